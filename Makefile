@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format kafka clean
+
+help:  ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(READY)  ## Make the virtual environment .venv with all that the other targets need
+
+$(READY): setup.cfg setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## Show trades flow from a simulated exchange into an embedded broker (ARGS='--duration 30s')
+	$(BIN)/loader-ws-trades demo $(ARGS)
+
+test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Put the code into the agreed style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+kafka: $(READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
+	$(BIN)/python -m tests.apache_kafka
+
+clean:  ## Remove all that the other targets made, the downloaded broker too
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""Entry point of `python -m loader_ws_trades`."""
+
+from loader_ws_trades.cli import main
+
+main()

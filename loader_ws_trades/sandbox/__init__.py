@@ -1,0 +1,1 @@
+"""A simulated exchange and an embedded broker, for `demo`, `sandbox` and the tests."""
