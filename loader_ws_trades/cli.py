@@ -1,5 +1,109 @@
-"""Command line."""
+"""The command line: flags and variables to `Settings`, errors to exit codes.
+
+What a command needs is imported when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from dotenv import dotenv_values
+
+from loader_ws_trades import __version__, config
+from loader_ws_trades.errors import ConfigurationError, LoaderError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """A group whose commands end with one sentence and an exit code when something is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            click.echo("Error: the configuration is not usable:", err=True)
+            for fault in error.faults:
+                click.echo(f"  - {fault}", err=True)
+            ctx.exit(error.exit_code)
+        except LoaderError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command], _Command]:
+    """Flags for the settings called `names`, or for all, and `--env-file`; none of them has a default of its own."""
+
+    def decorate(command: _Command) -> _Command:
+        chosen = [option for option in config.OPTIONS if names is None or option.name in names]
+        for option in reversed(chosen):
+            flags = [option.short] if option.short else []
+            default = f" [default: {option.default}]" if option.default else ""
+            click.option(
+                *flags,
+                option.flag,
+                option.name,
+                multiple=bool(option.short),
+                help=f"{option.help} [{option.variable}]{default}{' [required]' if option.required else ''}",
+            )(command)
+        click.option("--env-file", type=click.Path(), help="File of variables, instead of .env.")(command)
+        return command
+
+    return decorate
+
+
+def gather(flags: dict[str, Any], env_file: str | None, *, needed: Iterable[str] | None = None) -> config.Settings:
+    """Settings from flags, over environment variables, over the `.env` file, over defaults.
+
+    Raises:
+        ConfigurationError: with all faults at once.
+    """
+    path = Path(env_file or ".env")
+    try:
+        from_file = dotenv_values(path) if env_file or path.is_file() else {}
+        if env_file and not path.is_file():
+            raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The file {str(path)!r} cannot be read ({error}); make it readable text") from error
+    layers = (
+        {name: value for name, value in flags.items() if value != ()},
+        {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
+        {option.name: from_file.get(option.variable) for option in config.OPTIONS},
+    )
+    values: dict[str, Any] = {}
+    for layer in layers:
+        # The password and its file are one setting in two forms: the layer above decides for both.
+        settled = {*values, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & values.keys() else ())}
+        # An empty value counts as not set.
+        values |= {name: value for name, value in layer.items() if value and name not in settled}
+    return config.load(values, needed=needed)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="loader-ws-trades")
+def cli() -> None:
+    """Loads every trade of one Binance pair into a Kafka topic.
+
+    Each setting is a flag, an environment variable or a line in .env, in this order of precedence.
+    """
+
+
+@cli.command()
+@settings_options()
+def run(env_file: str | None, **flags: Any) -> None:
+    """Stream trades into Kafka until stopped."""
+    from loader_ws_trades import logs, service  # noqa: PLC0415 - see the module's docstring
+
+    settings = gather(flags, env_file)
+    logs.configure(settings)
+    sys.exit(service.run_live(settings))
 
 
 def main() -> None:
-    """Run the command line."""
+    """Entry point of the console script."""
+    cli()

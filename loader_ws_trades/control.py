@@ -1,0 +1,145 @@
+"""Commands: what they look like, and the thread that reads them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import msgspec
+
+from loader_ws_trades import kafka
+from loader_ws_trades.config import Settings, consumer_credentials, consumer_properties, named
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.lifecycle import Deadline, Task, spawn
+from loader_ws_trades.logs import Throttle
+from loader_ws_trades.trade import BAD_INPUT
+
+log = logging.getLogger(__name__)
+
+_PARTITIONS_EVERY = 30.0  # seconds between two looks for new partitions
+_WARNINGS = 100  # ignored records that are logged as a warning
+_POLL = 0.2  # seconds that one read may take, and so the time in which `close` is noticed
+
+
+class Command(msgspec.Struct):
+    """A command for the loaders of one workflow."""
+
+    command: str
+    queue_id: str
+
+
+_decode = msgspec.json.Decoder(Command).decode
+
+
+def parse_command(value: bytes | None, queue_id: str) -> bool:
+    """Whether a record's value is a stop command for `queue_id`; False for one that is for others.
+
+    Raises:
+        ValueError: saying what is wrong, if it is no command at all or one that nobody knows.
+    """
+    if value is None:
+        raise ValueError("a tombstone")
+    try:
+        command = _decode(value)
+    except BAD_INPUT as error:
+        raise ValueError(f"no command: {error}") from error
+    if command.queue_id != queue_id:
+        return False
+    if command.command != "stop":
+        raise ValueError(f"an unknown command {command.command!r:.40}")
+    return True
+
+
+class Control:
+    """The thread that reads `settings.queue_control_topic` for a stop command, from its beginning or from now."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = settings.queue_control_topic
+        self._stopping = threading.Event()
+        self._nonsense = Throttle(log, per_kind=_WARNINGS)
+        self._task: Task | None = None
+        self._heard = time.monotonic()
+        self.caught_up = threading.Event()
+        self._reader = kafka.TopicReader(
+            consumer_properties(settings), self._topic, credentials=consumer_credentials(settings)
+        )
+
+    def open(self, startup: kafka.Startup) -> None:
+        """Wait until the brokers answer and know the topic, or the start is called off.
+
+        Raises:
+            ConfigurationError: if the topic, the credentials or a right is missing.
+            RunError: if no broker answered in time.
+        """
+        kafka.await_topic(self._reader, self._topic, named("queue_control_topic"), startup)
+
+    def start(self, on_stop: Callable[[], None], on_death: Callable[[BaseException], None]) -> None:
+        """Begin to read; `on_stop` is called in the reading thread, once."""
+        self._on_stop = on_stop
+        self._heard = time.monotonic()
+        self._task = spawn("control", self._run, on_death)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last record or the start."""
+        return time.monotonic() - self._heard
+
+    def close(self) -> None:
+        """Stop reading, without waiting; may be called again."""
+        self._stopping.set()
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the thread to end; whether it has."""
+        return self._task is None or self._task.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            beginning = self._settings.control_from == "beginning"
+            look_again = Deadline(0)
+            while not self._stopping.is_set():
+                if look_again.passed:
+                    look_again = Deadline(_PARTITIONS_EVERY if self._assign(beginning=beginning) else 1.0)
+                record = self._reader.poll(_POLL)
+                if record is not None:
+                    self._heard = time.monotonic()
+                    if self._is_stop(record):
+                        self._on_stop()
+                        return
+                if not self.caught_up.is_set() and self._reader.at_end:
+                    self.caught_up.set()
+                    # A partition added later is new: whatever stands in it was sent after our start.
+                    beginning = True
+        finally:
+            self._reader.close()
+
+    def _assign(self, *, beginning: bool) -> bool:
+        try:
+            self._reader.assign(beginning=beginning)
+        except UnavailableError as error:
+            log.warning("Commands cannot be read for now: %s", error)
+            return False
+        return True
+
+    def _is_stop(self, record: kafka.Record) -> bool:
+        where = f"{self._topic}, partition {record.partition}, offset {record.offset}"
+        try:
+            stop = parse_command(record.value, self._settings.queue_id)
+        except ValueError as error:
+            self._nonsense.warn("command", f"Ignored in {where}: {error}")
+            return False
+        if stop:
+            at = datetime.fromtimestamp(record.timestamp / 1000, timezone.utc).isoformat(timespec="milliseconds")
+            log.info(
+                "Stop command for %s in %s, of %s%s",
+                self._settings.queue_id,
+                where,
+                at,
+                ""
+                if self.caught_up.is_set()
+                else "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands",
+            )
+        return stop

@@ -1,0 +1,145 @@
+"""Threads whose death is a value, deadlines, delays, and the reasons why a run ends. All times are monotonic."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+
+class Task:
+    """A named daemon thread that runs one function; its end, with or without an exception, is a `Future`."""
+
+    def __init__(self, name: str, target: Callable[[], None]) -> None:
+        self.future: Future[None] = Future()
+        self._target = target
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._target()
+        except BaseException as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(None)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the thread's end; whether it has ended."""
+        self._thread.join(max(0.0, timeout))
+        return not self._thread.is_alive()
+
+
+def spawn(name: str, target: Callable[[], None], on_death: Callable[[BaseException], None]) -> Task:
+    """Run `target` in a thread called `name`; an exception that ends it goes to `on_death`, in that thread."""
+    task = Task(name, target)
+
+    def ended(future: Future[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            on_death(error)
+
+    task.future.add_done_callback(ended)
+    task.start()
+    return task
+
+
+class Deadline:
+    """A moment, `seconds` from now, that several steps share."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never below 0."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether no time is left."""
+        return self.remaining == 0.0
+
+    def shorten(self, seconds: float) -> None:
+        """Bring the end to at most `seconds` from now."""
+        self._end = min(self._end, time.monotonic() + seconds)
+
+
+class Backoff:
+    """Delays between attempts: exponential, with full jitter, capped.
+
+    Full jitter draws each delay from 0 to the current bound, so that many clients cut off at once do not come
+    back at once.
+    """
+
+    def __init__(self, first: float, cap: float, rng: random.Random | None = None) -> None:
+        self._first = first
+        self._cap = cap
+        self._rng = rng or random.Random()
+        self._failures = 0
+
+    def next(self) -> float:
+        """The seconds to wait before the next attempt."""
+        bound = min(self._cap, self._first * 2.0 ** min(self._failures, 32))
+        self._failures += 1
+        return self._rng.uniform(0.0, bound)
+
+    def reset(self) -> None:
+        """Start again from the first delay: the last attempt was worth something."""
+        self._failures = 0
+
+
+class AttemptLimit:
+    """At most `attempts` in any `period` seconds."""
+
+    def __init__(self, attempts: int, period: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._period = period
+        self._clock = clock
+        self._times: deque[float] = deque(maxlen=attempts)
+
+    def wait_needed(self) -> float:
+        """The seconds to wait until one more attempt is within the limit."""
+        if len(self._times) < (self._times.maxlen or 0):
+            return 0.0
+        return max(0.0, self._times[0] + self._period - self._clock())
+
+    def note(self) -> None:
+        """Count an attempt made now."""
+        self._times.append(self._clock())
+
+
+@dataclass(frozen=True)
+class StopReason:
+    """Why a run ends: the status and message of its last event, and its exit code."""
+
+    status: str
+    message: str
+    exit_code: int
+
+    @classmethod
+    def complete(cls, message: str) -> StopReason:
+        """A bounded run has done what it was asked for."""
+        return cls("finished", message, 0)
+
+    @classmethod
+    def by_command(cls) -> StopReason:
+        """A stop command for our `queue_id` arrived."""
+        return cls("interrupted", "Stopped by command", 0)
+
+    @classmethod
+    def by_signal(cls, number: int) -> StopReason:
+        """A signal arrived; the exit code is the shell's for it, so that a Job runs the loader again."""
+        return cls("interrupted", f"Stopped by {signal.Signals(number).name}", 128 + number)
+
+    @classmethod
+    def failed(cls, message: str, exit_code: int = 1) -> StopReason:
+        """The run cannot go on."""
+        return cls("error", message, exit_code)

@@ -1,0 +1,98 @@
+"""What the run tells `queue-manager`: nine fields a time, on a topic of their own, by a producer of their own."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from loader_ws_trades import kafka
+from loader_ws_trades.config import Settings, named, producer_credentials, redacted, telemetry_producer_properties
+from loader_ws_trades.errors import RunError
+from loader_ws_trades.lifecycle import Deadline
+
+log = logging.getLogger(__name__)
+
+
+class Event(msgspec.Struct):
+    """One event; `timestamp` in Unix seconds with a fraction."""
+
+    queue_id: str
+    symbol: str
+    type: str
+    status: str
+    message: str
+    records_written: int
+    finished: bool
+    producer: str
+    timestamp: float
+
+
+class Telemetry:
+    """Sends events of one run, in order; used by the main thread alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._encode = msgspec.json.Encoder().encode
+        self._next = time.monotonic()
+        self.is_open = False
+        self._producer = kafka.Producer(
+            telemetry_producer_properties(settings), self._report, credentials=producer_credentials()
+        )
+
+    def open(self, startup: kafka.Startup) -> None:
+        """Wait until the brokers answer and know the topic, or the start is called off.
+
+        Raises:
+            ConfigurationError: if the topic, the credentials or a right is missing.
+            RunError: if no broker answered in time.
+        """
+        kafka.await_topic(self._producer, self._settings.queue_events_topic, named("queue_events_topic"), startup)
+        self.is_open = not startup.stopped()
+
+    def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
+        """Send one event; a failure to is logged, and never stops the trades."""
+        settings = self._settings
+        event = Event(
+            queue_id=settings.queue_id,
+            symbol=settings.symbol,
+            type=settings.type,
+            status=status,
+            message=redacted(message, settings),
+            records_written=records_written,
+            finished=finished,
+            producer=settings.telemetry_producer_id,
+            timestamp=round(time.time(), 3),
+        )
+        self._next = time.monotonic() + settings.telemetry_interval
+        try:
+            self._producer.produce(settings.queue_events_topic, self._encode(event), settings.queue_id.encode())
+        except (BufferError, kafka.KafkaException) as error:
+            log.warning("A telemetry event (%s) could not be sent: %s", status, error)
+
+    @property
+    def due(self) -> bool:
+        """Whether the interval since the last event has passed."""
+        return time.monotonic() >= self._next
+
+    def poll(self, timeout: float = 0) -> None:
+        """Serve delivery reports for at most `timeout` seconds."""
+        try:
+            self._producer.poll(timeout)
+        except RunError as error:
+            log.warning("Telemetry: %s", error)
+
+    def flush(self, deadline: Deadline) -> bool:
+        """Wait until all events are delivered, at most until `deadline`; whether they are."""
+        while len(self._producer) and not deadline.passed:
+            self.poll(min(0.1, deadline.remaining))
+        left = len(self._producer)
+        if left:
+            log.error("%d telemetry events, the last one among them, could not be delivered in time", left)
+            self._producer.purge(Deadline(0.5))
+        return not left
+
+    def _report(self, error: object, _message: kafka.Message) -> None:
+        if error is not None:
+            log.warning("A telemetry event was not delivered: %s", error)

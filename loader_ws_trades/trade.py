@@ -1,0 +1,150 @@
+"""What a trade is: decoded from a stream frame, encoded as a record.
+
+A price or a quantity is never a float: it is the text that the exchange sent, checked to be a decimal number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+# At or above this a time is in microseconds, below it in milliseconds; both hold until the year 5138.
+_MICROSECONDS_FROM = 10**15
+
+# What msgspec raises for input that is not as it should be; the last one for input nested too deep.
+BAD_INPUT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+# From 1: Kafka's producer takes the timestamp 0 for "now".
+_Time = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+# What is both an exact decimal of the exchange's and a JSON number: no sign, no exponent, no NaN, no leading zeros.
+_is_decimal = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?").fullmatch
+
+
+class Trade(
+    msgspec.Struct,
+    gc=False,
+    tag_field="e",
+    tag="trade",
+    rename={
+        "trade_id": "t",
+        "price": "p",
+        "quantity": "q",
+        "timestamp": "T",
+        "is_buyer_maker": "m",
+        "symbol": "s",
+    },
+):
+    """One trade. Decodes from a stream frame as it stands; `timestamp` is the trade time in milliseconds."""
+
+    trade_id: _Id
+    price: str
+    quantity: str
+    timestamp: _Time
+    is_buyer_maker: bool
+    symbol: str
+
+
+class _Combined(msgspec.Struct):
+    data: Trade
+
+
+class _Other(msgspec.Struct):
+    """What tells the kinds of frames that are not trades apart."""
+
+    e: object = None
+    code: object = None
+    error: object = None
+    result: object = msgspec.UNSET
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class Refusal(NamedTuple):
+    """A frame that holds no trade of our symbol: its kind, and what was wrong with it."""
+
+    kind: str
+    detail: str
+
+
+class FrameDecoder:
+    """Decodes the frames of one symbol's trade stream.
+
+    Source: the exchange's "Trade Streams" payload; in a combined stream it is wrapped in `{"stream":..,"data":..}`.
+    """
+
+    def __init__(self, symbol: str, *, combined: bool) -> None:
+        self._symbol = symbol
+        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(Trade).decode
+        if combined:
+            wrapped = msgspec.json.Decoder(_Combined).decode
+            self._decode = lambda frame: wrapped(frame).data
+
+    def decode(self, frames: Iterable[bytes]) -> tuple[list[Trade], list[Refusal]]:
+        """Trades and refusals of `frames`, each in the order of the frames; never raises for bad input."""
+        trades: list[Trade] = []
+        refusals: list[Refusal] = []
+        decode, symbol, is_decimal = self._decode, self._symbol, _is_decimal
+        for frame in frames:
+            try:
+                trade = decode(frame)
+            except BAD_INPUT as error:
+                refusals.append(_refusal(frame, error))
+                continue
+            if trade.symbol != symbol:
+                refusals.append(Refusal("other symbol", f"a trade of {trade.symbol!r:.40}"))
+            elif not (is_decimal(trade.price) and is_decimal(trade.quantity)):
+                refusals.append(
+                    Refusal(
+                        "invalid trade",
+                        f"price {trade.price!r:.40} or quantity {trade.quantity!r:.40} is not a decimal number",
+                    )
+                )
+            else:
+                if trade.timestamp >= _MICROSECONDS_FROM:
+                    trade.timestamp //= 1000
+                trades.append(trade)
+        return trades, refusals
+
+
+_decode_other = msgspec.json.Decoder(_Other).decode
+
+
+def _refusal(frame: bytes, error: Exception) -> Refusal:
+    """Which kind of frame it is that did not decode as a trade with `error`."""
+    try:
+        other = _decode_other(frame)
+        if bytes(other.data):
+            other = _decode_other(bytes(other.data))
+    except BAD_INPUT:
+        return Refusal("malformed", f"{error} in {_excerpt(frame)}")
+    if other.e == "trade":
+        return Refusal("invalid trade", f"{error} in {_excerpt(frame)}")
+    if isinstance(other.e, str):
+        return Refusal(f"event {other.e:.40}", _excerpt(frame))
+    if other.error is not None or other.code is not None:
+        return Refusal("error message", _excerpt(frame))
+    if other.result is not msgspec.UNSET:
+        return Refusal("acknowledgement", _excerpt(frame))
+    return Refusal("unknown", _excerpt(frame))
+
+
+def _excerpt(frame: bytes) -> str:
+    return repr(bytes(frame[:120]))[1:]
+
+
+def record_encoder(symbol: str) -> Callable[[Trade], str]:
+    """A function that gives the JSON record of a trade of `symbol`, the six fields of the contract in their order."""
+    tail = f',"symbol":{msgspec.json.encode(symbol).decode()}}}'
+
+    def encode(trade: Trade) -> str:
+        side = "true" if trade.is_buyer_maker else "false"
+        return (
+            f'{{"trade_id":{trade.trade_id},"price":{trade.price},"quantity":{trade.quantity},'
+            f'"timestamp":{trade.timestamp},"is_buyer_maker":{side}{tail}'
+        )
+
+    return encode

@@ -1,0 +1,26 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+pytest_plugins = ["tests.apache_kafka.fixtures"]
+
+_SECONDS_TO_END = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left_behind() -> Iterator[None]:
+    # An exception that reaches threading.excepthook fails the test as well: pytest makes it a warning, and
+    # setup.cfg makes warnings errors.
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _SECONDS_TO_END
+    while left := [thread for thread in threading.enumerate() if thread not in before and thread.is_alive()]:
+        if time.monotonic() > deadline:
+            pytest.fail(f"threads left behind: {[thread.name for thread in left]}")
+        left[0].join(0.05)

@@ -1,0 +1,268 @@
+"""Settings: precedence, checks, and what must never be shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader_ws_trades import config
+from loader_ws_trades.cli import gather
+from loader_ws_trades.config import OPTIONS, Option
+from loader_ws_trades.errors import ConfigurationError
+
+REQUIRED = {
+    "queue_id": "wf-1",
+    "symbol": "BTCUSDT",
+    "type": "ws_trade",
+    "kafka_topic": "trades",
+    "telemetry_producer_id": "loader-1",
+    "kafka_bootstrap_servers": "kafka:9092",
+}
+
+# Three different values that each option takes.
+SAMPLES = {
+    "symbol": ("ETHUSDT", "POLUSDT", "BNBBTC"),
+    "kafka_bootstrap_servers": ("a:1", "b:2", "c:3"),
+    "kafka_security_protocol": ("PLAINTEXT", "SSL", "PLAINTEXT"),
+    "kafka_sasl_mechanism": ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
+    "kafka_properties": ("linger.ms=1", "linger.ms=2", "linger.ms=3"),
+    "control_from": ("now", "beginning", "now"),
+    "binance_ws_url": ("ws://a/ws", "ws://b/ws", "ws://c/ws"),
+    "binance_rest_url": ("http://a", "http://b", "http://c"),
+    "log_level": ("debug", "warning", "error"),
+    "log_format": ("json", "text", "json"),
+}
+_NUMBERS = {"telemetry_interval", "max_records", "duration"} | {
+    option.name for option in OPTIONS if option.name.endswith(("limit", "timeout", "grace", "records"))
+}
+
+
+def samples(option: Option, folder: Path) -> tuple[str, str, str]:
+    if option.name in SAMPLES:
+        return SAMPLES[option.name]
+    if option.name in _NUMBERS:
+        return ("11", "12", "13")
+    names = [folder / f"{option.name}-{number}" for number in (1, 2, 3)]
+    if option.name in ("ca_path", "kafka_password_file"):
+        for name in names:
+            name.write_text("-----BEGIN CERTIFICATE-----\n")
+        return str(names[0]), str(names[1]), str(names[2])
+    return names[0].name, names[1].name, names[2].name
+
+
+# What another option needs beside it.
+COMPANIONS = {
+    "kafka_user_producer": {"kafka_password_producer": "x"},
+    "kafka_password_producer": {"kafka_user_producer": "x"},
+    "kafka_password_file": {"kafka_user_producer": "x"},
+    "kafka_user_consumer": {"kafka_password_consumer": "x"},
+    "kafka_password_consumer": {"kafka_user_consumer": "x"},
+}
+
+
+@pytest.fixture
+def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_no_variables")
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_flag_over_variable_over_env_file_over_default(
+    option: Option, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base: dict[str, Any] = REQUIRED | COMPANIONS.get(option.name, {})
+    base.pop(option.name, None)
+    in_flag, in_variable, in_file = samples(option, tmp_path)
+
+    def found(**flags: Any) -> object:
+        return getattr(gather(base | flags, None), option.name)
+
+    default = None if option.default is None else option.parse(option.default)
+    if option.required:
+        with pytest.raises(ConfigurationError, match=f"{option.variable} .{option.flag}. is required"):
+            found()
+    elif option.name not in COMPANIONS:
+        assert found() == default
+    (tmp_path / ".env").write_text(f"{option.variable}='{in_file}'\n")
+    assert found() == option.parse(in_file)
+    monkeypatch.setenv(option.variable, in_variable)
+    assert found() == option.parse(in_variable)
+    monkeypatch.setenv(option.variable, "")
+    assert found() == option.parse(in_file), "an empty variable counts as not set"
+    monkeypatch.setenv(option.variable, in_variable)
+    flag = (in_flag,) if option.short else in_flag
+    assert found(**{option.name: flag}) == option.parse(in_flag)
+
+
+@pytest.mark.usefixtures("_no_variables")
+def test_a_password_file_in_a_flag_is_over_a_password_in_a_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("from-file\n")
+    monkeypatch.setenv("KAFKA_PASSWORD_PRODUCER", "from-variable")
+    flags = REQUIRED | {"kafka_user_producer": "me"}
+    assert gather(flags, None).kafka_password_producer == "from-variable"
+    assert gather(flags | {"kafka_password_file": "secret"}, None).kafka_password_producer == "from-file"
+
+
+@pytest.mark.usefixtures("_no_variables")
+def test_another_env_file_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "other.env").write_text("SYMBOL=ethusdt\n")
+    assert gather(REQUIRED | {"symbol": None}, "other.env").symbol == "ETHUSDT"
+    with pytest.raises(ConfigurationError, match="--env-file"):
+        gather(REQUIRED, "missing.env")
+
+
+WRONG = [
+    ("symbol", " "),
+    ("symbol", "BTC/USDT"),
+    ("symbol", "btc usdt"),
+    ("kafka_topic", "no spaces"),
+    ("kafka_topic", ".."),
+    ("kafka_bootstrap_servers", "kafka"),
+    ("kafka_bootstrap_servers", "kafka:0"),
+    ("kafka_bootstrap_servers", "kafka:65536"),
+    ("kafka_bootstrap_servers", "a:1,,b:2"),
+    ("binance_ws_url", "http://x/ws"),
+    ("binance_ws_url", "wss://"),
+    ("binance_ws_url", "wss://x:99999/ws"),
+    ("binance_ws_url", "stream.binance.com"),
+    ("binance_rest_url", "ftp://x"),
+    ("binance_rest_url", "http://[::1"),
+    ("ca_path", "/nowhere/ca.pem"),
+    ("kafka_password_file", "/nowhere/password"),
+    ("telemetry_interval", "0"),
+    ("telemetry_interval", "abc"),
+    ("telemetry_interval", "-1"),
+    ("telemetry_interval", "nan"),
+    ("duration", "1y"),
+    ("max_records", "0"),
+    ("max_records", "1.5"),
+    ("control_from", "yesterday"),
+    ("log_level", "loud"),
+    ("kafka_properties", "linger.ms"),
+    ("kafka_security_protocol", "TLS"),
+]
+
+
+def test_all_faults_are_told_at_once_with_variable_and_flag() -> None:
+    for name, value in WRONG:
+        with pytest.raises(ConfigurationError) as caught:
+            config.load(REQUIRED | {name: value})
+        [fault] = caught.value.faults
+        assert fault.startswith(config.named(name)), fault
+    worst = {name: value for name, value in WRONG}  # noqa: C416 - the last of each
+    with pytest.raises(ConfigurationError) as caught:
+        config.load({**worst, "queue_id": ""})
+    told = {fault.split(" ")[0] for fault in caught.value.faults}
+    assert told >= {name.upper() for name in worst} | {"QUEUE_ID", "TYPE"}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"kafka_user_producer": "u"}, "KAFKA_USER_PRODUCER"),
+        ({"kafka_password_producer": "p"}, "KAFKA_PASSWORD_PRODUCER"),
+        ({"kafka_user_consumer": "u"}, "KAFKA_USER_CONSUMER"),
+        ({"kafka_security_protocol": "sasl_ssl"}, "KAFKA_SECURITY_PROTOCOL"),
+    ],
+)
+def test_half_a_pair_of_credentials_is_a_fault(values: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        config.load(REQUIRED | values)
+
+
+def test_only_what_a_command_needs_is_required() -> None:
+    settings = config.load({"symbol": "btcusdt"}, needed=["symbol"])
+    assert settings.symbol == "BTCUSDT"
+    assert settings.queue_id is None
+
+
+@pytest.mark.parametrize(
+    ("base", "symbol", "expected"),
+    [
+        ("wss://h:9443/ws", "BTCUSDT", "wss://h:9443/ws/btcusdt@trade"),
+        ("wss://h/ws/", "BTCUSDT", "wss://h/ws/btcusdt@trade"),
+        ("wss://h/ws?timeUnit=MICROSECOND", "btcusdt", "wss://h/ws/btcusdt@trade?timeUnit=MICROSECOND"),
+        ("ws://h/stream", "btcusdt", "ws://h/stream?streams=btcusdt@trade"),
+        ("ws://h/stream?timeUnit=microsecond", "A", "ws://h/stream?streams=a@trade&timeUnit=microsecond"),
+        ("ws://h/ws", "币安USDT", "ws://h/ws/%E5%B8%81%E5%AE%89usdt@trade"),
+    ],
+)
+def test_the_streams_name_goes_behind_the_path_and_before_the_query(base: str, symbol: str, expected: str) -> None:
+    settings = config.load(REQUIRED | {"binance_ws_url": base, "symbol": symbol})
+    assert settings.stream_url == expected
+    assert settings.combined_stream == ("/stream" in base)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("10", 10.0), ("0.5", 0.5), ("30s", 30.0), ("5m", 300.0), ("23h", 82800.0), ("1d", 86400.0)]
+)
+def test_time_spans_may_have_a_unit(given: str, seconds: float) -> None:
+    assert config.load(REQUIRED | {"duration": given}).duration == seconds
+
+
+def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("-----BEGIN CERTIFICATE-----\n")
+
+    def made(**values: str) -> dict[str, object]:
+        return dict(config.trade_producer_properties(config.load(REQUIRED | values)))
+
+    user = {"kafka_user_producer": "me", "kafka_password_producer": "hush"}
+    assert made()["security.protocol"] == "PLAINTEXT"
+    assert made(ca_path=str(ca))["security.protocol"] == "SSL"
+    secured = made(ca_path=str(ca), **user)
+    assert secured["security.protocol"] == "SASL_SSL"
+    assert secured["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert secured["sasl.username"] == "me"
+    assert secured["sasl.password"] == "hush"
+    assert secured["ssl.ca.location"] == str(ca)
+    assert (
+        made(**user, kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="PLAIN").items()
+        >= {
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+        }.items()
+    )
+
+
+def test_reading_has_credentials_of_its_own_or_the_writers() -> None:
+    writer = {"kafka_user_producer": "w", "kafka_password_producer": "wp"}
+    reader = {"kafka_user_consumer": "r", "kafka_password_consumer": "rp"}
+    assert config.consumer_properties(config.load(REQUIRED | writer))["sasl.username"] == "w"
+    both = config.load(REQUIRED | writer | reader)
+    assert config.consumer_properties(both)["sasl.username"] == "r"
+    assert config.consumer_properties(both)["sasl.password"] == "rp"
+    assert config.telemetry_producer_properties(both)["sasl.username"] == "w"
+
+
+def test_properties_reach_every_client_last() -> None:
+    settings = config.load(REQUIRED | {"kafka_properties": ("linger.ms=7", "debug=broker,topic")})
+    for made in (
+        config.trade_producer_properties,
+        config.telemetry_producer_properties,
+        config.consumer_properties,
+    ):
+        assert made(settings)["linger.ms"] == "7"
+        assert made(settings)["debug"] == "broker,topic"
+
+
+def test_secrets_are_not_shown() -> None:
+    secrets = {
+        "kafka_password_producer": "hush-producer",
+        "kafka_password_consumer": "hush-consumer",
+        "kafka_properties": "ssl.key.password=hush-property",
+        "binance_ws_url": "wss://me:hush-url@h/ws",
+    }
+    settings = config.load(REQUIRED | secrets | {"kafka_user_producer": "u", "kafka_user_consumer": "u"})
+    assert "hush" not in repr(settings)
+    assert "hush" not in config.redacted(f"{json.dumps(secrets)}", settings)
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(secrets | {"binance_ws_url": "wss//me:hush-url@h/ws", "kafka_properties": "hush-property"})
+    assert "hush" not in str(caught.value)

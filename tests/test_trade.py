@@ -1,0 +1,141 @@
+"""Frames in, records out: the exchange's own digits, and nothing that is not a trade."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from loader_ws_trades.trade import FrameDecoder, Trade, record_encoder
+
+FRAME = {
+    "e": "trade",
+    "E": 1672515782136,
+    "s": "BNBBTC",
+    "t": 12345,
+    "p": "0.00100000",
+    "q": "100.00000000",
+    "T": 1672515782135,
+    "m": True,
+    "M": True,
+}
+
+
+def frame(**changes: Any) -> bytes:
+    return json.dumps(FRAME | changes).encode()
+
+
+def decode(*frames: bytes, symbol: str = "BNBBTC", combined: bool = False) -> tuple[list[Trade], list[str]]:
+    trades, refusals = FrameDecoder(symbol, combined=combined).decode(frames)
+    return trades, [refusal.kind for refusal in refusals]
+
+
+def test_a_record_has_the_six_fields_in_order_with_the_digits_of_the_exchange() -> None:
+    [trade], refused = decode(frame(p="20000.50", q="0.10000000"))
+    assert not refused
+    assert record_encoder("BNBBTC")(trade) == (
+        '{"trade_id":12345,"price":20000.50,"quantity":0.10000000,"timestamp":1672515782135,'
+        '"is_buyer_maker":true,"symbol":"BNBBTC"}'
+    )
+
+
+@pytest.mark.parametrize("digits", ["0", "0.00000001", "92233720368547758.07000000", "1" * 40 + "." + "9" * 40])
+def test_digits_survive_as_text(digits: str) -> None:
+    [trade], _ = decode(frame(p=digits))
+    record = json.loads(record_encoder("BNBBTC")(trade), parse_float=str, parse_int=str)
+    assert record["price"] == digits
+    assert Decimal(record["price"]) == Decimal(digits)
+
+
+def test_symbols_may_hold_any_letters() -> None:
+    [trade], _ = decode(frame(s="币安人生USDT"), symbol="币安人生USDT")
+    assert json.loads(record_encoder("币安人生USDT")(trade))["symbol"] == "币安人生USDT"
+
+
+def test_microseconds_become_milliseconds() -> None:
+    [trade], _ = decode(frame(T=1672515782135999))
+    assert trade.timestamp == 1672515782135
+
+
+def test_unknown_fields_are_ignored() -> None:
+    trades, refused = decode(frame(b=88, a=50, new={"nested": [1]}))
+    assert len(trades) == 1
+    assert not refused
+
+
+def test_combined_streams_are_unwrapped() -> None:
+    wrapped = b'{"stream":"bnbbtc@trade","data":' + frame() + b"}"
+    shutdown = b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}'
+    trades, refused = decode(wrapped, shutdown, frame(), combined=True)
+    assert [trade.trade_id for trade in trades] == [12345]
+    assert refused == ["event serverShutdown", "invalid trade"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"p": value}
+        for value in [
+            "NaN",
+            "Infinity",
+            "1e5",
+            "",
+            "-1",
+            "+1",
+            "01",
+            "1.",
+            ".5",
+            " 1",
+            "1\n",
+            "\uff11",
+            "1_0",
+            1.5,
+            None,
+        ]
+    ]
+    + [{"q": "x"}, {"t": -1}, {"t": 2**63}, {"t": "1"}, {"t": 1.5}, {"T": 0}, {"T": -5}, {"T": "now"}, {"m": 1}],
+)
+def test_an_invalid_trade_is_refused_and_the_good_ones_beside_it_go_on(changes: dict[str, Any]) -> None:
+    trades, refused = decode(frame(t=1), frame(**changes), frame(t=2))
+    assert [trade.trade_id for trade in trades] == [1, 2]
+    assert refused == ["invalid trade"]
+
+
+@pytest.mark.parametrize("missing", ["s", "t", "p", "q", "T", "m"])
+def test_a_missing_field_is_refused(missing: str) -> None:
+    assert decode(json.dumps({key: value for key, value in FRAME.items() if key != missing}).encode()) == (
+        [],
+        ["invalid trade"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "malformed"),
+        (b"{", "malformed"),
+        (frame()[:-1], "malformed"),
+        (b"[" * 100_000, "malformed"),
+        (b"\xff\xfe", "malformed"),
+        (frame().replace(b"BNBBTC", b"\xff\xfe"), "invalid trade"),
+        (b"[]", "malformed"),
+        (b"17", "malformed"),
+        (b'{"e":"serverShutdown","E":1770123456789}', "event serverShutdown"),
+        (b'{"e":"aggTrade","s":"BNBBTC"}', "event aggTrade"),
+        (b'{"result":null,"id":1}', "acknowledgement"),
+        (b'{"code":2,"msg":"Invalid request"}', "error message"),
+        (b'{"error":{"code":4,"msg":"x"},"id":19}', "error message"),
+        (b"{}", "unknown"),
+        (frame(s="BTCUSDT"), "other symbol"),
+        (frame(s="bnbbtc"), "other symbol"),
+    ],
+)
+def test_what_is_no_trade_of_ours_is_told_apart_by_kind(data: bytes, kind: str) -> None:
+    assert decode(data) == ([], [kind])
+
+
+def test_kinds_are_bounded_in_length() -> None:
+    _, [kind] = decode(json.dumps({"e": "x" * 10_000}).encode())
+    assert len(kind) < 60

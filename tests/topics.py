@@ -1,0 +1,63 @@
+"""An independent reader and writer of topics, on confluent-kafka alone."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+
+
+def read_topic(bootstrap_servers: str, topic: str, **properties: Any) -> list[Message]:
+    """All records that the topic holds now, partition by partition, each in the order of its offsets."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": f"reader-{uuid.uuid4()}",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            **properties,
+        }
+    )
+    try:
+        partitions = list(consumer.list_topics(topic, timeout=20).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        found: list[Message] = []
+        unread = set(partitions)
+        deadline = time.monotonic() + 60
+        while unread:
+            assert time.monotonic() < deadline, f"{topic} could not be read to its end"
+            for message in consumer.consume(10_000, timeout=0.2):
+                error = message.error()
+                if error is None:
+                    found.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard(message.partition() or 0)
+                else:
+                    raise AssertionError(error)
+        return sorted(found, key=lambda message: (message.partition(), message.offset()))
+    finally:
+        consumer.close()
+
+
+def read_events(bootstrap_servers: str, topic: str) -> list[dict[str, Any]]:
+    """The telemetry events that the topic holds now."""
+    return [json.loads(message.value() or b"") for message in read_topic(bootstrap_servers, topic)]
+
+
+def write_topic(bootstrap_servers: str, topic: str, *values: bytes | None, partition: int = -1) -> None:
+    """Write records and wait until they are acknowledged."""
+    failures: list[object] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "message.max.bytes": 2_000_000,
+            "on_delivery": lambda error, _message: failures.append(error) if error else None,
+        }
+    )
+    for value in values:
+        producer.produce(topic, value, partition=partition)
+    assert producer.flush(30) == 0, "not acknowledged in time"
+    assert not failures
