@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format kafka clean
+.PHONY: help install demo test check format docs kafka clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ check: $(READY)  ## Check style and types
 format: $(READY)  ## Put the code into the agreed style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## Make the tables of README.md and .env.example from the code
+	$(BIN)/python -m tests.docs
 
 kafka: $(READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
 	$(BIN)/python -m tests.apache_kafka

@@ -21,8 +21,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka import Producer as _Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin import AdminClient, ConfigResource
 
 from loader_ws_trades.config import KafkaProperties
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from tests.apache_kafka import Cluster, Kafka
 from tests.apache_kafka.distribution import REPOSITORY, UnavailableError, obtain
 from tests.apache_kafka.fixtures import refuse
+from tests.waiting import wait_for
 
 TIMEOUT = 30.0
 
@@ -76,9 +76,9 @@ def test_right_not_granted_or_withdrawn(kafka_cluster: Cluster, topic_name: Call
 
     assert refusal() == KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     kafka_cluster.grant("loader", topic, "DESCRIBE")
-    wait_until(lambda: refusal() is None)
+    wait_for(lambda: refusal() is None, "the right to be given")
     kafka_cluster.revoke("loader", topic, "DESCRIBE")
-    wait_until(lambda: refusal() is not None)
+    wait_for(refusal, "the right to be gone")
 
 
 def test_wrong_password_is_reported(kafka_cluster: Cluster) -> None:
@@ -244,11 +244,3 @@ def next_output(descriptor: int) -> bytes:
     ready, _, _ = select.select([descriptor], [], [], TIMEOUT)
     assert ready
     return os.read(descriptor, 100)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that becomes true by itself."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -1,0 +1,63 @@
+"""The parts of README.md and .env.example that are made from the code: `python -m tests.docs` writes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from loader_ws_trades.cli import cli
+from loader_ws_trades.config import OPTIONS, Option
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+EXAMPLE = ROOT / ".env.example"
+
+
+def settings_table() -> str:
+    """All settings: variable, flag, default, meaning."""
+    rows = ["| variable | flag | default | meaning |", "|---|---|---|---|"]
+    rows += [f"| `{option.variable}` | {_flags(option)} | {_default(option)} | {option.help} |" for option in OPTIONS]
+    return "\n".join(rows)
+
+
+def _flags(option: Option) -> str:
+    return ", ".join(f"`{flag}`" for flag in (option.short, option.flag) if flag)
+
+
+def _default(option: Option) -> str:
+    if option.default is not None:
+        return f"`{option.default}`"
+    return "required" if option.required else ""
+
+
+def commands_table() -> str:
+    """All commands and what each does."""
+    rows = ["| command | does |", "|---|---|"]
+    for name, command in sorted(cli.commands.items()):
+        rows.append(f"| `{name}` | {command.get_short_help_str(200)} |")
+    return "\n".join(rows)
+
+
+TABLES = {"settings": settings_table, "commands": commands_table}
+
+
+def readme(text: str) -> str:
+    """README.md's text with its tables made anew."""
+    for name, table in TABLES.items():
+        head, found, rest = re.split(rf"(<!-- {name}: [^\n]*-->\n).*?(?=<!-- end of {name} -->)", text, flags=re.DOTALL)
+        text = f"{head}{found}{table()}\n{rest}"
+    return text
+
+
+def env_example() -> str:
+    """A file of all variables, the required ones to be filled in, the others as comments with their defaults."""
+    lines = ["# Copy to .env and fill in. Flags and environment variables go over it.", ""]
+    for option in OPTIONS:
+        lines.append(f"# {option.help}")
+        lines += [f"{option.variable}=" if option.required else f"# {option.variable}={option.default or ''}", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    README.write_text(readme(README.read_text("utf-8")), "utf-8")
+    EXAMPLE.write_text(env_example(), "utf-8")

@@ -1,0 +1,160 @@
+"""The loader as a process of its own, and the topics of one workflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import Message
+
+from loader_ws_trades.config import OPTIONS
+from tests.topics import read_events, read_topic, write_topic
+from tests.waiting import wait_for
+
+
+class Loader:
+    """`python -m loader_ws_trades ...` with nothing but `variables` of the loader's own in its environment."""
+
+    def __init__(self, *arguments: str, **variables: object) -> None:
+        own = {option.variable for option in OPTIONS}
+        environment = {name: value for name, value in os.environ.items() if name not in own}
+        environment |= {name: str(value) for name, value in variables.items()}
+        self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "loader_ws_trades", *arguments],
+            env=environment,
+            cwd=tempfile.gettempdir(),  # where no .env of a developer is read
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error so far."""
+        return os.pread(self._errors.fileno(), 10_000_000, 0).decode()
+
+    def wait(self, seconds: float = 60) -> int:
+        """Its exit code, after at most `seconds`."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"still running after {seconds:g} s:\n{self.errors}") from error
+
+    def wait_for_line(self, text: str, seconds: float = 30) -> None:
+        """Wait until `text` stands in standard error."""
+        try:
+            wait_for(lambda: text in self.errors or self.process.poll() is not None, f"{text!r} in the log", seconds)
+        finally:
+            assert text in self.errors, self.errors
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self._errors.close()
+
+
+class Workflow:
+    """One workflow's topics on a broker, and the loaders started for it."""
+
+    def __init__(self, bootstrap_servers: str, create_topic: Callable[[str], object]) -> None:
+        unique = uuid.uuid4().hex[:8]
+        self.servers = bootstrap_servers
+        self.queue_id = f"wf-{unique}"
+        self.topic, self.events_topic, self.control_topic = (
+            f"{name}-{unique}" for name in ("trades", "queue-events", "queue-control")
+        )
+        for topic in (self.topic, self.events_topic, self.control_topic):
+            create_topic(topic)
+        self.variables: dict[str, object] = {
+            "QUEUE_ID": self.queue_id,
+            "SYMBOL": "POLUSDT",
+            "TYPE": "ws_trade",
+            "KAFKA_TOPIC": self.topic,
+            "TELEMETRY_PRODUCER_ID": f"loader-{unique}",
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "QUEUE_EVENTS_TOPIC": self.events_topic,
+            "QUEUE_CONTROL_TOPIC": self.control_topic,
+            "TELEMETRY_INTERVAL": "0.5",
+        }
+        self._loaders: list[Loader] = []
+
+    def run(self, *flags: str, **variables: object) -> Loader:
+        """Start `run`; `variables` go over the workflow's, one that is None is left out."""
+        merged = {name: value for name, value in (self.variables | variables).items() if value is not None}
+        self._loaders.append(Loader("run", *flags, **merged))
+        return self._loaders[-1]
+
+    def command(self, value: object) -> None:
+        """Write a record to the control topic: bytes and None as they are, all else as JSON."""
+        is_raw = value is None or isinstance(value, bytes)
+        write_topic(self.servers, self.control_topic, value if is_raw else json.dumps(value).encode())  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        """Write the stop command."""
+        self.command({"command": "stop", "queue_id": self.queue_id})
+
+    def records(self) -> list[Message]:
+        """What is on the trade topic."""
+        return read_topic(self.servers, self.topic)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What is on the events topic."""
+        return read_events(self.servers, self.events_topic)
+
+    def close(self) -> None:
+        """End what still runs."""
+        for loader in self._loaders:
+            loader.close()
+
+
+@contextmanager
+def workflow_on(bootstrap_servers: str, create_topic: Callable[[str], object]) -> Iterator[Workflow]:
+    """A workflow whose loaders are ended with it."""
+    workflow = Workflow(bootstrap_servers, create_topic)
+    try:
+        yield workflow
+    finally:
+        workflow.close()
+
+
+def check_events(events: list[dict[str, Any]], workflow: Workflow, last: str) -> None:
+    """The order and the form that the contract gives to the events of one process."""
+    statuses = [event["status"] for event in events]
+    assert statuses[0] == "started", statuses
+    assert statuses[-1] == last, events[-1]
+    assert set(statuses[1:-1]) <= {"loading"}, statuses
+    assert [event["finished"] for event in events] == [False] * (len(events) - 1) + [True]
+    counts = [event["records_written"] for event in events]
+    assert counts == sorted(counts)
+    times = [event["timestamp"] for event in events]
+    assert times == sorted(times)
+    for event in events:
+        assert list(event) == [
+            "queue_id",
+            "symbol",
+            "type",
+            "status",
+            "message",
+            "records_written",
+            "finished",
+            "producer",
+            "timestamp",
+        ]
+        assert (event["queue_id"], event["symbol"], event["type"], event["producer"]) == (
+            workflow.queue_id,
+            "POLUSDT",
+            "ws_trade",
+            workflow.variables["TELEMETRY_PRODUCER_ID"],
+        )
+        assert isinstance(event["timestamp"], float)
+        assert isinstance(event["records_written"], int)

@@ -1,0 +1,44 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from loader_ws_trades.cli import cli
+from loader_ws_trades.config import OPTIONS
+from loader_ws_trades.lifecycle import StopReason
+from tests import docs
+
+
+def test_the_tables_of_the_readme_are_made_from_the_code() -> None:
+    text = docs.README.read_text("utf-8")
+    assert docs.readme(text) == text, "run `make docs`"
+
+
+def test_the_example_of_an_env_file_is_made_from_the_code() -> None:
+    assert docs.EXAMPLE.read_text("utf-8") == docs.env_example(), "run `make docs`"
+
+
+def test_statuses_and_exit_codes_are_documented() -> None:
+    text = docs.README.read_text("utf-8")
+    reasons = [StopReason.complete(""), StopReason.by_command(), StopReason.by_signal(15), StopReason.failed("")]
+    for status in {"started", "loading", *(reason.status for reason in reasons)}:
+        assert f"| `{status}` |" in text
+    codes = {int(code) for row in re.findall(r"^\| ([0-9, ]+) \|", text, re.MULTILINE) for code in row.split(",")}
+    assert codes == {0, 1, 2, 130, 143}
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_every_command_has_help_with_sentences(command: str) -> None:
+    found = cli.commands[command]
+    assert found.help
+    for parameter in found.params:
+        assert (getattr(parameter, "help", "") or "").strip(), parameter.name
+
+
+def test_help_texts_of_settings_are_sentences() -> None:
+    for option in OPTIONS:
+        assert option.help[0].isupper() or option.help.startswith("librdkafka"), option.name
+        assert option.help.endswith("."), option.name

@@ -1,0 +1,94 @@
+"""The architecture as CONTRIBUTING.md draws it: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "loader_ws_trades"
+FOLDER = Path(__file__).parent.parent / PACKAGE
+
+PURE = {"errors", "lifecycle", "config", "trade", "sequence"}
+BASE = {"kafka", "logs"}
+PARTS = {"feed", "wire", "rest", "ingest", "publisher", "control", "telemetry"}
+
+# Which modules of ours each may import.
+ALLOWED = {
+    "__init__": set[str](),
+    "__main__": {"cli"},
+    "cli": {"service", "sandbox", "logs", "config", "errors", "__init__"},
+    "service": PARTS | BASE | PURE,
+    "feed": PURE | {"wire"},
+    "kafka": PURE,
+    "logs": PURE,
+    "errors": set[str](),
+    "lifecycle": set[str](),
+    "config": {"errors"},
+    "trade": set[str](),
+    "sequence": {"trade"},
+    **dict.fromkeys(PARTS - {"feed"}, PURE | BASE),
+}
+
+# The only modules that may import each library.
+OWNERS = {
+    "click": {"cli"},
+    "dotenv": {"cli"},
+    "confluent_kafka": {"kafka"},
+    "websocket": {"wire", "feed"},
+    "urllib3": {"rest"},
+    "pythonjsonlogger": {"logs"},
+    "rich": set[str](),
+    "websockets": set[str](),
+}
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """Names of our modules and of other packages that a file imports, wherever in it."""
+    ours, others = set(), set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"a relative import in {path.name}"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            top, *rest = name.split(".")
+            if top == PACKAGE:
+                is_module = (FOLDER / f"{rest[0]}.py").exists() or (FOLDER / rest[0]).is_dir()
+                ours.add(rest[0] if is_module else "__init__")
+            else:
+                others.add(top)
+    return ours, others
+
+
+MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_is_below_it(module: str) -> None:
+    assert module in ALLOWED, f"{module} has no place in the picture: give it one here and in CONTRIBUTING.md"
+    ours, others = imports(FOLDER / f"{module}.py")
+    assert ours <= ALLOWED[module]
+    for library, owners in OWNERS.items():
+        assert library not in others or module in owners, f"{library} is imported by {module}"
+
+
+def test_pure_modules_know_no_socket_thread_clock_or_broker() -> None:
+    for module in PURE - {"lifecycle"}:
+        _, others = imports(FOLDER / f"{module}.py")
+        assert not others & {"socket", "threading", "time", "select", "os", "subprocess", "asyncio"}, module
+
+
+def test_the_sandbox_is_an_independent_witness() -> None:
+    for path in (FOLDER / "sandbox").glob("*.py"):
+        ours, _ = imports(path)
+        assert ours <= {"sandbox"}, path.name
+
+
+def test_contributing_names_every_module() -> None:
+    text = (FOLDER.parent / "CONTRIBUTING.md").read_text("utf-8")
+    for module in MODULES:
+        assert module.startswith("__") or f"| `{module}` |" in text, module
