@@ -1,0 +1,148 @@
+"""What the loader does before the first trade, on Apache Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.apache_kafka import Kafka
+from tests.loader import Loader, Workflow, check_events, workflow_on
+from tests.waiting import wait_for
+
+# Nothing listens there: the symbol check warns, the feed tries again and again.
+NOWHERE = {"BINANCE_WS_URL": "ws://127.0.0.1:9/ws", "BINANCE_REST_URL": "http://127.0.0.1:9"}
+
+
+@pytest.fixture
+def workflow(kafka: Kafka) -> Iterator[Workflow]:
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
+        made.variables |= NOWHERE
+        yield made
+
+
+def sentence(loader: Loader) -> str:
+    """The one error line of a run that failed."""
+    [line] = [line for line in loader.errors.splitlines() if " ERROR " in line]
+    assert "Traceback" not in loader.errors
+    return line
+
+
+def test_brokers_that_are_not_there_end_the_run_with_1_after_the_timeout() -> None:
+    variables = {
+        "QUEUE_ID": "q",
+        "SYMBOL": "btcusdt",
+        "TYPE": "ws_trade",
+        "KAFKA_TOPIC": "t",
+        "TELEMETRY_PRODUCER_ID": "p",
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+        "STARTUP_TIMEOUT": "2",
+    }
+    loader = Loader("run", **variables, **NOWHERE)
+    try:
+        assert loader.wait() == 1
+        assert "No Kafka broker answered" in sentence(loader)
+        assert "KAFKA_BOOTSTRAP_SERVERS (--kafka-bootstrap-servers)" in sentence(loader)
+    finally:
+        loader.close()
+
+
+@pytest.mark.parametrize(
+    ("variable", "flag"),
+    [
+        ("KAFKA_TOPIC", "--kafka-topic"),
+        ("QUEUE_EVENTS_TOPIC", "--queue-events-topic"),
+        ("QUEUE_CONTROL_TOPIC", "--queue-control-topic"),
+    ],
+)
+def test_a_missing_topic_ends_the_run_with_2_after_the_grace(workflow: Workflow, variable: str, flag: str) -> None:
+    loader = workflow.run(**{variable: "nobody-made-this"}, STARTUP_GRACE="1")
+    assert loader.wait() == 2
+    assert f"The topic nobody-made-this does not exist; create it, or check {variable} ({flag})" in sentence(loader)
+    assert "trying again" in loader.errors
+    if variable != "QUEUE_EVENTS_TOPIC":
+        [event] = workflow.events()
+        assert event["status"] == "error"
+        assert event["finished"] is True
+        assert "nobody-made-this" in event["message"]
+
+
+def test_a_topic_that_is_made_during_the_grace_is_waited_for(workflow: Workflow, kafka: Kafka) -> None:
+    topic = f"{workflow.topic}-late"
+    loader = workflow.run(KAFKA_TOPIC=topic, STARTUP_GRACE="30")
+    loader.wait_for_line("trying again")
+    kafka.create_topic(topic)
+    wait_for(workflow.events, "the first event")
+    workflow.stop()
+    assert loader.wait() == 0
+    check_events(workflow.events(), workflow, "interrupted")
+
+
+def test_a_topic_that_is_only_compacted_is_refused(workflow: Workflow, kafka: Kafka) -> None:
+    kafka.create_topic(f"{workflow.topic}-compact", config={"cleanup.policy": "compact"})
+    kafka.create_topic(f"{workflow.topic}-both", config={"cleanup.policy": "compact,delete"})
+    loader = workflow.run(KAFKA_TOPIC=f"{workflow.topic}-compact")
+    assert loader.wait() == 2
+    assert "only compacted" in sentence(loader)
+    loader = workflow.run(KAFKA_TOPIC=f"{workflow.topic}-both")
+    loader.wait_for_line("Loading trades")
+    workflow.stop()
+    assert loader.wait() == 0
+
+
+def test_a_property_that_librdkafka_does_not_know_is_a_fault(workflow: Workflow) -> None:
+    loader = workflow.run("-X", "no.such.property=hush-hush-hush")
+    assert loader.wait() == 2
+    assert "KAFKA_PROPERTIES (-X)" in sentence(loader)
+    assert "hush" not in loader.errors
+
+
+def test_a_stop_sent_before_the_start_is_obeyed(workflow: Workflow) -> None:
+    workflow.command({"command": "stop", "queue_id": "another"})
+    workflow.stop()
+    loader = workflow.run()
+    assert loader.wait() == 0
+    check_events(workflow.events(), workflow, "interrupted")
+    assert workflow.events()[-1]["message"].startswith("Stopped by command")
+    assert "partition 0, offset 1" in loader.errors
+    assert "CONTROL_FROM=now" in loader.errors
+    assert "No connection to the exchange" not in loader.errors, "the feed was opened"
+
+
+def test_control_from_now_ignores_earlier_commands(workflow: Workflow) -> None:
+    workflow.stop()
+    loader = workflow.run("--control-from", "now")
+    loader.wait_for_line("No connection to the exchange")
+    workflow.stop()
+    assert loader.wait() == 0
+    assert "partition 0, offset 1" in loader.errors
+
+
+def test_an_exchange_that_cannot_be_reached_is_told_while_waiting_and_at_the_end(workflow: Workflow) -> None:
+    loader = workflow.run(FEED_OUTAGE_LIMIT="2")
+    assert loader.wait() == 1
+    assert "BINANCE_WS_URL (--binance-ws-url)" in sentence(loader)
+    assert loader.errors.count("The symbol could not be checked") == 1
+    events = workflow.events()
+    check_events(events, workflow, "error")
+    assert any("no connection to the exchange since" in event["message"] for event in events[1:-1])
+
+
+def test_a_configuration_fault_names_every_setting_and_no_trace() -> None:
+    loader = Loader("run", "--symbol", "btc/usdt", TELEMETRY_INTERVAL="0", CA_PATH="/nowhere")
+    try:
+        assert loader.wait() == 2
+        for named in ("QUEUE_ID (--queue-id)", "SYMBOL (--symbol)", "TELEMETRY_INTERVAL (", "CA_PATH (--ca-path)"):
+            assert named in loader.errors
+        assert "Traceback" not in loader.errors
+    finally:
+        loader.close()
+
+
+def test_an_unknown_flag_is_a_usage_fault() -> None:
+    loader = Loader("run", "--no-such-flag")
+    try:
+        assert loader.wait() == 2
+        assert "No such option" in loader.errors
+    finally:
+        loader.close()
