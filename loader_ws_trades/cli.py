@@ -5,9 +5,10 @@ What a command needs is imported when it runs, so that `--help` is quick.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,6 +103,42 @@ def run(env_file: str | None, **flags: Any) -> None:
     settings = gather(flags, env_file)
     logs.configure(settings)
     sys.exit(service.run_live(settings))
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    try:
+        return config.seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}") from error
+
+
+_rate_option = click.option(
+    "--rate",
+    type=click.FloatRange(min=0.1, max=100_000),
+    default=500.0,
+    show_default=True,
+    help="Trades a second, on average.",
+)
+
+
+@cli.command()
+@click.option("--duration", default="15s", show_default=True, callback=_seconds, help="How long the loader runs.")
+@_rate_option
+def demo(duration: float, rate: float) -> None:
+    """Show trades flow from a simulated exchange into an embedded broker; needs no settings."""
+    with _extra_needed():
+        from loader_ws_trades.sandbox.demo import demonstrate  # noqa: PLC0415
+    sys.exit(demonstrate(duration, rate))
+
+
+@contextlib.contextmanager
+def _extra_needed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"This command needs {error.name}; install the extra: pip install 'loader-ws-trades[sandbox]'"
+        ) from error
 
 
 def main() -> None:

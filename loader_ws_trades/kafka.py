@@ -211,7 +211,10 @@ def cleanup_policy(properties: KafkaProperties, topic: str) -> str | None:
     admin = AdminClient(_with_callbacks(properties, Trouble("")))
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
-        configs = admin.describe_configs([resource], request_timeout=5.0)[resource].result(timeout=6.0)
+        cluster = admin.list_topics(topic, timeout=_ASK)
+        if cluster.controller_id not in cluster.brokers:
+            return None  # the embedded broker has no controller, and librdkafka would wait for one
+        configs = admin.describe_configs([resource], request_timeout=_ASK)[resource].result(timeout=2 * _ASK)
     except (KafkaException, TimeoutError) as error:
         log.debug("The configuration of the topic %s cannot be read: %s", topic, error)
         return None

@@ -258,7 +258,8 @@ class _Run:
 
     def _finish(self, reason: StopReason) -> int:
         deadline = Deadline(self._settings.shutdown_timeout)
-        log.info("Stopping: %s", reason.message)
+        if reason.status != "error":
+            log.info("Stopping: %s", reason.message)
         self._source.close()
         self._control.close()
         undelivered = self._drain(deadline)
@@ -271,10 +272,18 @@ class _Run:
             self._telemetry.flush(deadline)
         self._control.join(deadline.remaining)
         self._source.join(deadline.remaining)
-        log.log(
-            logging.ERROR if reason.status == "error" else logging.INFO, "%s: %s", reason.status.capitalize(), message
-        )
+        level = logging.ERROR if reason.status == "error" else logging.INFO
+        log.log(level, "%s: %s", reason.status.capitalize(), message, extra=self._counts())
         return reason.exit_code
+
+    def _counts(self) -> dict[str, int]:
+        """What happened to the trades, for the last log line."""
+        return {
+            "received": self._ingest.received,
+            "delivered": self._sink.delivered,
+            "duplicates": self._ingest.duplicates,
+            "refused": self._ingest.refused.total(),
+        }
 
     def _drain(self, deadline: Deadline) -> list[Gap]:
         """Deliver what was received, for as long as there is time; what could not be delivered."""
