@@ -105,6 +105,9 @@ def run(env_file: str | None, **flags: Any) -> None:
     sys.exit(service.run_live(settings))
 
 
+_RATE = click.FloatRange(min=0, min_open=True)
+
+
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
     try:
         return config.seconds(value)
@@ -112,23 +115,34 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str) -
         raise click.BadParameter(f"it {error}") from error
 
 
-_rate_option = click.option(
-    "--rate",
-    type=click.FloatRange(min=0.1, max=100_000),
-    default=500.0,
-    show_default=True,
-    help="Trades a second, on average.",
-)
-
-
 @cli.command()
 @click.option("--duration", default="15s", show_default=True, callback=_seconds, help="How long the loader runs.")
-@_rate_option
+@click.option("--rate", type=_RATE, default=500.0, show_default=True, help="Trades a second, on average.")
 def demo(duration: float, rate: float) -> None:
     """Show trades flow from a simulated exchange into an embedded broker; needs no settings."""
     with _extra_needed():
         from loader_ws_trades.sandbox.demo import demonstrate  # noqa: PLC0415
     sys.exit(demonstrate(duration, rate))
+
+
+@cli.command()
+@click.option("--symbol", default="BTCUSDT", show_default=True, help="Trading pair of generated trades.")
+@click.option("--rate", type=_RATE, help="Trades a second, on average.  [default: 100; the recorded pace]")
+@click.option("--speed", type=_RATE, help="Times the recorded pace, for --frames.")
+@click.option("--flat-out", is_flag=True, help="As fast as clients read, from the first one on.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated trades.")
+@click.option("--frames", type=click.Path(exists=True, dir_okay=False), help="Recorded frames, one a line; may be .gz.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the exchange.  [default: a free one]")
+@click.option("--ping-interval", default="20s", show_default=True, callback=_seconds, help="Time between pings.")
+@click.option("--broker/--no-broker", default=True, help="Run an embedded broker too.  [default: broker]")
+def sandbox(**options: Any) -> None:
+    """Run a simulated exchange and an embedded broker until Ctrl-C, and print the variables to use."""
+    with _extra_needed():
+        from loader_ws_trades.sandbox.serve import serve  # noqa: PLC0415
+    try:
+        serve(**options)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The simulated exchange cannot run so: {error}; change its flags") from error
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The sandbox's markets: what they issue, and when."""
 
-import gzip
 import json
 import math
 import re
@@ -12,10 +11,12 @@ import pytest
 
 from loader_ws_trades.sandbox.history import BLOCK, PATTERNS, Generated, Recorded, Trade
 from loader_ws_trades.sandbox.market import Market
+from tests.recorded import COUNT, frames, frames_file
 
-RECORDING = Path(__file__).parents[2] / "shared" / "data" / "POLUSDT-frames-2025-10-10.jsonl.gz"
 
-needs_recording = pytest.mark.skipif(not RECORDING.exists(), reason="the recorded trades are not here")
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return frames_file(tmp_path_factory.mktemp("recorded"))
 
 
 class Clock:
@@ -82,10 +83,8 @@ def test_any_trade_can_be_had_alone() -> None:
 
 def test_prices_walk_on_their_tick() -> None:
     trades = Market.generated(price="0.5", tick="0.0001", past=20_000).trades(0, 20_000)
-    steps = [
-        round(float(later.price) * 10_000) - round(float(earlier.price) * 10_000) for earlier, later in pairwise(trades)
-    ]
-    assert {abs(step) for step in steps} == {0, 1}
+    ticks = [round(float(trade.price) * 10_000) for trade in trades]
+    assert {abs(later - earlier) for earlier, later in pairwise(ticks)} == {0, 1}
 
 
 @pytest.mark.parametrize("rate", [5.0, 1000.0])
@@ -163,32 +162,37 @@ def test_trades_are_found_by_time() -> None:
     assert market.position_at(0) == 0
 
 
-@needs_recording
-def test_recorded_trades_are_kept_as_recorded() -> None:
-    market = Market.recorded(RECORDING, past=40_000)
-    with gzip.open(RECORDING) as lines:
-        wanted = [(one["t"], one["p"], one["q"], one["T"] * 1000, one["m"]) for one in map(json.loads, lines)]
-    assert [tuple(trade) for trade in market.trades(0, 40_000)] == wanted
-    assert (market.symbol, market.first_id, market.last_id) == ("POLUSDT", 34_994_322, 35_034_321)
+@pytest.mark.parametrize("rate", [7.0, 0.3, 333_333.0])
+def test_where_a_block_begins_its_first_trade_is_due(rate: float) -> None:
+    history = Generated("BTCUSDT", rate=rate)
+    for number in range(1, 100):
+        begin = history.block(number).times[0]
+        assert history.due(begin) > number * BLOCK
+        assert history.due(begin - 1) <= number * BLOCK
 
 
-@needs_recording
-def test_recorded_pace_times_a_factor() -> None:
-    for speed in (1.0, 10.0):
-        clock = Clock()
-        market = Market(Recorded(RECORDING), speed=speed, clock=clock)
-        trades = market.history.block(0)
-        clock.now += trades.times[500] / 1_000_000 / speed + 1e-5
-        assert 501 <= market.issued <= 520
-        clock.now += 1735 / speed
-        assert market.issued == 40_000
+def test_recorded_trades_are_kept_as_recorded(recorded: Path) -> None:
+    market = Market.recorded(recorded, past=COUNT)
+    wanted = [(one["t"], one["p"], one["q"], one["T"] * 1000, one["m"]) for one in frames(recorded)]
+    assert [tuple(trade) for trade in market.trades(0, COUNT)] == wanted
+    assert (market.symbol, market.first_id, market.last_id) == ("POLUSDT", wanted[0][0], wanted[-1][0])
 
 
-@needs_recording
-def test_recorded_trades_at_a_mean_rate() -> None:
-    market = Market.recorded(RECORDING, rate=2000.0)
-    assert market.wait(39_999) == pytest.approx(20.0, abs=1.0)
-    assert Market.recorded(RECORDING, rate=math.inf).flat_out
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+def test_recorded_pace_times_a_factor(recorded: Path, speed: float) -> None:
+    clock = Clock()
+    market = Market(Recorded(recorded), speed=speed, clock=clock)
+    times = market.history.block(0).times
+    clock.now += times[500] / 1_000_000 / speed + 1e-5
+    assert 501 <= market.issued <= 1000
+    clock.now += market.wait(COUNT - 1) + 1e-5
+    assert market.issued == COUNT
+
+
+def test_recorded_trades_at_a_mean_rate(recorded: Path) -> None:
+    market = Market.recorded(recorded, rate=2000.0)
+    assert market.wait(COUNT - 1) == pytest.approx(20.0, abs=1.0)
+    assert Market.recorded(recorded, rate=math.inf).flat_out
 
 
 def test_what_is_no_newer_trade_is_passed_over(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""The simulated exchange and the embedded broker in the foreground, for people and for tests of whole processes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import uuid
+from typing import Literal
+
+from loader_ws_trades.sandbox.broker import EmbeddedBroker
+from loader_ws_trades.sandbox.demo import CONTROL, EVENTS, TRADES, loader_variables
+from loader_ws_trades.sandbox.exchange import Exchange
+from loader_ws_trades.sandbox.market import Market
+
+
+def serve(
+    *,
+    symbol: str,
+    rate: float | None,
+    speed: float | None,
+    flat_out: bool,
+    seed: int,
+    frames: str | None,
+    port: int,
+    ping_interval: float,
+    broker: bool,
+) -> None:
+    """Print the variables that a loader needs, then serve until SIGINT or SIGTERM.
+
+    Raises:
+        OSError: if the port cannot be had, or the file not be read.
+        ValueError: if the file holds no trades.
+    """
+    if flat_out:
+        rate, speed = (None, math.inf) if frames else (math.inf, None)
+    start: Literal["subscriber", "now"] = "subscriber" if flat_out else "now"
+    if frames:
+        market = Market.recorded(frames, rate=rate, speed=speed or 1.0, start=start)
+    else:
+        market = Market.generated(symbol.upper(), rate=rate or 100.0, seed=seed, start=start)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with contextlib.ExitStack() as stack:
+        exchange = stack.enter_context(Exchange([market], port=port, ping_interval=ping_interval))
+        servers = ""
+        if broker:
+            embedded = stack.enter_context(EmbeddedBroker())
+            embedded.create_topics(TRADES, EVENTS, CONTROL)
+            servers = embedded.bootstrap_servers
+        queue_id = f"sandbox-{uuid.uuid4().hex[:6]}"
+        variables = loader_variables(exchange, servers, market.symbol, queue_id)
+        for name, value in variables.items():
+            if value:
+                print(f"export {name}={value}")  # noqa: T201 - it is what the command is for
+        print("# Ctrl-C ends it.", flush=True)  # noqa: T201
+        stopped.wait()

@@ -1,0 +1,72 @@
+"""What a newcomer sees first, without a terminal."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.loader import Loader
+
+
+def test_the_demo_ends_well_and_shows_records_events_and_a_summary() -> None:
+    loader = Loader("demo", "--duration", "3s", "--rate", "300")
+    try:
+        output, _ = loader.process.communicate(timeout=60)
+        shown = output.decode()
+        assert loader.process.returncode == 0, shown + loader.errors
+    finally:
+        loader.close()
+    assert '"status": "started"' in shown
+    assert '"status": "loading"' in shown
+    assert '"message": "Stopped by command' in shown
+    assert 'trades  {"trade_id":' in shown
+    assert shown.count("ok") == 6
+    assert "wrong" not in shown
+
+
+def test_the_demo_can_be_left_with_ctrl_c() -> None:
+    loader = Loader("demo", "--duration", "60s")
+    try:
+        assert loader.process.stdout
+        while b"started" not in loader.process.stdout.readline():
+            assert loader.process.poll() is None, loader.errors
+        loader.process.send_signal(signal.SIGINT)
+        output, _ = loader.process.communicate(timeout=30)
+        assert loader.process.returncode == 130
+        assert b"Stopped by Ctrl-C" in output
+        assert "Traceback" not in loader.errors
+    finally:
+        loader.close()
+
+
+def test_a_loader_runs_on_the_sandbox_with_the_variables_it_prints() -> None:
+    sandbox = Loader("sandbox", "--symbol", "ethusdt", "--rate", "200")
+    try:
+        assert sandbox.process.stdout
+        variables = {}
+        while not (line := sandbox.process.stdout.readline().decode()).startswith("#"):
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            variables[name] = value
+        loader = Loader("run", "--max-records", "100", **variables)
+        try:
+            assert loader.wait() == 0, loader.errors
+        finally:
+            loader.close()
+        sandbox.process.send_signal(signal.SIGTERM)
+        assert sandbox.wait() == 0
+    finally:
+        sandbox.close()
+
+
+@pytest.mark.parametrize("command", ["demo", "sandbox"])
+def test_without_the_extra_it_says_which_one_is_wanted(command: str) -> None:
+    code = (
+        f"import sys; sys.modules['websockets'] = None; sys.argv[1:] = ['{command}']; import loader_ws_trades.__main__"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert "pip install 'loader-ws-trades[sandbox]'" in ended.stderr
+    assert "Traceback" not in ended.stderr

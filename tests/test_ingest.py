@@ -1,0 +1,119 @@
+"""Between source and sink: order, bounds and back-pressure, with a sink that can be full."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+
+from loader_ws_trades.ingest import Ingest
+from loader_ws_trades.sequence import Gap, Reset
+from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
+from tests.waiting import wait_for
+
+
+class SmallSink:
+    """Takes trades as long as there is room."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.ids: list[int] = []
+
+    def put(self, trades: Iterable[Trade]) -> int:
+        taken = 0
+        for trade in trades:
+            if len(self.ids) >= self.room:
+                break
+            self.ids.append(trade.trade_id)
+            taken += 1
+        return taken
+
+
+class Watched:
+    """An ingest and what it called."""
+
+    def __init__(self, sink: SmallSink, limit: int | None = None) -> None:
+        self.limits = 0
+        self.refusals: list[Refusal] = []
+        self.events: list[Gap | Reset] = []
+        self.ingest = Ingest(
+            FrameDecoder("BTCUSDT", combined=False),
+            sink,
+            limit=limit,
+            on_limit=self._on_limit,
+            on_refusal=self.refusals.append,
+            on_event=self.events.append,
+        )
+
+    def _on_limit(self) -> None:
+        self.limits += 1
+
+
+def frames(*ids: int) -> list[bytes]:
+    base = {"e": "trade", "E": 1, "s": "BTCUSDT", "p": "1.0", "q": "1.0", "T": 1_700_000_000_000, "m": True}
+    return [json.dumps(base | {"t": trade_id}).encode() for trade_id in ids]
+
+
+def test_what_is_wrong_is_counted_and_told_and_the_rest_goes_on() -> None:
+    sink = SmallSink(100)
+    watched = Watched(sink)
+    assert watched.ingest.take([*frames(1, 2), b"{}", *frames(5, 5)])
+    assert sink.ids == [1, 2, 5]
+    assert [refusal.kind for refusal in watched.refusals] == ["unknown"]
+    assert watched.events == [Gap(3, 4)]
+    assert watched.ingest.duplicates == 1
+    assert watched.ingest.received == 4
+    assert watched.ingest.refused == {"unknown": 1}
+
+
+def test_a_read_without_a_trade_says_so() -> None:
+    assert Watched(SmallSink(1)).ingest.take([b"{}"]) is False
+
+
+def test_the_limit_is_exact_and_told_once() -> None:
+    sink = SmallSink(100)
+    watched = Watched(sink, limit=3)
+    watched.ingest.take(frames(1, 2))
+    watched.ingest.take(frames(3, 4, 5))
+    watched.ingest.take(frames(6))
+    assert sink.ids == [1, 2, 3]
+    assert watched.limits == 1
+
+
+def test_a_full_sink_blocks_the_reader_and_keeps_the_order_among_several() -> None:
+    sink = SmallSink(2)
+    watched = Watched(sink)
+    first = threading.Thread(target=watched.ingest.take, args=(frames(1, 2, 3, 4),))
+    first.start()
+    wait_for(lambda: sink.ids == [1, 2] and not watched.ingest.idle, "the first reader to wait")
+    second = threading.Thread(target=watched.ingest.take, args=(frames(5, 6),))
+    second.start()
+    wait_for(lambda: watched.ingest.received == 6, "the second reader to be in line")
+    assert first.is_alive()
+    assert second.is_alive()
+    sink.room = 100
+    first.join(10)
+    second.join(10)
+    assert sink.ids == [1, 2, 3, 4, 5, 6]
+    assert watched.ingest.idle
+
+
+def test_giving_up_frees_the_readers_and_names_what_waited() -> None:
+    sink = SmallSink(1)
+    watched = Watched(sink)
+    reader = threading.Thread(target=watched.ingest.take, args=(frames(1, 2, 3, 7),))
+    reader.start()
+    wait_for(lambda: not watched.ingest.idle and sink.ids, "the reader to wait")
+    assert watched.ingest.abandon() == [Gap(2, 3), Gap(7, 7)]
+    reader.join(10)
+    assert not reader.is_alive()
+    assert watched.ingest.take(frames(8)) is False
+    assert sink.ids == [1]
+
+
+def test_after_close_nothing_more_is_taken() -> None:
+    sink = SmallSink(10)
+    watched = Watched(sink)
+    watched.ingest.close()
+    assert watched.ingest.take(frames(1)) is False
+    assert sink.ids == []
