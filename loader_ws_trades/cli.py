@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 from dotenv import dotenv_values
 
-from loader_ws_trades import __version__, config
+from loader_ws_trades import __version__, config, values
 from loader_ws_trades.errors import ConfigurationError, LoaderError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -76,13 +76,13 @@ def gather(flags: dict[str, Any], env_file: str | None, *, needed: Iterable[str]
         {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
         {option.name: from_file.get(option.variable) for option in config.OPTIONS},
     )
-    values: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for layer in layers:
         # The password and its file are one setting in two forms: the layer above decides for both.
-        settled = {*values, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & values.keys() else ())}
+        settled = {*given, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & given.keys() else ())}
         # An empty value counts as not set.
-        values |= {name: value for name, value in layer.items() if value and name not in settled}
-    return config.load(values, needed=needed)
+        given |= {name: value for name, value in layer.items() if value and name not in settled}
+    return config.load(given, needed=needed)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -110,7 +110,7 @@ _RATE = click.FloatRange(min=0, min_open=True)
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
     try:
-        return config.seconds(value)
+        return values.seconds(value)
     except ValueError as error:
         raise click.BadParameter(f"it {error}") from error
 

@@ -12,127 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from loader_ws_trades import values
 from loader_ws_trades.errors import ConfigurationError
-
-KafkaProperties = dict[str, str | int | float | bool]
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-# -- what a value may be: each takes the text as given and raises ValueError with the end of a sentence -----------
-
-
-def text(value: str) -> str:
-    """Any text that is not blank."""
-    if not value.strip():
-        raise ValueError("is blank; give it a value")
-    return value.strip()
-
-
-def symbol(value: str) -> str:
-    """A trading pair in upper case; any letters and digits, not only ASCII."""
-    value = text(value)
-    if not all(letter.isalnum() or letter in "_-." for letter in value):
-        raise ValueError(f"is {value!r}, which is no trading pair; give one like BTCUSDT")
-    return value.upper()
-
-
-def topic(value: str) -> str:
-    """A name that Kafka allows for a topic."""
-    value = text(value)
-    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", value) or value in {".", ".."}:
-        raise ValueError(f"is {value!r}, which is no topic name; use up to 249 letters, digits, '.', '_' and '-'")
-    return value
-
-
-def servers(value: str) -> str:
-    """Addresses of brokers, `host:port` separated by commas."""
-    addresses = [part.strip() for part in text(value).split(",")]
-    for address in addresses:
-        host, colon, port = address.rpartition(":")
-        if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-            raise ValueError(f"holds {address!r}, which is not host:port with a port from 1 to 65535")
-    return ",".join(addresses)
-
-
-def url(*schemes: str) -> Callable[[str], str]:
-    """A URL with one of `schemes`, a host and, if it names one, a port in range."""
-
-    def parse(value: str) -> str:
-        value = text(value)
-        # The value may hold a password, so it is not shown.
-        fault = f"is not usable; give a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-        try:
-            parts = urlsplit(value)
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"{fault}, with a port from 1 to 65535 if any") from error
-        if port == 0 or parts.scheme not in schemes or not parts.hostname or any(letter.isspace() for letter in value):
-            raise ValueError(f"{fault}, with a host")
-        return value
-
-    return parse
-
-
-def seconds(value: str, *, least: float = 0.001) -> float:
-    """A time span: seconds, or a number with the unit s, m, h or d."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", value.strip())
-    if not match:
-        raise ValueError(f"is {value!r}, which is no time span; give seconds, or a number with s, m, h or d")
-    span = float(match[1]) * _UNITS[match[2]]
-    if not least <= span <= 365 * 86400:
-        raise ValueError(f"is {value!r}, which is out of range; give more than 0 and at most 365d")
-    return span
-
-
-def count(value: str) -> int:
-    """A whole number from 1."""
-    if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or int(value) < 1:
-        raise ValueError(f"is {value!r}, which is no whole number from 1")
-    return int(value)
-
-
-def choice(*choices: str) -> Callable[[str], str]:
-    """One of a few words, in the case given here."""
-
-    def parse(value: str) -> str:
-        for known in choices:
-            if value.strip().lower() == known.lower():
-                return known
-        raise ValueError(f"is {value!r}; give one of {', '.join(choices)}")
-
-    return parse
-
-
-def readable_file(value: str) -> str:
-    """A file that can be opened for reading."""
-    try:
-        with Path(value).open("rb"):
-            return value
-    except OSError as error:
-        raise ValueError(f"names {value!r}, which cannot be read ({error.strerror}); give a readable file") from error
-
-
-def pem_file(value: str) -> str:
-    """A readable file that holds a certificate in PEM form."""
-    if b"-----BEGIN CERTIFICATE-----" not in Path(readable_file(value)).read_bytes():
-        raise ValueError(f"names {value!r}, which holds no PEM certificate")
-    return value
-
-
-def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Properties of librdkafka: one text with `key=value` separated by commas, or each in a text of its own."""
-    pairs = []
-    for part in value.split(",") if isinstance(value, str) else value:
-        key, equals, given = part.partition("=")
-        if not equals or not key.strip():
-            # The value may be a secret, so only what stands before a first '=' is ever shown.
-            raise ValueError("holds a part that is not key=value; separate properties with commas")
-        pairs.append((key.strip(), given.strip()))
-    return tuple(pairs)
-
-
-# -- the table ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -185,76 +66,84 @@ def _option(
 class Settings:
     """The checked settings of one process; times are in seconds. Made by `load`."""
 
-    queue_id: str = _option(text, "The whole workflow's id.", required=True)
-    symbol: str = _option(symbol, "Trading pair, in any case.", required=True)
-    type: str = _option(text, "Kind of data, repeated in telemetry, like ws_trade.", required=True)
-    kafka_topic: str = _option(topic, "Topic for the trades; it must exist.", required=True)
-    telemetry_producer_id: str = _option(text, "This instance, repeated in telemetry as `producer`.", required=True)
-    kafka_bootstrap_servers: str = _option(servers, "Kafka's brokers, host:port[,host:port].", required=True)
-    kafka_user_producer: str | None = _option(text, "SASL user; if set, SCRAM-SHA-512 over TLS is used.")
+    queue_id: str = _option(values.text, "The whole workflow's id.", required=True)
+    symbol: str = _option(values.symbol, "Trading pair, in any case.", required=True)
+    type: str = _option(values.text, "Kind of data, repeated in telemetry, like ws_trade.", required=True)
+    kafka_topic: str = _option(values.topic, "Topic for the trades; it must exist.", required=True)
+    telemetry_producer_id: str = _option(
+        values.text, "This instance, repeated in telemetry as `producer`.", required=True
+    )
+    kafka_bootstrap_servers: str = _option(values.servers, "Kafka's brokers, host:port[,host:port].", required=True)
+    kafka_user_producer: str | None = _option(values.text, "SASL user; if set, SCRAM-SHA-512 over TLS is used.")
     kafka_password_producer: str | None = _option(str, "Password of the SASL user.", secret=True)
     kafka_password_file: str | None = _option(
-        readable_file, "File that holds the password of the SASL user, for a mounted secret."
+        values.readable_file, "File that holds the password of the SASL user, for a mounted secret."
     )
     kafka_user_consumer: str | None = _option(
-        text, "SASL user for all that is read; without it the producer's is used."
+        values.text, "SASL user for all that is read; without it the producer's is used."
     )
     kafka_password_consumer: str | None = _option(str, "Password of the SASL user for reading.", secret=True)
     ca_path: str | None = _option(
-        pem_file, "PEM file of the CA that signed the brokers' certificates; if set, TLS is used."
+        values.pem_file, "PEM file of the CA that signed the brokers' certificates; if set, TLS is used."
     )
     kafka_security_protocol: str | None = _option(
-        choice("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        values.choice("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         "Overrides the security protocol that user and CA imply.",
     )
     kafka_sasl_mechanism: str | None = _option(
-        choice("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"), "Overrides the SASL mechanism, SCRAM-SHA-512."
+        values.choice("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"), "Overrides the SASL mechanism, SCRAM-SHA-512."
     )
     kafka_properties: tuple[tuple[str, str], ...] | None = _option(
-        properties,
+        values.properties,
         "librdkafka properties, key=value,key=value, for every Kafka client; the flag takes one and can be repeated.",
         secret=True,
         short="-X",
     )
-    queue_control_topic: str = _option(topic, "Topic that commands are read from.", default="queue-control")
-    queue_events_topic: str = _option(topic, "Topic that telemetry is written to.", default="queue-events")
+    queue_control_topic: str = _option(values.topic, "Topic that commands are read from.", default="queue-control")
+    queue_events_topic: str = _option(values.topic, "Topic that telemetry is written to.", default="queue-events")
     control_from: str = _option(
-        choice("beginning", "now"),
+        values.choice("beginning", "now"),
         "Where reading commands starts; `now` ignores earlier ones.",
         default="beginning",
     )
     binance_ws_url: str = _option(
-        url("ws", "wss"),
+        values.url("ws", "wss"),
         "Base URL of the streams; the stream's name is appended.",
         default="wss://stream.binance.com:9443/ws",
     )
     binance_rest_url: str = _option(
-        url("http", "https"), "Base URL of the REST API, for the symbol check.", default="https://api.binance.com"
+        values.url("http", "https"),
+        "Base URL of the REST API, for the symbol check.",
+        default="https://api.binance.com",
     )
-    telemetry_interval: float = _option(seconds, "Time between `loading` events.", default="10")
-    max_records: int | None = _option(count, "Finish after this many trades.")
-    duration: float | None = _option(seconds, "Finish after this time.")
+    telemetry_interval: float = _option(values.seconds, "Time between `loading` events.", default="10")
+    max_records: int | None = _option(values.count, "Finish after this many trades.")
+    duration: float | None = _option(values.seconds, "Finish after this time.")
     feed_silence_limit: float = _option(
-        seconds, "Connect anew after this time without any frame, pings included.", default="60"
+        values.seconds, "Connect anew after this time without any frame, pings included.", default="60"
     )
     feed_outage_limit: float = _option(
-        seconds, "Give up after this time without a connection to the exchange.", default="10m"
+        values.seconds, "Give up after this time without a connection to the exchange.", default="10m"
     )
     kafka_queue_records: int = _option(
-        count, "Records that may wait for Kafka; over it the exchange's stream is not read.", default="400000"
+        values.count, "Records that may wait for Kafka; over it the exchange's stream is not read.", default="400000"
     )
     kafka_outage_limit: float = _option(
-        seconds, "Give up when a record has waited this long for Kafka's acknowledgement.", default="10m"
+        values.seconds, "Give up when a record has waited this long for Kafka's acknowledgement.", default="10m"
     )
-    startup_timeout: float = _option(seconds, "Give up if the brokers are not reached in this time.", default="30")
+    startup_timeout: float = _option(
+        values.seconds, "Give up if the brokers are not reached in this time.", default="30"
+    )
     startup_grace: float = _option(
-        seconds, "Try again for this time at the start what the brokers refuse or do not know.", default="10"
+        values.seconds, "Try again for this time at the start what the brokers refuse or do not know.", default="10"
     )
     shutdown_timeout: float = _option(
-        seconds, "Time for delivering the tail and the last event after a stop.", default="20"
+        values.seconds, "Time for delivering the tail and the last event after a stop.", default="20"
     )
-    log_level: str = _option(choice("debug", "info", "warning", "error"), "Least level that is logged.", default="info")
-    log_format: str = _option(choice("text", "json"), "Form of the log lines on standard error.", default="text")
+    log_level: str = _option(
+        values.choice("debug", "info", "warning", "error"), "Least level that is logged.", default="info"
+    )
+    log_format: str = _option(values.choice("text", "json"), "Form of the log lines on standard error.", default="text")
 
     def __repr__(self) -> str:
         shown = ((option, getattr(self, option.name)) for option in OPTIONS)
@@ -321,11 +210,11 @@ def consumer_credentials(settings: Settings) -> str:
     return producer_credentials()
 
 
-def load(values: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[str] | None = None) -> Settings:
+def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[str] | None = None) -> Settings:
     """Settings from texts by the name of the option; what is absent takes its default.
 
     Args:
-        values: the texts, however they were given.
+        given: the texts, from wherever they come.
         needed: the options that must have a value; all that `run` needs, if not said.
 
     Raises:
@@ -335,12 +224,12 @@ def load(values: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[s
     faults = []
     checked: dict[str, Any] = {}
     for option in OPTIONS:
-        given = values.get(option.name) or None
-        if given is None and option.name in required:
+        value = given.get(option.name) or None
+        if value is None and option.name in required:
             faults.append(f"{option} is required; set it")
-        given = given or option.default
+        value = value or option.default
         try:
-            checked[option.name] = None if given is None else option.parse(given)
+            checked[option.name] = None if value is None else option.parse(value)
         except ValueError as error:
             faults.append(f"{option} {error}")
     faults += _take_password_file(checked)
@@ -386,75 +275,3 @@ def _contradictions(checked: Mapping[str, Any]) -> list[str]:
 def named(name: str) -> str:
     """The variable and the flag of a setting, for messages."""
     return str(next(option for option in OPTIONS if option.name == name))
-
-
-# -- librdkafka's properties -------------------------------------------------------------------------------------
-
-
-def _client_properties(settings: Settings, user: str | None, password: str | None) -> KafkaProperties:
-    protocol = "SASL_SSL" if user else "SSL" if settings.ca_path else "PLAINTEXT"
-    found: KafkaProperties = {
-        "bootstrap.servers": settings.kafka_bootstrap_servers,
-        "client.id": settings.telemetry_producer_id or "loader-ws-trades",
-        "security.protocol": settings.kafka_security_protocol or protocol,
-        "allow.auto.create.topics": False,
-        "socket.keepalive.enable": True,
-        # The default of 10 s is what a recovery waits for at worst after a long outage.
-        "reconnect.backoff.max.ms": 2000,
-    }
-    if user and password:
-        found["sasl.mechanism"] = settings.kafka_sasl_mechanism or "SCRAM-SHA-512"
-        found["sasl.username"] = user
-        found["sasl.password"] = password
-    if settings.ca_path:
-        found["ssl.ca.location"] = settings.ca_path
-    return found
-
-
-def _producer_properties(settings: Settings) -> KafkaProperties:
-    return _client_properties(settings, settings.kafka_user_producer, settings.kafka_password_producer) | {
-        "acks": "all",
-        "enable.idempotence": True,
-        # Without it, records behind one that was refused would still go out.
-        "enable.gapless.guarantee": True,
-        # Never give up on one record: a gap would be left, and the outage limit ends the run first.
-        "message.timeout.ms": 0,
-        # Java's default partitioner, so that one symbol stays on one partition whoever writes it.
-        "partitioner": "murmur2_random",
-    }
-
-
-def trade_producer_properties(settings: Settings) -> KafkaProperties:
-    """Properties of the producer of trades."""
-    return _producer_properties(settings) | {
-        "queue.buffering.max.messages": settings.kafka_queue_records,
-        # Half a kilobyte a record: three times what one takes, so the number above is the bound.
-        "queue.buffering.max.kbytes": max(1024, settings.kafka_queue_records // 2),
-        "linger.ms": 1,
-        **dict(settings.kafka_properties or ()),
-    }
-
-
-def telemetry_producer_properties(settings: Settings) -> KafkaProperties:
-    """Properties of the producer of telemetry, which must outlive a failure of the other one."""
-    return _producer_properties(settings) | {
-        "queue.buffering.max.messages": 1000,
-        "linger.ms": 0,
-        **dict(settings.kafka_properties or ()),
-    }
-
-
-def consumer_properties(settings: Settings) -> KafkaProperties:
-    """Properties of the consumers, which read by assignment and commit nothing."""
-    user, password = settings.kafka_user_producer, settings.kafka_password_producer
-    if settings.kafka_user_consumer:
-        user, password = settings.kafka_user_consumer, settings.kafka_password_consumer
-    return _client_properties(settings, user, password) | {
-        # librdkafka wants one, though no group is joined.
-        "group.id": f"loader-ws-trades.{settings.queue_id or 'none'}",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",
-        "enable.partition.eof": True,
-        **dict(settings.kafka_properties or ()),
-    }

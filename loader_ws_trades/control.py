@@ -11,10 +11,11 @@ from datetime import datetime, timezone
 import msgspec
 
 from loader_ws_trades import kafka
-from loader_ws_trades.config import Settings, consumer_credentials, consumer_properties, named
+from loader_ws_trades.config import Settings, consumer_credentials, named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.trade import BAD_INPUT
 
 log = logging.getLogger(__name__)

@@ -5,19 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from loader_ws_trades.sequence import Gap, Reset, Sequence, ranges
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 
 _ROOM_CHECK = 0.01  # seconds between two looks whether a full sink has room again
-
-
-class Puts(Protocol):
-    """The part of a sink that is needed here."""
-
-    def put(self, trades: Iterable[Trade]) -> int:
-        """Take trades in order, without blocking; how many were taken."""
 
 
 class Ingest:
@@ -29,7 +21,7 @@ class Ingest:
 
     Args:
         decoder: turns frames into trades.
-        sink: takes the trades.
+        put: takes trades in order, without blocking, and says how many it took.
         limit: the number of trades after which nothing more is taken.
         on_limit: called once they are all handed on.
         on_refusal: gets what was no trade of ours.
@@ -39,7 +31,7 @@ class Ingest:
     def __init__(
         self,
         decoder: FrameDecoder,
-        sink: Puts,
+        put: Callable[[Iterable[Trade]], int],
         *,
         limit: int | None,
         on_limit: Callable[[], None],
@@ -48,7 +40,7 @@ class Ingest:
     ) -> None:
         self._decoder = decoder
         self._sequence = Sequence()
-        self._sink = sink
+        self._put = put
         self._left = limit
         self._on_limit = on_limit
         self._on_refusal = on_refusal
@@ -79,7 +71,7 @@ class Ingest:
             reached = self._left == 0
             if self._waiting:
                 self._waiting.extend(ready)
-            elif (taken := self._sink.put(ready)) < len(ready):
+            elif (taken := self._put(ready)) < len(ready):
                 self._waiting.extend(ready[taken:])
         for refusal in refusals:
             self.refused[refusal.kind] += 1
@@ -94,7 +86,7 @@ class Ingest:
     def _await_room(self) -> None:
         while self._waiting and not self._abandoned.wait(_ROOM_CHECK):
             with self._lock:
-                for _ in range(self._sink.put(self._waiting)):
+                for _ in range(self._put(self._waiting)):
                     self._waiting.popleft()
 
     @property

@@ -23,9 +23,9 @@ from confluent_kafka import (
 from confluent_kafka import Producer as _Producer
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from loader_ws_trades.config import KafkaProperties
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.properties import KafkaProperties
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 import msgspec
 
 from loader_ws_trades import kafka
-from loader_ws_trades.config import Settings, named, producer_credentials, trade_producer_properties
+from loader_ws_trades.config import Settings, named, producer_credentials
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.properties import trade_producer_properties
 from loader_ws_trades.sequence import Gap, ranges
 from loader_ws_trades.trade import Trade, record_encoder
 

@@ -10,10 +10,9 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Protocol
 
 from loader_ws_trades.config import Settings
 from loader_ws_trades.control import Control
@@ -23,11 +22,12 @@ from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.kafka import Startup
 from loader_ws_trades.lifecycle import Deadline, StopReason
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.publisher import Publisher
 from loader_ws_trades.rest import Rest
 from loader_ws_trades.sequence import Gap, Reset
 from loader_ws_trades.telemetry import Telemetry
-from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.trade import FrameDecoder, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -36,44 +36,6 @@ _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last e
 _HURRIED = 2.0  # seconds that are left after a second signal
 _FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
 _RANGES = 10  # ranges of ids that one message names
-
-
-class Source(Protocol):
-    """Where frames come from, in threads of its own."""
-
-    def start(self, take: Callable[[list[bytes]], bool], on_death: Callable[[BaseException], None]) -> None:
-        """Begin; `take` gets the frames and blocks while the sink is full."""
-
-    def close(self) -> None:
-        """Stop reading, without waiting."""
-
-    def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the end; whether it has come."""
-
-    def trouble(self) -> str | None:
-        """Why nothing can come at present, if so."""
-
-
-class Sink(Protocol):
-    """Where trades go; `put` is called in the source's threads, all else in the main one."""
-
-    delivered: int
-
-    @property
-    def in_flight(self) -> int:
-        """Trades taken and not delivered yet."""
-
-    def open(self, startup: Startup) -> None:
-        """Wait until it can be written to."""
-
-    def put(self, trades: Iterable[Trade]) -> int:
-        """Take trades in order, without blocking; how many were taken."""
-
-    def poll(self, timeout: float) -> None:
-        """Note what was delivered; raises when the run cannot go on."""
-
-    def give_up(self, deadline: Deadline) -> list[Gap]:
-        """Let go of what is not delivered; its ids."""
 
 
 def run_live(settings: Settings) -> int:
@@ -158,7 +120,7 @@ class _Run:
         self._missing: SimpleQueue[Gap] = SimpleQueue()
         self._ingest = Ingest(
             FrameDecoder(settings.symbol, combined=settings.combined_stream),
-            sink,
+            sink.put,
             limit=settings.max_records,
             on_limit=lambda: mailbox.put(StopReason.complete(f"All {settings.max_records} records asked for are here")),
             on_refusal=self._on_refusal,

@@ -8,9 +8,10 @@ import time
 import msgspec
 
 from loader_ws_trades import kafka
-from loader_ws_trades.config import Settings, named, producer_credentials, redacted, telemetry_producer_properties
+from loader_ws_trades.config import Settings, named, producer_credentials, redacted
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.properties import telemetry_producer_properties
 
 log = logging.getLogger(__name__)
 

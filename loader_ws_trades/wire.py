@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -179,6 +180,8 @@ class Wire:
         connection = self._app.sock
         if connection is None:
             return
+        if self._app.url.startswith("wss:") and not isinstance(sock, ssl.SSLSocket):
+            raise FrameRefusedError("the exchange redirected to a connection without TLS")
         connection.sock = cast("socket.socket", buffered)
         try:
             self._read(buffered, read_frame)

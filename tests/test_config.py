@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades import config
+from loader_ws_trades import config, properties
 from loader_ws_trades.cli import gather
 from loader_ws_trades.config import OPTIONS, Option
 from loader_ws_trades.errors import ConfigurationError
@@ -212,7 +212,7 @@ def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
     ca.write_text("-----BEGIN CERTIFICATE-----\n")
 
     def made(**values: str) -> dict[str, object]:
-        return dict(config.trade_producer_properties(config.load(REQUIRED | values)))
+        return dict(properties.trade_producer_properties(config.load(REQUIRED | values)))
 
     user = {"kafka_user_producer": "me", "kafka_password_producer": "hush"}
     assert made()["security.protocol"] == "PLAINTEXT"
@@ -235,19 +235,19 @@ def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
 def test_reading_has_credentials_of_its_own_or_the_writers() -> None:
     writer = {"kafka_user_producer": "w", "kafka_password_producer": "wp"}
     reader = {"kafka_user_consumer": "r", "kafka_password_consumer": "rp"}
-    assert config.consumer_properties(config.load(REQUIRED | writer))["sasl.username"] == "w"
+    assert properties.consumer_properties(config.load(REQUIRED | writer))["sasl.username"] == "w"
     both = config.load(REQUIRED | writer | reader)
-    assert config.consumer_properties(both)["sasl.username"] == "r"
-    assert config.consumer_properties(both)["sasl.password"] == "rp"
-    assert config.telemetry_producer_properties(both)["sasl.username"] == "w"
+    assert properties.consumer_properties(both)["sasl.username"] == "r"
+    assert properties.consumer_properties(both)["sasl.password"] == "rp"
+    assert properties.telemetry_producer_properties(both)["sasl.username"] == "w"
 
 
 def test_properties_reach_every_client_last() -> None:
     settings = config.load(REQUIRED | {"kafka_properties": ("linger.ms=7", "debug=broker,topic")})
     for made in (
-        config.trade_producer_properties,
-        config.telemetry_producer_properties,
-        config.consumer_properties,
+        properties.trade_producer_properties,
+        properties.telemetry_producer_properties,
+        properties.consumer_properties,
     ):
         assert made(settings)["linger.ms"] == "7"
         assert made(settings)["debug"] == "broker,topic"

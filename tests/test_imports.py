@@ -10,22 +10,25 @@ import pytest
 PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
-PURE = {"errors", "lifecycle", "config", "trade", "sequence"}
-BASE = {"kafka", "logs"}
+PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
+BASE = {"kafka", "logs", "ports"}
 PARTS = {"feed", "wire", "rest", "ingest", "publisher", "control", "telemetry"}
 
 # Which modules of ours each may import.
 ALLOWED = {
     "__init__": set[str](),
     "__main__": {"cli"},
-    "cli": {"service", "sandbox", "logs", "config", "errors", "__init__"},
+    "cli": {"service", "sandbox", "logs", "config", "values", "errors", "__init__"},
     "service": PARTS | BASE | PURE,
     "feed": PURE | {"wire"},
     "kafka": PURE,
+    "ports": PURE | {"kafka"},
     "logs": PURE,
     "errors": set[str](),
     "lifecycle": set[str](),
-    "config": {"errors"},
+    "config": {"errors", "values"},
+    "values": set[str](),
+    "properties": {"config"},
     "trade": set[str](),
     "sequence": {"trade"},
     **dict.fromkeys(PARTS - {"feed"}, PURE | BASE),

@@ -38,7 +38,7 @@ class Watched:
         self.events: list[Gap | Reset] = []
         self.ingest = Ingest(
             FrameDecoder("BTCUSDT", combined=False),
-            sink,
+            sink.put,
             limit=limit,
             on_limit=self._on_limit,
             on_refusal=self.refusals.append,

@@ -1,0 +1,49 @@
+"""What a run needs of the source it loads from and of the sink it loads into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from loader_ws_trades.kafka import Startup
+from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.sequence import Gap
+from loader_ws_trades.trade import Trade
+
+
+class Source(Protocol):
+    """Where frames come from, in threads of its own."""
+
+    def start(self, take: Callable[[list[bytes]], bool], on_death: Callable[[BaseException], None]) -> None:
+        """Begin; `take` gets the frames and blocks while the sink is full."""
+
+    def close(self) -> None:
+        """Stop reading, without waiting."""
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the end; whether it has come."""
+
+    def trouble(self) -> str | None:
+        """Why nothing can come at present, if so."""
+
+
+class Sink(Protocol):
+    """Where trades go; `put` is called in the source's threads, all else in the main one."""
+
+    delivered: int
+
+    @property
+    def in_flight(self) -> int:
+        """Trades taken and not delivered yet."""
+
+    def open(self, startup: Startup) -> None:
+        """Wait until it can be written to."""
+
+    def put(self, trades: Iterable[Trade]) -> int:
+        """Take trades in order, without blocking; how many were taken."""
+
+    def poll(self, timeout: float) -> None:
+        """Note what was delivered; raises when the run cannot go on."""
+
+    def give_up(self, deadline: Deadline) -> list[Gap]:
+        """Let go of what is not delivered; its ids."""

@@ -1,0 +1,76 @@
+"""librdkafka's properties for each of the loader's clients, out of the settings."""
+
+from __future__ import annotations
+
+from loader_ws_trades.config import Settings
+
+KafkaProperties = dict[str, str | int | float | bool]
+
+
+def _client_properties(settings: Settings, user: str | None, password: str | None) -> KafkaProperties:
+    protocol = "SASL_SSL" if user else "SSL" if settings.ca_path else "PLAINTEXT"
+    found: KafkaProperties = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "client.id": settings.telemetry_producer_id or "loader-ws-trades",
+        "security.protocol": settings.kafka_security_protocol or protocol,
+        "allow.auto.create.topics": False,
+        "socket.keepalive.enable": True,
+        # The default of 10 s is what a recovery waits for at worst after a long outage.
+        "reconnect.backoff.max.ms": 2000,
+    }
+    if user and password:
+        found["sasl.mechanism"] = settings.kafka_sasl_mechanism or "SCRAM-SHA-512"
+        found["sasl.username"] = user
+        found["sasl.password"] = password
+    if settings.ca_path:
+        found["ssl.ca.location"] = settings.ca_path
+    return found
+
+
+def _producer_properties(settings: Settings) -> KafkaProperties:
+    return _client_properties(settings, settings.kafka_user_producer, settings.kafka_password_producer) | {
+        "acks": "all",
+        "enable.idempotence": True,
+        # Without it, records behind one that was refused would still go out.
+        "enable.gapless.guarantee": True,
+        # Never give up on one record: a gap would be left, and the outage limit ends the run first.
+        "message.timeout.ms": 0,
+        # Java's default partitioner, so that one symbol stays on one partition whoever writes it.
+        "partitioner": "murmur2_random",
+    }
+
+
+def trade_producer_properties(settings: Settings) -> KafkaProperties:
+    """Properties of the producer of trades."""
+    return _producer_properties(settings) | {
+        "queue.buffering.max.messages": settings.kafka_queue_records,
+        # Half a kilobyte a record: three times what one takes, so the number above is the bound.
+        "queue.buffering.max.kbytes": max(1024, settings.kafka_queue_records // 2),
+        "linger.ms": 1,
+        **dict(settings.kafka_properties or ()),
+    }
+
+
+def telemetry_producer_properties(settings: Settings) -> KafkaProperties:
+    """Properties of the producer of telemetry, which must outlive a failure of the other one."""
+    return _producer_properties(settings) | {
+        "queue.buffering.max.messages": 1000,
+        "linger.ms": 0,
+        **dict(settings.kafka_properties or ()),
+    }
+
+
+def consumer_properties(settings: Settings) -> KafkaProperties:
+    """Properties of the consumers, which read by assignment and commit nothing."""
+    user, password = settings.kafka_user_producer, settings.kafka_password_producer
+    if settings.kafka_user_consumer:
+        user, password = settings.kafka_user_consumer, settings.kafka_password_consumer
+    return _client_properties(settings, user, password) | {
+        # librdkafka wants one, though no group is joined.
+        "group.id": f"loader-ws-trades.{settings.queue_id or 'none'}",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+        **dict(settings.kafka_properties or ()),
+    }

@@ -1,0 +1,196 @@
+"""One symbol's market: it issues the trades of a history by the clock, whether or not anybody listens."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from loader_ws_trades.sandbox.history import BLOCK, Block, Generated, History, Recorded, Trade
+
+_FASTEST = 5_000_000.0
+
+Status = Literal["TRADING", "HALT", "BREAK", "CANCEL_ONLY"]
+
+
+class Market:
+    """Issues trades by the clock; it lives without an exchange, and what nobody heard can be asked for by position.
+
+    Positions count the trades from 0; `issued` of them have happened. At a `speed` of `math.inf` there is no clock:
+    the exchange issues trades as fast as its clients take them.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        speed: float = 1.0,
+        start: Literal["now", "subscriber"] = "now",
+        past: int = 0,
+        count: int | None = None,
+        status: Status = "TRADING",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take `past` trades as issued before the start, and stop after `count` of them in all (none: never).
+
+        `status` is a label for `exchangeInfo`, and may be set at any time; it does not keep trades back.
+        """
+        if not speed > 0 or past < 0:
+            raise ValueError("the speed must be above 0, the past not below 0")
+        self.history = history
+        self.symbol = history.symbol
+        self.speed = speed
+        self.status: Status = status
+        sizes = [size for size in (history.size, count) if size is not None]
+        self.size = min(sizes) if sizes else None
+        """Number of trades that will ever be issued; none: endless."""
+        self._past = past if self.size is None else min(past, self.size)
+        self._given = self._past
+        self._clock = clock
+        self._began: float | None = None
+        last = history.size
+        self._lead = self._offset(self._past if last is None else min(self._past, last - 1))
+        self._origin = self._now() if past else None
+        if start == "now":
+            self.begin()
+
+    @classmethod
+    def generated(
+        cls,
+        symbol: str = "BTCUSDT",
+        *,
+        rate: float = 100.0,
+        seed: int = 0,
+        first_id: int = 1_000_000,
+        price: str = "100.00",
+        tick: str = "0.01",
+        lot: str = "0.001",
+        start: Literal["now", "subscriber"] = "now",
+        past: int = 0,
+        count: int | None = None,
+        status: Status = "TRADING",
+    ) -> "Market":
+        """Make a market of trades from a seed, at a mean `rate` in trades a second; `math.inf`: flat out."""
+        # Flat out, trade times advance more slowly than trades can be read: never into the future.
+        nominal = min(rate, _FASTEST)
+        history = Generated(symbol, seed=seed, rate=nominal, first_id=first_id, price=price, tick=tick, lot=lot)
+        speed = math.inf if rate == math.inf else 1.0
+        return cls(history, speed=speed, start=start, past=past, count=count, status=status)
+
+    @classmethod
+    def recorded(
+        cls,
+        path: str | Path,
+        *,
+        speed: float = 1.0,
+        rate: float | None = None,
+        start: Literal["now", "subscriber"] = "now",
+        past: int = 0,
+        count: int | None = None,
+        status: Status = "TRADING",
+    ) -> "Market":
+        """Make a market of recorded frames, at their own pace times `speed`, or at a mean `rate` (trades a second).
+
+        `math.inf` for either: flat out. Raises `ValueError` if the file holds no trades.
+        """
+        history = Recorded(path)
+        if rate is not None:
+            speed = rate / history.rate
+        return cls(history, speed=speed, start=start, past=past, count=count, status=status)
+
+    @property
+    def stream(self) -> str:
+        """Name of the market's stream."""
+        return f"{self.symbol.lower()}@trade"
+
+    @property
+    def flat_out(self) -> bool:
+        """Whether trades are issued as fast as they are taken."""
+        return self.speed == math.inf
+
+    @property
+    def first_id(self) -> int:
+        """Id of the first trade of all."""
+        return self.history.block(0).ids[0]
+
+    @property
+    def last_id(self) -> int | None:
+        """Id of the newest trade issued; none before the first."""
+        issued = self.issued
+        return self._id(issued - 1) if issued else None
+
+    @property
+    def issued(self) -> int:
+        """Number of trades issued."""
+        if self._began is None or self.flat_out:
+            return self._given
+        elapsed = int((self._clock() - self._began) * self.speed * 1_000_000)
+        due = max(self.history.due(elapsed + self._lead), self._past)
+        return due if self.size is None else min(due, self.size)
+
+    @property
+    def origin(self) -> int:
+        """Unix microseconds that the times of the history count from."""
+        if self.history.origin is not None:
+            return self.history.origin
+        return self._now() if self._origin is None else self._origin
+
+    def begin(self) -> None:
+        """Start the clock; a market that has begun stays as it is."""
+        if self._began is None:
+            self._began = self._clock()
+            if self._origin is None:
+                self._origin = self._now()
+
+    def issue(self, position: int) -> None:
+        """Issue the trades before `position`, in a market that runs flat out."""
+        self._given = max(self._given, position)
+
+    def wait(self, position: int) -> float:
+        """Return the seconds until the trade at `position` is due; `math.inf` if it never will be."""
+        if self._began is None or (self.size is not None and position >= self.size):
+            return math.inf
+        return max((self._offset(position) - self._lead) / 1_000_000 / self.speed + self._began - self._clock(), 0.0)
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, Block, slice]]:
+        """Yield the blocks of the positions from `start` up to `stop`: number, block and the part that is meant."""
+        while start < stop:
+            number, low = divmod(start, BLOCK)
+            high = min(stop - number * BLOCK, BLOCK)
+            yield number, self.history.block(number), slice(low, high)
+            start = number * BLOCK + high
+
+    def trades(self, start: int, stop: int) -> list[Trade]:
+        """Return the issued trades of the positions from `start` up to `stop`."""
+        origin, found = self.origin, []
+        for _, block, part in self.pieces(max(start, 0), min(stop, self.issued)):
+            shape = block.shape
+            columns = zip(
+                block.ids[part],
+                shape.prices[part],
+                shape.quantities[part],
+                [origin + offset for offset in block.times[part]],
+                shape.makers[part],
+                strict=True,
+            )
+            found += [Trade(*row) for row in columns]
+        return found
+
+    def position(self, trade_id: int) -> int:
+        """Return the position of the first trade of that id or a greater one; it need not be issued yet."""
+        return self.history.position(trade_id)
+
+    def position_at(self, moment: int) -> int:
+        """Return the position of the first trade at or after `moment` (Unix microseconds); `issued` if none is."""
+        return min(self.history.due(moment - self.origin - 1), self.issued)
+
+    def _id(self, position: int) -> int:
+        number, place = divmod(position, BLOCK)
+        return self.history.block(number).ids[place]
+
+    def _offset(self, position: int) -> int:
+        number, place = divmod(position, BLOCK)
+        return self.history.block(number).times[place]
+
+    def _now(self) -> int:
+        return time.time_ns() // 1000 - self._lead

@@ -1,0 +1,123 @@
+"""What the value of a setting may be: each function takes the text as given and returns what it means.
+
+Each raises `ValueError` with the end of a sentence that begins with the setting's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def text(value: str) -> str:
+    """Any text that is not blank."""
+    if not value.strip():
+        raise ValueError("is blank; give it a value")
+    return value.strip()
+
+
+def symbol(value: str) -> str:
+    """A trading pair in upper case; any letters and digits, not only ASCII."""
+    value = text(value)
+    if not all(letter.isalnum() or letter in "_-." for letter in value):
+        raise ValueError(f"is {value!r}, which is no trading pair; give one like BTCUSDT")
+    return value.upper()
+
+
+def topic(value: str) -> str:
+    """A name that Kafka allows for a topic."""
+    value = text(value)
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", value) or value in {".", ".."}:
+        raise ValueError(f"is {value!r}, which is no topic name; use up to 249 letters, digits, '.', '_' and '-'")
+    return value
+
+
+def servers(value: str) -> str:
+    """Addresses of brokers, `host:port` separated by commas."""
+    addresses = [part.strip() for part in text(value).split(",")]
+    for address in addresses:
+        host, colon, port = address.rpartition(":")
+        if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+            raise ValueError(f"holds {address!r}, which is not host:port with a port from 1 to 65535")
+    return ",".join(addresses)
+
+
+def url(*schemes: str) -> Callable[[str], str]:
+    """A URL with one of `schemes`, a host and, if it names one, a port in range."""
+
+    def parse(value: str) -> str:
+        value = text(value)
+        # The value may hold a password, so it is not shown.
+        fault = f"is not usable; give a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{fault}, with a port from 1 to 65535 if any") from error
+        if port == 0 or parts.scheme not in schemes or not parts.hostname or any(letter.isspace() for letter in value):
+            raise ValueError(f"{fault}, with a host")
+        return value
+
+    return parse
+
+
+def seconds(value: str, *, least: float = 0.001) -> float:
+    """A time span: seconds, or a number with the unit s, m, h or d."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", value.strip())
+    if not match:
+        raise ValueError(f"is {value!r}, which is no time span; give seconds, or a number with s, m, h or d")
+    span = float(match[1]) * _UNITS[match[2]]
+    if not least <= span <= 365 * 86400:
+        raise ValueError(f"is {value!r}, which is out of range; give more than 0 and at most 365d")
+    return span
+
+
+def count(value: str) -> int:
+    """A whole number from 1."""
+    if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or int(value) < 1:
+        raise ValueError(f"is {value!r}, which is no whole number from 1")
+    return int(value)
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    """One of a few words, in the case given here."""
+
+    def parse(value: str) -> str:
+        for known in choices:
+            if value.strip().lower() == known.lower():
+                return known
+        raise ValueError(f"is {value!r}; give one of {', '.join(choices)}")
+
+    return parse
+
+
+def readable_file(value: str) -> str:
+    """A file that can be opened for reading."""
+    try:
+        with Path(value).open("rb"):
+            return value
+    except OSError as error:
+        raise ValueError(f"names {value!r}, which cannot be read ({error.strerror}); give a readable file") from error
+
+
+def pem_file(value: str) -> str:
+    """A readable file that holds a certificate in PEM form."""
+    if b"-----BEGIN CERTIFICATE-----" not in Path(readable_file(value)).read_bytes():
+        raise ValueError(f"names {value!r}, which holds no PEM certificate")
+    return value
+
+
+def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Properties of librdkafka: one text with `key=value` separated by commas, or each in a text of its own."""
+    pairs = []
+    for part in value.split(",") if isinstance(value, str) else value:
+        key, equals, given = part.partition("=")
+        if not equals or not key.strip():
+            # The value may be a secret, so only what stands before a first '=' is ever shown.
+            raise ValueError("holds a part that is not key=value; separate properties with commas")
+        pairs.append((key.strip(), given.strip()))
+    return tuple(pairs)
