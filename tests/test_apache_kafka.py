@@ -133,7 +133,7 @@ def test_broker_that_is_frozen_or_killed_comes_back_with_what_it_acknowledged(
         node.wait_ready()
         first_life = node.pid
         node.kill()
-        assert not node.running
+        wait_for(lambda: not node.running, "the broker to be gone")
         node.start()
         assert node.pid != first_life
         write(plaintext, topic, b"after")
