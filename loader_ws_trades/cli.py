@@ -135,6 +135,15 @@ def demo(duration: float, rate: float) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the exchange.  [default: a free one]")
 @click.option("--ping-interval", default="20s", show_default=True, callback=_seconds, help="Time between pings.")
 @click.option("--broker/--no-broker", default=True, help="Run an embedded broker too.  [default: broker]")
+@click.option(
+    "--fault",
+    multiple=True,
+    metavar="KIND[:NAME=VALUE,...]",
+    help="What goes wrong and when, as in cut:at=5s,code=1008; may be said again. KIND is one of cut, half-open, "
+    "freeze, server-shutdown, huge-frame, fragments, skip, hole, duplicate, replay, shuffle, malformed, id-reset, "
+    "handshake-status, handshake-silence, rest-status, rest-silence, rest-cut, rest-truncated, rest-lag, random; a "
+    "wrong NAME shows the right ones.",
+)
 def sandbox(**options: Any) -> None:
     """Run a simulated exchange and an embedded broker until Ctrl-C, and print the variables to use."""
     with _extra_needed():

@@ -1,25 +1,26 @@
 """One client of the exchange: handshake, streams, pings and closing, or REST requests one after another."""
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
-import msgspec
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from loader_ws_trades.sandbox.asked import Asked
 from loader_ws_trades.sandbox.commands import obey
+from loader_ws_trades.sandbox.counters import Session
 from loader_ws_trades.sandbox.frames import Batch, Form, text_frame
+from loader_ws_trades.sandbox.heartbeat import Heartbeat
 from loader_ws_trades.sandbox.limits import Rolling
-from loader_ws_trades.sandbox.rest import Answer
+from loader_ws_trades.sandbox.outlet import Outlet
+from loader_ws_trades.sandbox.subscriptions import Subscriptions, wanted
 from loader_ws_trades.sandbox.venue import Venue
 
 _CLOSE_TIMEOUT = 1.0
-_HIGH_WATER = 1024 * 1024
 _ABNORMAL = 1006
 
 
@@ -33,16 +34,39 @@ class Connection(asyncio.Protocol):
     def __init__(self, venue: Venue) -> None:
         self.form = Form(combined=False, microseconds=False)
         self.ip = ""
+        self.session: Session | None = None
+        """None for a REST client, and before the handshake."""
+        self.outlet: Outlet
+        self.subscriptions = Subscriptions(self, venue.streams, venue.limits.streams)
         self._venue = venue
         self._protocol = ServerProtocol()
         self._transport: asyncio.Transport
-        self._names: dict[str, None] = {}
         self._message = b""
+        self._unread = b""
+        self._forsaken = False
         self._sent = Rolling(venue.limits.client_frames, 1.0)
         self._timers: list[asyncio.TimerHandle] = []
-        self._unanswered: dict[bytes, asyncio.TimerHandle] = {}
-        self._room = asyncio.Event()
-        self._room.set()
+        self._heartbeat = Heartbeat(venue.ping_interval, venue.pong_timeout, self._ping, self._overdue)
+
+    @property
+    def open(self) -> bool:
+        """Whether it is a stream's, and neither side has begun to close it."""
+        return self.session is not None and self.session.closed is None
+
+    @property
+    def number(self) -> int:
+        """Number of the stream connection, from 1; 0 if it is none."""
+        return self.session.number if self.session else 0
+
+    @property
+    def url(self) -> str:
+        """Base URL of the exchange."""
+        return self._venue.url
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it can not go on as if nothing had been."""
+        return self._forsaken or self.outlet.stuck
 
     # What asyncio calls.
 
@@ -50,13 +74,16 @@ class Connection(asyncio.Protocol):
         """Take up a connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self._transport = transport
-        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self.outlet = Outlet(transport)
         self.ip = transport.get_extra_info("peername")[0]
         self._venue.connections.add(self)
         self._venue.emptied.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
+        """Take what the client sent; who says nothing does not listen either."""
+        if self.outlet.silent:
+            self._unread += data
+            return
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
@@ -75,41 +102,36 @@ class Connection(asyncio.Protocol):
         self._leave()
         # Python 3.10 complains of a TLS transport that the client ended and nobody closed.
         self._transport.close()
-        self._room.set()
+        self.outlet.lost()
         self._venue.connections.discard(self)
         if not self._venue.connections:
             self._venue.emptied.set()
 
     def pause_writing(self) -> None:
         """Take note that the client reads too slowly."""
-        self._room.clear()
+        self.outlet.pause()
 
     def resume_writing(self) -> None:
         """Take note that the client has caught up."""
-        self._room.set()
+        self.outlet.resume()
 
     # What goes out.
 
     def deliver(self, batch: Batch) -> None:
         """Send trade frames; a client that is too far behind is cut off."""
         self._venue.counters.frames += len(batch.ids)
-        self.write(self._venue.faults.frames(self, batch))
-        if self._transport.get_write_buffer_size() > self._venue.limits.backlog:
+        self.outlet.write_trades(self._venue.faults.frames(self, batch))
+        if self.outlet.backlog > self._venue.limits.backlog:
             self._venue.counters.cut_off += 1
             self.abort()
 
     async def drained(self) -> None:
         """Wait until the client has taken most of what was sent, or is gone."""
-        await self._room.wait()
-
-    def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
+        await self.outlet.drained()
 
     def close(self, code: int = 1001, reason: str = "") -> None:
         """Close with a close frame, or without one (1006); a client that does not answer it is cut off."""
-        if self._protocol.state is not State.OPEN or code == _ABNORMAL:
+        if self._protocol.state is not State.OPEN or self.outlet.silent or code == _ABNORMAL:
             self.abort()
             return
         self._leave()
@@ -122,23 +144,44 @@ class Connection(asyncio.Protocol):
         self._leave()
         self._transport.abort()
 
-    def respond(self, answer: Answer) -> None:
-        """Give a REST answer."""
-        body = msgspec.json.encode(answer.body)
-        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-        lines += ["Content-Type: application/json;charset=UTF-8", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in answer.headers.items()]
-        self.write("\r\n".join([*lines, "\r\n"]).encode() + body)
+    def end(self) -> None:
+        """End the connection without a close frame, behind all that is written."""
+        self._leave()
+        self._transport.close()
+        # A client that does not read what is left would keep the connection for ever.
+        self._later(_CLOSE_TIMEOUT, self._transport.abort)
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset."""
+        self._leave()
+        self.outlet.reset()
+
+    def freeze(self, *, pings: bool, for_good: bool) -> None:
+        """Say nothing, or nothing but pings, and keep what there is to say until `thaw`; for good, drop it."""
+        if not pings:
+            self._heartbeat.forgive()
+        self._forsaken = self._forsaken or for_good
+        if not for_good:
+            self.outlet.hold(trades_only=pings)
+            return
+        self.subscriptions.clear()
+        if not pings:
+            self._heartbeat.end()
+            self.outlet.shut()
+
+    def thaw(self) -> None:
+        """Say what there was to say since `freeze`."""
+        self.outlet.release()
+        unread, self._unread = self._unread, b""
+        if unread:
+            self.data_received(unread)
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
             if data:
-                self.write(data)
+                self.outlet.write(data)
             else:
-                self._leave()
-                self._transport.close()
-                # A client that does not read what is left would keep the connection for ever.
-                self._later(_CLOSE_TIMEOUT, self._transport.abort)
+                self.end()
 
     # What the client asks.
 
@@ -147,87 +190,73 @@ class Connection(asyncio.Protocol):
             # The connection is kept for further requests: each begins with a fresh protocol.
             self._protocol = ServerProtocol()
             answer = self._venue.rest.get(request.path, self.ip)
-            given = self._venue.faults.answer(self, request.path, answer)
-            if given is not None:
-                self.respond(given)
-        elif self._venue.faults.handshake(self, request.path):
+            self._venue.faults.answer(Asked(self, urlsplit(request.path).path, answer, self._venue.counters))
+        else:
             self._handshake(request)
 
     def _handshake(self, request: Request) -> None:
-        attempts, wanted = self._venue.attempts(self.ip), _wanted(request.path)
+        attempts, streams = self._venue.attempts(self.ip), wanted(request.path)
         if not attempts.allows():
-            response = self._protocol.reject(HTTPStatus.TOO_MANY_REQUESTS, "Too many connection attempts.\n")
-            response.headers["Retry-After"] = str(attempts.wait())
-        elif wanted is None:
-            response = self._protocol.reject(HTTPStatus.NOT_FOUND, "No such stream.\n")
+            self.reject(429, "Too many connection attempts.\n", {"Retry-After": str(attempts.wait())})
+        elif not self._venue.faults.handshake(self):
+            return
+        elif streams is None:
+            self.reject(404, "No such stream.\n", {})
         else:
             response = self._protocol.accept(request)
-        counters, accepted = self._venue.counters, response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
-        counters.connections += accepted
-        counters.refused += not accepted
+            self._answer_handshake(response)
+            if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+                self._welcome(*streams)
+
+    def reject(self, status: int, text: str, headers: Mapping[str, str]) -> None:
+        """Refuse the WebSocket handshake."""
+        response = self._protocol.reject(HTTPStatus(status), text)
+        for name, value in headers.items():
+            response.headers[name] = value
+        self._answer_handshake(response)
+
+    def neglect_handshake(self) -> None:
+        """Give no answer to the WebSocket handshake."""
+        self._venue.counters.tried(None)
+
+    def _answer_handshake(self, response: Response) -> None:
+        self._venue.counters.tried(response.status_code)
         self._protocol.send_response(response)
         self._flush()
-        if wanted is None or not accepted:
-            return
-        names, self.form = wanted
-        self.subscribe(names)
-        self._later(self._venue.ping_interval, self._ping)
+
+    def _welcome(self, names: list[str], form: Form) -> None:
+        self.form = form
+        self.session = Session(self._venue.counters.connections)
+        self._venue.counters.sessions.append(self.session)
+        self._heartbeat.begin()
         if self._venue.limits.connection_age is not None:
             self._later(self._venue.limits.connection_age, self.close)
+        self.subscriptions.subscribe(names)
+        self._venue.faults.opened(self)
 
     def _on_frame(self, frame: Frame) -> None:
         if not self._sent.allows():
             self.close(1008, "Too many requests")
         elif frame.opcode is Opcode.PONG:
-            self._on_pong(bytes(frame.data))
+            self._heartbeat.pong(bytes(frame.data))
         elif frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
             self._message += frame.data
             if frame.fin:
                 message, self._message = self._message, b""
-                self.write(text_frame(obey(message, self)))
-
-    # Streams.
-
-    def subscribe(self, names: list[str]) -> bool:
-        """Add streams, of unknown name too; false if they are too many."""
-        if len(self._names.keys() | names) > self._venue.limits.streams:
-            return False
-        for name in names:
-            self._names[name] = None
-            if name in self._venue.streams:
-                self._venue.streams[name].add(self)
-        return True
-
-    def unsubscribe(self, names: list[str]) -> None:
-        """Take streams away."""
-        for name in names:
-            self._names.pop(name, None)
-            if name in self._venue.streams:
-                self._venue.streams[name].remove(self)
-
-    def names(self) -> list[str]:
-        """Return the names of the streams."""
-        return list(self._names)
+                self.outlet.write(text_frame(obey(message, self.subscriptions)))
 
     # Time.
 
-    def _ping(self) -> None:
-        if self._venue.faults.ping(self):
-            self._venue.counters.pings += 1
-            payload = str(time.time_ns() // 1000).encode()
-            self._protocol.send_ping(payload)
-            self._flush()
-            loop = asyncio.get_running_loop()
-            self._unanswered[payload] = loop.call_later(self._venue.pong_timeout, self.close, 1008, "Pong timeout")
-        self._later(self._venue.ping_interval, self._ping)
+    def _ping(self, payload: bytes) -> bool:
+        if self.outlet.silent:
+            return False
+        self._venue.counters.pings += 1
+        self._protocol.send_ping(payload)
+        self._flush()
+        return True
 
-    def _on_pong(self, payload: bytes) -> None:
-        if payload in self._unanswered:
-            # A pong answers the pings before it as well (RFC 6455, 5.5.3).
-            for earlier in list(self._unanswered):
-                self._unanswered.pop(earlier).cancel()
-                if earlier == payload:
-                    break
+    def _overdue(self) -> None:
+        self.close(1008, "Pong timeout")
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         now = asyncio.get_running_loop().time()
@@ -235,20 +264,10 @@ class Connection(asyncio.Protocol):
         self._timers.append(asyncio.get_running_loop().call_later(seconds, action))
 
     def _leave(self) -> None:
-        self.unsubscribe(self.names())
-        for timer in (*self._timers, *self._unanswered.values()):
+        if self.session is not None:
+            self.session.end()
+        self.subscriptions.clear()
+        self._heartbeat.end()
+        for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._unanswered.clear()
-
-
-def _wanted(target: str) -> tuple[list[str], Form] | None:
-    """Return the streams that a target names, and their form; none for a target that is no stream's."""
-    url = urlsplit(target)
-    query = parse_qs(url.query)
-    combined = url.path == "/stream"
-    if not target.isascii() or not (combined or url.path == "/ws" or url.path.startswith("/ws/")):
-        return None
-    path = "/".join(query.get("streams", [])) if combined else unquote(url.path.removeprefix("/ws"))
-    names = [name for name in path.split("/") if name]
-    return names, Form(combined, "MICROSECOND" in query.get("timeUnit", []))

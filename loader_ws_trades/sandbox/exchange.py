@@ -5,11 +5,13 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from loader_ws_trades.sandbox.connection import Connection
 from loader_ws_trades.sandbox.counters import Counters
+from loader_ws_trades.sandbox.fault import Fault
 from loader_ws_trades.sandbox.faults import Faults
 from loader_ws_trades.sandbox.limits import Limits
 from loader_ws_trades.sandbox.market import Market
@@ -39,9 +41,9 @@ class Exchange:
         pong_timeout: float = 60.0,
         ssl: ssl.SSLContext | None = None,
         limits: Limits | None = None,
-        faults: Faults | None = None,
+        faults: Iterable[Fault] | Faults = (),
     ) -> None:
-        """Take the markets to serve; port 0: any free one. Times in seconds."""
+        """Take the markets to serve, and the faults that will strike; port 0: any free one. Times in seconds."""
         self.markets = list(markets)
         self.host = host
         self.port = port
@@ -51,12 +53,13 @@ class Exchange:
         self._pong_timeout = pong_timeout
         self._ssl = ssl
         self._limits = limits or Limits()
-        self._faults = faults or Faults()
+        self._faults = faults if isinstance(faults, Faults) else Faults(faults)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._venue: Venue
         self._stopping: asyncio.Event
         self._ended: Future[None]
+        self._error: BaseException | None = None
 
     def __enter__(self) -> "Exchange":
         self.start()
@@ -91,8 +94,27 @@ class Exchange:
         """Return the request weight that `ip` has used in the present window; 0 when stopped."""
         return self._call(lambda: self._venue.rest.weights(ip).used) if self._thread else 0
 
+    @property
+    def struck(self) -> list[tuple[float, Fault]]:
+        """The faults that have struck, with the seconds since the exchange first started."""
+        return list(self._faults.struck)
+
+    def inflict(self, *faults: Fault) -> None:
+        """Let faults strike, when they say or at once; they have begun when this returns.
+
+        Raises:
+            ValueError: for one that cannot be, as a hole where trades are issued already.
+            RuntimeError: if the exchange is stopped.
+        """
+        for fault in faults:
+            self._call(partial(self._faults.inflict, fault))
+
+    def heal(self) -> None:
+        """End all faults, and let none strike any more; what cannot be saved is cut. Ids once lost stay lost."""
+        self._call(self._faults.heal)
+
     def start(self) -> None:
-        """Serve; raises `OSError` if the port cannot be had."""
+        """Serve; raises `OSError` if the port cannot be had, `ValueError` for a fault that cannot be."""
         if self._thread is not None:
             raise RuntimeError("the exchange is already started")
         ready: Future[None] = Future()
@@ -127,6 +149,8 @@ class Exchange:
 
     def _call(self, action: Callable[[], T]) -> T:
         """Do something in the event loop, and wait for it."""
+        if self._thread is None:
+            raise RuntimeError("the exchange is stopped")
         done: Future[T] = Future()
 
         def act() -> None:
@@ -152,18 +176,24 @@ class Exchange:
     async def _serve(self, ready: "Future[None]") -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        streams = [Stream(market) for market in self.markets]
+        self._error = None
+        self._loop.set_exception_handler(self._on_error)
+        streams = [Stream(market, self._faults) for market in self.markets]
         self._venue = Venue(
+            url="",
+            markets=self.markets,
             streams={stream.market.stream: stream for stream in streams},
-            rest=Rest(self.markets, self._limits, self.counters),
+            rest=Rest(self.markets, self._limits, self.counters, self._faults.staying.lag),
             limits=self._limits,
             faults=self._faults,
             counters=self.counters,
             ping_interval=self._ping_interval,
             pong_timeout=self._pong_timeout,
         )
+        self._faults.start(self._venue)
         server = await self._loop.create_server(lambda: Connection(self._venue), self.host, self.port, ssl=self._ssl)
         self.port = server.sockets[0].getsockname()[1]
+        self._venue.url = self.rest_url
         tasks = [asyncio.create_task(stream.run()) for stream in streams]
         ready.set_result(None)
         try:
@@ -178,9 +208,15 @@ class Exchange:
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
-        for end in ends:
+        for end in (*ends, self._error):
             if isinstance(end, Exception):
                 raise end
+
+    def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """End the exchange with an error that only asyncio has seen."""
+        self._error = self._error or context.get("exception")
+        loop.default_exception_handler(context)
+        self._stopping.set()
 
     async def _leave(self) -> None:
         """See all clients off, in time."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, pairwise, repeat
 from typing import NamedTuple
 
 from loader_ws_trades.sandbox.history import Block, Shape
@@ -22,17 +22,45 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive whole frames, as they go to a client."""
+    """Whole frames of consecutive positions, as they go to a client."""
 
+    market: Market
+    position: int
+    """Position of the first of them."""
     ids: Sequence[int]
     ends: Sequence[int]
     """Where each of the frames ends in `data`."""
     data: bytes
 
+    def split(self, count: int) -> "tuple[Batch, Batch]":
+        """Return the first `count` frames, and the others."""
+        middle = self.ends[count - 1] if count else 0
+        head = Batch(self.market, self.position, self.ids[:count], self.ends[:count], self.data[:middle])
+        ends = [end - middle for end in self.ends[count:]]
+        return head, Batch(self.market, self.position + count, self.ids[count:], ends, self.data[middle:])
+
+    def frames(self) -> Iterator[bytes]:
+        """Yield the frames one by one."""
+        return (self.data[start:end] for start, end in pairwise((0, *self.ends)))
+
 
 def text_frame(payload: bytes) -> bytes:
     """Return a server's text frame (RFC 6455): one fragment, not masked."""
-    return _header(len(payload)) + payload
+    return header(len(payload)) + payload
+
+
+def payload(frame: bytes) -> bytes:
+    """Return what is in a server's frame of less than 64 KiB."""
+    return frame[2:] if frame[1] < 126 else frame[4:]
+
+
+def header(length: int, first: int = 0x81) -> bytes:
+    """Return the header of a server's frame; `first` is its first byte: the final flag and the opcode."""
+    if length < 126:
+        return bytes((first, length))
+    if length < 1 << 16:
+        return bytes((first, 126)) + length.to_bytes(2, "big")
+    return bytes((first, 127)) + length.to_bytes(8, "big")
 
 
 class Encoder:
@@ -45,18 +73,22 @@ class Encoder:
 
     def batches(self, start: int, stop: int, form: Form) -> Iterator[Batch]:
         """Yield the frames of the positions from `start` up to `stop`."""
-        for number, block, part in self._market.pieces(start, stop):
-            ends, data = self._encoded(number, form)
+        market, ledger = self._market, self._market.ledger
+        for position, number, shift, part in ledger.pieces(start, stop):
+            ids = ledger.block(number, shift).ids
+            ends, data = self._encoded(number, shift, form)
             if part.stop - part.start == len(ends):
-                yield Batch(block.ids, ends, data)
+                yield Batch(market, position, ids, ends, data)
             else:
                 begin = ends[part.start - 1] if part.start else 0
-                yield Batch(block.ids[part], [end - begin for end in ends[part]], data[begin : ends[part.stop - 1]])
+                ends = [end - begin for end in ends[part]]
+                yield Batch(market, position, ids[part], ends, data[begin : begin + ends[-1]])
 
-    def _encode(self, number: int, form: Form) -> tuple[Sequence[int], bytes]:
-        block = self._market.history.block(number)
+    def _encode(self, number: int, shift: int, form: Form) -> tuple[Sequence[int], bytes]:
+        block = self._market.ledger.block(number, shift)
         digits = len(str(block.ids[0]))
-        if digits == len(str(block.ids[-1])):
+        # Where ids restart from a low number, those of the block that lie before are below 0, and never sent.
+        if block.ids[0] >= 0 and digits == len(str(block.ids[-1])):
             ends, template = self._template(block.shape, form, digits)
         else:
             ends, template = self._make_template(block.shape, form, [len(str(trade_id)) for trade_id in block.ids])
@@ -85,17 +117,9 @@ class Encoder:
             text = _PAYLOAD % (self._market.symbol, price, quantity, "true" if maker else "false")
             if form.combined:
                 text = _WRAPPED % (self._market.stream, text)
-            payload = text.encode()
-            length = len(payload) - 3 * len("%d") + 2 * time_digits + id_digits
-            header = _header(length)
-            frames.append(header.replace(b"%", b"%%") + payload)
-            lengths.append(len(header) + length)
+            encoded = text.encode()
+            length = len(encoded) - 3 * len("%d") + 2 * time_digits + id_digits
+            head = header(length)
+            frames.append(head.replace(b"%", b"%%") + encoded)
+            lengths.append(len(head) + length)
         return list(accumulate(lengths)), b"".join(frames)
-
-
-def _header(length: int) -> bytes:
-    if length < 126:
-        return bytes((0x81, length))
-    if length < 1 << 16:
-        return b"\x81\x7e" + length.to_bytes(2, "big")
-    return b"\x81\x7f" + length.to_bytes(8, "big")

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from loader_ws_trades.sandbox.history import BLOCK, Block, Generated, History, Recorded, Trade
+from loader_ws_trades.sandbox.history import BLOCK, Generated, History, Recorded, Trade
+from loader_ws_trades.sandbox.ledger import Ledger, Sequence
 
 _FASTEST = 5_000_000.0
 
@@ -16,8 +17,8 @@ Status = Literal["TRADING", "HALT", "BREAK", "CANCEL_ONLY"]
 class Market:
     """Issues trades by the clock; it lives without an exchange, and what nobody heard can be asked for by position.
 
-    Positions count the trades from 0; `issued` of them have happened. At a `speed` of `math.inf` there is no clock:
-    the exchange issues trades as fast as its clients take them.
+    Positions count the trades from 0, holes included; `issued` of them have passed. At a `speed` of `math.inf` there
+    is no clock: the exchange issues trades as fast as its clients take them.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Market:
         """Number of trades that will ever be issued; none: endless."""
         self._past = past if self.size is None else min(past, self.size)
         self._given = self._past
+        self.ledger = Ledger(history)
         self._clock = clock
         self._began: float | None = None
         last = history.size
@@ -116,17 +118,36 @@ class Market:
     @property
     def last_id(self) -> int | None:
         """Id of the newest trade issued; none before the first."""
-        issued = self.issued
-        return self._id(issued - 1) if issued else None
+        sequences = self.sequences
+        return sequences[-1].last_id if sequences else None
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """The ids issued, anew from each restart of the numbering on."""
+        return self.ledger.sequences(self.issued)
+
+    @property
+    def holes(self) -> list[int]:
+        """Ids that were passed over between others: they are neither on the stream nor in REST, and never will be."""
+        return self.ledger.holes(self.issued)
 
     @property
     def issued(self) -> int:
-        """Number of trades issued."""
+        """Number of positions that have passed."""
         if self._began is None or self.flat_out:
             return self._given
-        elapsed = int((self._clock() - self._began) * self.speed * 1_000_000)
-        due = max(self.history.due(elapsed + self._lead), self._past)
-        return due if self.size is None else min(due, self.size)
+        return max(self._due(self._clock() - self._began), self._past)
+
+    def aged(self, seconds: float) -> int:
+        """Return the number of positions that had passed `seconds` ago; flat out, where no trade has an age, all."""
+        if self._began is None or self.flat_out:
+            return self._given
+        return self._due(self._clock() - self._began - seconds)
+
+    @property
+    def opening(self) -> int:
+        """Position at which the present sequence of ids began."""
+        return self.ledger.opening(self.issued)
 
     @property
     def origin(self) -> int:
@@ -152,18 +173,28 @@ class Market:
             return math.inf
         return max((self._offset(position) - self._lead) / 1_000_000 / self.speed + self._began - self._clock(), 0.0)
 
-    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, Block, slice]]:
-        """Yield the blocks of the positions from `start` up to `stop`: number, block and the part that is meant."""
-        while start < stop:
-            number, low = divmod(start, BLOCK)
-            high = min(stop - number * BLOCK, BLOCK)
-            yield number, self.history.block(number), slice(low, high)
-            start = number * BLOCK + high
+    def restart(self, first_id: int, position: int | None = None) -> None:
+        """Number the trades from `first_id` from `position` on, which must not be issued yet (none: from now on).
+
+        REST then knows only what came after; the times go on.
+        """
+        self.ledger.restart(self._ahead(position), first_id)
+
+    def omit(self, count: int, position: int | None = None) -> None:
+        """Pass over `count` ids from `position` on, which must not be issued yet (none: from now on)."""
+        position = self._ahead(position)
+        self.ledger.omit(position, position + count)
 
     def trades(self, start: int, stop: int) -> list[Trade]:
         """Return the issued trades of the positions from `start` up to `stop`."""
-        origin, found = self.origin, []
-        for _, block, part in self.pieces(max(start, 0), min(stop, self.issued)):
+        return [trade for _, trade in self.placed(start, stop)]
+
+    def placed(self, start: int, stop: int) -> list[tuple[int, Trade]]:
+        """Return the issued trades of the positions from `start` up to `stop`, each with its position."""
+        origin = self.origin
+        found: list[tuple[int, Trade]] = []
+        for position, number, shift, part in self.ledger.pieces(max(start, 0), min(stop, self.issued)):
+            block = self.ledger.block(number, shift)
             shape = block.shape
             columns = zip(
                 block.ids[part],
@@ -173,20 +204,33 @@ class Market:
                 shape.makers[part],
                 strict=True,
             )
-            found += [Trade(*row) for row in columns]
+            found += enumerate((Trade(*row) for row in columns), position)
         return found
 
+    def ids(self, start: int, stop: int) -> list[int]:
+        """Return the ids of the issued trades of the positions from `start` up to `stop`."""
+        return self.ledger.ids(max(start, 0), min(stop, self.issued))
+
     def position(self, trade_id: int) -> int:
-        """Return the position of the first trade of that id or a greater one; it need not be issued yet."""
-        return self.history.position(trade_id)
+        """Return the position of the first trade of the present sequence with that id or a greater one.
+
+        It need not be issued yet.
+        """
+        return self.ledger.position(trade_id, self.issued)
 
     def position_at(self, moment: int) -> int:
         """Return the position of the first trade at or after `moment` (Unix microseconds); `issued` if none is."""
         return min(self.history.due(moment - self.origin - 1), self.issued)
 
-    def _id(self, position: int) -> int:
-        number, place = divmod(position, BLOCK)
-        return self.history.block(number).ids[place]
+    def _due(self, elapsed: float) -> int:
+        due = self.history.due(int(elapsed * self.speed * 1_000_000) + self._lead)
+        return due if self.size is None else min(due, self.size)
+
+    def _ahead(self, position: int | None) -> int:
+        issued = self.issued
+        if position is not None and position < issued:
+            raise ValueError(f"position {position} of {self.symbol} is issued already")
+        return issued if position is None else position
 
     def _offset(self, position: int) -> int:
         number, place = divmod(position, BLOCK)

@@ -4,15 +4,16 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from itertools import groupby
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
+
 from loader_ws_trades.sandbox.counters import Counters
-from loader_ws_trades.sandbox.history import BLOCK, Trade
 from loader_ws_trades.sandbox.limits import Limits, Refusal, Weights
 from loader_ws_trades.sandbox.market import Market
+from loader_ws_trades.sandbox.rows import first_aggregates, first_trades, last_aggregates, last_trades, trade_row
 
 Parameters = Mapping[str, str]
 
@@ -23,11 +24,20 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 @dataclass
 class Answer:
-    """A REST answer; the body is a JSON value yet to be encoded."""
+    """A REST answer; the body is a JSON value yet to be encoded, or a text of another kind."""
 
     status: int
     body: Any
     headers: dict[str, str] = field(default_factory=dict)
+    kind: str = "application/json;charset=UTF-8"
+
+    def encoded(self) -> tuple[bytes, bytes]:
+        """Return head and body as they go out."""
+        body = msgspec.json.encode(self.body) if "json" in self.kind else str(self.body).encode()
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
+        headers = {"Content-Type": self.kind, "Content-Length": len(body), **self.headers}
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return "\r\n".join([*lines, "\r\n"]).encode(), body
 
 
 class RestError(Exception):
@@ -41,7 +51,9 @@ class RestError(Exception):
 class Rest:
     """Answers requests, and counts their weight by IP."""
 
-    def __init__(self, markets: Iterable[Market], limits: Limits, counters: Counters) -> None:
+    def __init__(self, markets: Iterable[Market], limits: Limits, counters: Counters, lag: Callable[[], float]) -> None:
+        """Take the markets to tell of; `lag` says how many seconds the database is behind."""
+        self._lag = lag
         self._markets = {market.symbol: market for market in markets}
         self._limits = limits
         self._counters = counters
@@ -68,6 +80,7 @@ class Rest:
         weights = self.weights(ip)
         self._counters.weight += weight
         refusal = weights.spend(weight)
+        self._counters.peak_weight = max(self._counters.peak_weight, weights.used)
         if refusal is not None:
             answer = _refused(refusal, self._limits)
         else:
@@ -101,26 +114,32 @@ class Rest:
 
     def _newest(self, parameters: Parameters) -> list[dict[str, Any]]:
         market, limit = self._market(parameters), _limit(parameters)
-        issued = market.issued
-        return [_row(trade) for trade in market.trades(issued - limit, issued)]
+        return [trade_row(trade) for trade in last_trades(market, market.issued, limit)]
 
     def _historical(self, parameters: Parameters) -> list[dict[str, Any]]:
         market, limit, from_id = self._market(parameters), _limit(parameters), _number(parameters, "fromId")
+        stop = self._known(market)
         if from_id is None:
-            return self._newest(parameters)
-        start = market.position(from_id)
-        return [_row(trade) for trade in market.trades(start, start + limit)]
+            return [trade_row(trade) for trade in last_trades(market, stop, limit)]
+        return [trade_row(trade) for trade in first_trades(market, market.position(from_id), stop, limit)]
 
     def _aggregates(self, parameters: Parameters) -> list[dict[str, Any]]:
         market, limit = self._market(parameters), _limit(parameters)
         from_id, start, end = (_number(parameters, name) for name in ("fromId", "startTime", "endTime"))
         if from_id is not None and (start is not None or end is not None):
             raise RestError(-1128, "Combination of optional parameters invalid.")
-        stop = market.issued if end is None else market.position_at((end + 1) * 1000)
+        stop, opening = self._known(market), market.opening
+        if end is not None:
+            stop = min(stop, market.position_at((end + 1) * 1000))
         if from_id is None and start is None:
-            return _last_aggregates(market, stop, limit)
-        begin = max((from_id or 1) - 1, 0) if start is None else market.position_at(start * 1000)
-        return _first_aggregates(market, begin, stop, limit)
+            return last_aggregates(market, stop, limit)
+        begin = opening + max((from_id or 1) - 1, 0) if start is None else market.position_at(start * 1000)
+        return first_aggregates(market, max(begin, opening), stop, limit)
+
+    def _known(self, market: Market) -> int:
+        """Return the number of positions that the database has; it may lag the stream."""
+        lag = self._lag()
+        return market.aged(lag) if lag else market.issued
 
     def _market(self, parameters: Parameters) -> Market:
         symbol = parameters.get("symbol")
@@ -154,65 +173,6 @@ def _limit(parameters: Parameters) -> int:
     if not 0 < limit <= _MOST_ROWS:
         raise RestError(-1130, "Data sent for parameter 'limit' is not valid.")
     return limit
-
-
-def _row(trade: Trade) -> dict[str, Any]:
-    return {
-        "id": trade.id,
-        "price": trade.price,
-        "qty": trade.quantity,
-        "quoteQty": f"{Decimal(trade.price) * Decimal(trade.quantity):.8f}",
-        "time": trade.time // 1000,
-        "isBuyerMaker": trade.is_buyer_maker,
-        "isBestMatch": True,
-    }
-
-
-def _block_aggregates(market: Market, number: int, stop: int) -> list[dict[str, Any]]:
-    """Return one block's trades as far as `stop`, those of the same millisecond, price and side together.
-
-    An aggregate ends with its block, so that it is the same for whoever asks. Its id is the position of its first
-    trade, counted from 1: ascending, but with gaps, and not a trade id.
-    """
-    rows, position = [], number * BLOCK + 1
-    trades = market.trades(number * BLOCK, min(stop, (number + 1) * BLOCK))
-    for (moment, price, maker), group in groupby(
-        trades, key=lambda trade: (trade.time // 1000, trade.price, trade.is_buyer_maker)
-    ):
-        members = list(group)
-        quantity = sum(Decimal(trade.quantity) for trade in members)
-        rows.append(
-            {
-                "a": position,
-                "p": price,
-                "q": f"{quantity:.8f}",
-                "f": members[0].id,
-                "l": members[-1].id,
-                "T": moment,
-                "m": maker,
-                "M": True,
-            }
-        )
-        position += len(members)
-    return rows
-
-
-def _first_aggregates(market: Market, begin: int, stop: int, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for number in range(begin // BLOCK, -(-stop // BLOCK)):
-        found += [row for row in _block_aggregates(market, number, stop) if row["a"] > begin]
-        if len(found) >= limit:
-            break
-    return found[:limit]
-
-
-def _last_aggregates(market: Market, stop: int, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for number in range((stop - 1) // BLOCK, -1, -1):
-        found = _block_aggregates(market, number, stop) + found
-        if len(found) >= limit:
-            break
-    return found[-limit:]
 
 
 def _refused(refusal: Refusal, limits: Limits) -> Answer:

@@ -7,12 +7,16 @@ import math
 import signal
 import threading
 import uuid
+from collections.abc import Iterable
 from typing import Literal
 
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
 from loader_ws_trades.sandbox.demo import CONTROL, EVENTS, TRADES, loader_variables
 from loader_ws_trades.sandbox.exchange import Exchange
+from loader_ws_trades.sandbox.fault_text import fault_text, parse_fault
 from loader_ws_trades.sandbox.market import Market
+
+_GLANCE = 0.1
 
 
 def serve(
@@ -26,13 +30,15 @@ def serve(
     port: int,
     ping_interval: float,
     broker: bool,
+    fault: Iterable[str],
 ) -> None:
-    """Print the variables that a loader needs, then serve until SIGINT or SIGTERM.
+    """Print the variables that a loader needs, then serve until SIGINT or SIGTERM, and tell of the faults that strike.
 
     Raises:
         OSError: if the port cannot be had, or the file not be read.
-        ValueError: if the file holds no trades.
+        ValueError: if the file holds no trades, or a fault is not one.
     """
+    faults = [parse_fault(text) for text in fault]
     if flat_out:
         rate, speed = (None, math.inf) if frames else (math.inf, None)
     start: Literal["subscriber", "now"] = "subscriber" if flat_out else "now"
@@ -44,7 +50,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with contextlib.ExitStack() as stack:
-        exchange = stack.enter_context(Exchange([market], port=port, ping_interval=ping_interval))
+        exchange = stack.enter_context(Exchange([market], port=port, ping_interval=ping_interval, faults=faults))
         servers = ""
         if broker:
             embedded = stack.enter_context(EmbeddedBroker())
@@ -56,4 +62,8 @@ def serve(
             if value:
                 print(f"export {name}={value}")  # noqa: T201 - it is what the command is for
         print("# Ctrl-C ends it.", flush=True)  # noqa: T201
-        stopped.wait()
+        told = 0
+        while not stopped.wait(_GLANCE):
+            for seconds, struck in exchange.struck[told:]:
+                print(f"# {seconds:.1f} s: {fault_text(struck)}", flush=True)  # noqa: T201 - it is what the command is for
+                told += 1

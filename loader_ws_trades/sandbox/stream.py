@@ -3,6 +3,7 @@
 import asyncio
 from typing import Protocol
 
+from loader_ws_trades.sandbox.faults import Faults
 from loader_ws_trades.sandbox.frames import Batch, Encoder, Form
 from loader_ws_trades.sandbox.history import BLOCK
 from loader_ws_trades.sandbox.market import Market
@@ -30,12 +31,23 @@ class Stream:
     the pace for all.
     """
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, faults: Faults) -> None:
         self.market = market
+        self._faults = faults
         self._encoder = Encoder(market)
         self._subscribers: dict[Subscriber, None] = {}
         self._position = 0
         self._wanted = asyncio.Event()
+
+    @property
+    def position(self) -> int:
+        """Position of the trade that goes out next."""
+        return self._position if self._subscribers else self.market.issued
+
+    def newest(self, count: int, form: Form) -> bytes:
+        """Return the frames of the last `count` trades that went out."""
+        start = max(self.position - count, self.market.opening)
+        return b"".join(batch.data for batch in self._encoder.batches(start, self.position, form))
 
     def add(self, subscriber: Subscriber) -> None:
         """Send `subscriber` what is issued from now on; the first one of all may set the market going."""
@@ -77,6 +89,12 @@ class Stream:
         await asyncio.sleep(0)
 
     def _advance(self, stop: int) -> None:
+        while (mark := self._faults.mark(self.market, self._position, stop)) is not None:
+            self._send(mark)
+            self._faults.reach(mark)
+        self._send(stop)
+
+    def _send(self, stop: int) -> None:
         for form in {subscriber.form for subscriber in self._subscribers}:
             for batch in self._encoder.batches(self._position, stop, form):
                 for subscriber in [one for one in self._subscribers if one.form == form]:

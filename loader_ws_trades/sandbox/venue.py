@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from loader_ws_trades.sandbox.counters import Counters
 from loader_ws_trades.sandbox.faults import Faults
 from loader_ws_trades.sandbox.limits import Limits, Rolling
+from loader_ws_trades.sandbox.market import Market
 from loader_ws_trades.sandbox.rest import Rest
 from loader_ws_trades.sandbox.stream import Stream
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 class Venue:
     """What the connections of one exchange share; belongs to its event loop."""
 
+    url: str
+    """Base URL of REST."""
+    markets: list[Market]
     streams: dict[str, Stream]
     """By name, in lower case."""
     rest: Rest

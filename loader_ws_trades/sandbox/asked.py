@@ -1,0 +1,46 @@
+"""One REST request on its way to an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loader_ws_trades.sandbox.counters import Counters
+from loader_ws_trades.sandbox.rest import Answer
+
+if TYPE_CHECKING:
+    from loader_ws_trades.sandbox.connection import Connection
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request for `path`, the answer that the exchange would give, and the ways to give it."""
+
+    connection: Connection
+    path: str
+    answer: Answer
+    counters: Counters
+
+    def respond(self) -> None:
+        """Give the answer."""
+        head, body = self._counted()
+        self.connection.outlet.write(head + body)
+
+    def break_off(self) -> None:
+        """Give the answer as far as the middle of its body, and end the connection."""
+        head, body = self._counted()
+        self.connection.outlet.write(head + body[: len(body) // 2])
+        self.connection.end()
+
+    def neglect(self) -> None:
+        """Give no answer."""
+        self.counters.answered(self.path, None)
+
+    def reset(self) -> None:
+        """Reset the connection in place of an answer."""
+        self.neglect()
+        self.connection.reset()
+
+    def _counted(self) -> tuple[bytes, bytes]:
+        self.counters.answered(self.path, self.answer.status)
+        return self.answer.encoded()

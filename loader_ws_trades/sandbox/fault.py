@@ -1,0 +1,130 @@
+"""What every fault of the simulated exchange has: a moment at which it strikes."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from loader_ws_trades.sandbox.asked import Asked
+    from loader_ws_trades.sandbox.connection import Connection
+    from loader_ws_trades.sandbox.faults import Faults
+    from loader_ws_trades.sandbox.venue import Venue
+
+
+class Occasion(NamedTuple):
+    """What a fault finds when it strikes."""
+
+    faults: Faults
+    connections: list[Connection]
+    """Those that it concerns."""
+    position: int
+    """Position of the market's next trade."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault(ABC):
+    """Something that goes wrong once: when it does, and what it is; a value, without a state.
+
+    At most one of `at`, `at_id` and `after` is said; none of them: at once. Trades are those of the exchange's first
+    market.
+    """
+
+    at: float | None = None
+    """Seconds after the exchange first started."""
+    at_id: int | None = None
+    """Before the trade of that id goes out, or the first one after it that does."""
+    after: int | None = None
+    """When that many trades have been issued since the exchange first started."""
+    connection: int | None = None
+    """Only on the connection of that number, counted from 1; `at` and `after` then count from its opening."""
+
+    ahead: ClassVar[bool] = False
+    """Whether it is settled beforehand which trade it begins with, whoever listens then."""
+    awaits_connection: ClassVar[bool] = True
+    """Whether it strikes the connection of a number when that is open, and not on its way there."""
+
+    def __post_init__(self) -> None:
+        moments = [value for value in (self.at, self.at_id, self.after) if value is not None]
+        if len(moments) > 1:
+            raise ValueError("at, at_id and after exclude each other")
+        if self.at_id is not None and self.connection is not None:
+            raise ValueError("at_id and connection exclude each other")
+        if moments and moments[0] < 0:
+            raise ValueError("at, at_id and after must not be below 0")
+        self.require_positive("connection")
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return the name of this kind of fault, as in `server-shutdown`."""
+        return re.sub("(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    def require_positive(self, *names: str) -> None:
+        """Raise `ValueError` for fields that are given and not above 0."""
+        for name in names:
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0")
+
+    @abstractmethod
+    def strike(self, occasion: Occasion) -> None:
+        """Do it, in the exchange's event loop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passing(Fault):
+    """A fault that stays for `lasting` seconds, or for the next `times`; neither: for the next one."""
+
+    lasting: float | None = None
+    times: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("lasting", "times")
+
+    def strike(self, occasion: Occasion) -> None:
+        """Stay, to be met by whom it concerns."""
+        next_one = 1 if self.lasting is None else None
+        occasion.faults.staying.add(self, seconds=self.lasting, times=self.times or next_one)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnHandshake(Passing):
+    """What becomes of the next WebSocket handshakes; `connection`: of those that would be the one of that number."""
+
+    awaits_connection: ClassVar[bool] = False
+
+    @abstractmethod
+    def receive(self, connection: Connection) -> None:
+        """Answer the handshake, or do not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnOpening(Passing):
+    """What becomes of the next WebSocket connections as they open."""
+
+    awaits_connection: ClassVar[bool] = False
+
+    @abstractmethod
+    def greet(self, connection: Connection, venue: Venue) -> None:
+        """Do something before the first trade goes out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnAnswer(Passing):
+    """What becomes of the next REST answers."""
+
+    path: str | None = None
+    """Only for paths that end so, as in `historicalTrades`."""
+
+    @abstractmethod
+    def give(self, asked: Asked) -> None:
+        """Answer the request otherwise, or do not."""
+
+
+def check_status(status: int) -> None:
+    """Raise `ValueError` for what is no HTTP status of a refusal."""
+    if status < HTTPStatus.MULTIPLE_CHOICES or status not in set(HTTPStatus):
+        raise ValueError("status must be an HTTP status from 300 on")

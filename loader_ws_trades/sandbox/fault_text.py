@@ -1,0 +1,133 @@
+"""Faults as people write them: `cut:at=5s,code=1008`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from loader_ws_trades.sandbox import connection_faults, handshake_faults, rest_faults, trade_faults
+from loader_ws_trades.sandbox.chance import Random
+from loader_ws_trades.sandbox.fault import Fault
+
+_CLASSES: tuple[type[Fault], ...] = (
+    connection_faults.Cut,
+    connection_faults.HalfOpen,
+    connection_faults.Freeze,
+    connection_faults.ServerShutdown,
+    connection_faults.HugeFrame,
+    connection_faults.Fragments,
+    trade_faults.Skip,
+    trade_faults.Hole,
+    trade_faults.Duplicate,
+    trade_faults.Replay,
+    trade_faults.Shuffle,
+    trade_faults.Malformed,
+    trade_faults.IdReset,
+    handshake_faults.HandshakeStatus,
+    handshake_faults.HandshakeSilence,
+    rest_faults.RestStatus,
+    rest_faults.RestSilence,
+    rest_faults.RestCut,
+    rest_faults.RestTruncated,
+    rest_faults.RestLag,
+    Random,
+)
+
+KINDS = {kind.kind(): kind for kind in _CLASSES}
+"""Every kind of fault, by its name."""
+
+# `for` is the better word, but no name in Python.
+_WORDS = {"lasting": "for"}
+
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+
+def parse_fault(text: str) -> Fault:
+    """Return the fault that a text says: a kind, and after a colon values by name; raises `ValueError`."""
+    name, _, rest = text.partition(":")
+    if name not in KINDS:
+        raise ValueError(f"the fault {text!r} is of no kind there is: say one of {', '.join(KINDS)}")
+    kind = KINDS[name]
+    readers = _readers(kind)
+    values: dict[str, Any] = {}
+    for part in rest.split(",") if rest else ():
+        key, given, value = part.partition("=")
+        if key not in readers:
+            raise ValueError(f"the fault {text!r} says {key!r}: what can be said of {name} is {', '.join(readers)}")
+        field, read = readers[key]
+        try:
+            values[field] = read(value if given else "true")
+        except ValueError as error:
+            raise ValueError(f"the fault {text!r}: {key} must be {error}, not {value!r}") from error
+    try:
+        return kind(**values)
+    except ValueError as error:
+        message = str(error)
+        for field, word in _WORDS.items():
+            message = message.replace(field, word)
+        raise ValueError(f"the fault {text!r} cannot be: {message}") from error
+
+
+def fault_text(fault: Fault) -> str:
+    """Return what `parse_fault` takes for the fault, without what goes without saying."""
+    said = [
+        f"{_WORDS.get(field.name, field.name)}={_written(value)}"
+        for field in dataclasses.fields(fault)
+        if (value := getattr(fault, field.name)) != field.default
+    ]
+    return ":".join([fault.kind(), *([",".join(said)] if said else [])])
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value}s"
+    return "+".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _readers(kind: type[Fault]) -> dict[str, tuple[str, Callable[[str], Any]]]:
+    """Return the fields of a kind by the words for them, each with what reads its value."""
+    return {
+        _WORDS.get(field.name, field.name): (field.name, _READERS[str(field.type).removesuffix(" | None")])
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _time(text: str) -> float:
+    number, unit = _measure(text, r"\d+(?:\.\d+)?", _SECONDS, "a time such as 500ms, 5s or 1m")
+    return float(number) * _SECONDS[unit]
+
+
+def _whole(text: str) -> int:
+    number, unit = _measure(text, r"\d+", _BYTES, "a whole number such as 10, or a size such as 64MiB")
+    return int(number) * _BYTES[unit]
+
+
+def _measure(text: str, number: str, units: Iterable[str], meant: str) -> tuple[str, str]:
+    match = re.fullmatch(f"({number})({'|'.join(units)})", text)
+    if match is None:
+        raise ValueError(meant)
+    return match[1], match[2]
+
+
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("true or false")
+    return text == "true"
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(text.split("+"))
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "float": _time,
+    "int": _whole,
+    "bool": _flag,
+    "str": str,
+    "tuple[str, ...]": _several,
+}

@@ -1,0 +1,91 @@
+"""The rows of REST answers: trades, and aggregates of them."""
+
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from loader_ws_trades.sandbox.history import BLOCK, Trade
+from loader_ws_trades.sandbox.market import Market
+
+
+def trade_row(trade: Trade) -> dict[str, Any]:
+    """Return a trade as a row."""
+    return {
+        "id": trade.id,
+        "price": trade.price,
+        "qty": trade.quantity,
+        "quoteQty": f"{Decimal(trade.price) * Decimal(trade.quantity):.8f}",
+        "time": trade.time // 1000,
+        "isBuyerMaker": trade.is_buyer_maker,
+        "isBestMatch": True,
+    }
+
+
+def first_trades(market: Market, begin: int, stop: int, limit: int) -> list[Trade]:
+    """Return the first `limit` trades of the positions from `begin` up to `stop`."""
+    found: list[Trade] = []
+    while begin < stop and len(found) < limit:
+        end = min(begin + limit - len(found), stop)
+        found += market.trades(begin, end)
+        begin = end
+    return found
+
+
+def last_trades(market: Market, stop: int, limit: int) -> list[Trade]:
+    """Return the last `limit` trades of the present sequence before the position `stop`."""
+    found: list[Trade] = []
+    opening = market.opening
+    while stop > opening and len(found) < limit:
+        begin = max(stop - limit + len(found), opening)
+        found = market.trades(begin, stop) + found
+        stop = begin
+    return found
+
+
+def _block_aggregates(market: Market, number: int, stop: int) -> list[dict[str, Any]]:
+    """Return one block's trades as far as `stop`, those of the same millisecond, price and side together.
+
+    An aggregate ends with its block, so that it is the same for whoever asks. Its id is the position of its first
+    trade, counted from 1: ascending, but with gaps, and not a trade id.
+    """
+    rows, opening = [], market.opening
+    placed = market.placed(max(number * BLOCK, opening), min(stop, (number + 1) * BLOCK))
+    for (moment, price, maker), group in groupby(
+        placed, key=lambda one: (one[1].time // 1000, one[1].price, one[1].is_buyer_maker)
+    ):
+        members = list(group)
+        quantity = sum(Decimal(trade.quantity) for _, trade in members)
+        rows.append(
+            {
+                "a": members[0][0] - opening + 1,
+                "p": price,
+                "q": f"{quantity:.8f}",
+                "f": members[0][1].id,
+                "l": members[-1][1].id,
+                "T": moment,
+                "m": maker,
+                "M": True,
+            }
+        )
+    return rows
+
+
+def first_aggregates(market: Market, begin: int, stop: int, limit: int) -> list[dict[str, Any]]:
+    """Return the first `limit` aggregates that begin at one of the positions from `begin` up to `stop`."""
+    found: list[dict[str, Any]] = []
+    least = begin - market.opening + 1
+    for number in range(begin // BLOCK, -(-stop // BLOCK)):
+        found += [row for row in _block_aggregates(market, number, stop) if row["a"] >= least]
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def last_aggregates(market: Market, stop: int, limit: int) -> list[dict[str, Any]]:
+    """Return the last `limit` aggregates of the present sequence before the position `stop`."""
+    found: list[dict[str, Any]] = []
+    for number in range((stop - 1) // BLOCK, market.opening // BLOCK - 1, -1):
+        found = _block_aggregates(market, number, stop) + found
+        if len(found) >= limit:
+            break
+    return found[-limit:]

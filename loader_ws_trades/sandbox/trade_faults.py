@@ -1,0 +1,148 @@
+"""Faults of the trades themselves: missing, doubled, repeated, out of order, renumbered, or not trades at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from loader_ws_trades.sandbox.fault import Fault, Occasion, OnOpening
+from loader_ws_trades.sandbox.malformed import KINDS, malformed
+from loader_ws_trades.sandbox.tampering import Change, Frame, Shuffling, Stretch
+
+if TYPE_CHECKING:
+    from loader_ws_trades.sandbox.connection import Connection
+    from loader_ws_trades.sandbox.venue import Venue
+
+
+@dataclass(frozen=True)
+class _OfTrades(Fault):
+    """A fault of the next `count` trades."""
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("count")
+
+    def stretch(self, occasion: Occasion) -> Stretch:
+        """Return the positions of the trades."""
+        return Stretch(occasion.faults.market, occasion.position, occasion.position + self.count, self.connection)
+
+
+@dataclass(frozen=True)
+class Skip(_OfTrades):
+    """The next `count` trades do not come on the stream; REST has them."""
+
+    ahead: ClassVar[bool] = True
+
+    def strike(self, occasion: Occasion) -> None:
+        """Leave them out."""
+        occasion.faults.tamper(Change(self.stretch(occasion), lambda _: ()))
+
+
+@dataclass(frozen=True)
+class Hole(_OfTrades):
+    """The next `count` ids are never issued: neither the stream nor REST has them."""
+
+    ahead: ClassVar[bool] = True
+
+    def strike(self, occasion: Occasion) -> None:
+        """Pass over them; what REST may have shown already stays."""
+        occasion.faults.market.omit(self.count, max(occasion.position, occasion.faults.market.issued))
+
+
+@dataclass(frozen=True)
+class Duplicate(_OfTrades):
+    """The next `count` trades come twice each."""
+
+    ahead: ClassVar[bool] = True
+
+    def strike(self, occasion: Occasion) -> None:
+        """Double them."""
+
+        def twice(frame: Frame) -> tuple[Frame, ...]:
+            return frame, frame._replace(sound=False)
+
+        occasion.faults.tamper(Change(self.stretch(occasion), twice))
+
+
+@dataclass(frozen=True)
+class Shuffle(_OfTrades):
+    """The next `count` trades come out of order, `window` of them at a time."""
+
+    count: int = 100
+    window: int = 10
+    seed: int = 0
+
+    ahead: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window < 2:
+            raise ValueError("window must be above 1")
+
+    def strike(self, occasion: Occasion) -> None:
+        """Shuffle them."""
+        occasion.faults.tamper(Shuffling(self.stretch(occasion), self.window, self.seed))
+
+
+@dataclass(frozen=True)
+class Replay(OnOpening):
+    """The next connection, or the next `times`, begins with the last `count` trades once more."""
+
+    count: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("count")
+
+    def greet(self, connection: Connection, venue: Venue) -> None:
+        """Send them again."""
+        for name in connection.subscriptions.names():
+            if name in venue.streams:
+                connection.outlet.write_trades(venue.streams[name].newest(self.count, connection.form))
+
+
+@dataclass(frozen=True)
+class Malformed(_OfTrades):
+    """Before each of the next `count` trades comes a frame that is none, of the kinds `what` in turn."""
+
+    count: int = 10
+    what: tuple[str, ...] = KINDS
+
+    ahead: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if unknown := set(self.what) - set(KINDS):
+            raise ValueError(f"what knows no {min(unknown)!r}; say one of {', '.join(KINDS)}")
+        if not self.what:
+            raise ValueError(f"what must be one of {', '.join(KINDS)}")
+
+    def strike(self, occasion: Occasion) -> None:
+        """Put them between the good ones."""
+
+        def precede(frame: Frame) -> tuple[Frame, ...]:
+            number, place = divmod(frame.position - occasion.position, len(self.what))
+            data = malformed(self.what[place], number, frame.data)
+            return frame._replace(data=data, sound=False), frame
+
+        occasion.faults.tamper(Change(self.stretch(occasion), precede))
+
+
+@dataclass(frozen=True)
+class IdReset(Fault):
+    """The exchange was set back: ids restart from `first_id`, and REST knows only what comes after; times go on."""
+
+    first_id: int = 1
+
+    ahead: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_id < 0:
+            raise ValueError("first_id must not be below 0")
+
+    def strike(self, occasion: Occasion) -> None:
+        """Number anew; what REST may have shown already keeps its id."""
+        occasion.faults.market.restart(self.first_id, max(occasion.position, occasion.faults.market.issued))
