@@ -13,7 +13,8 @@ help:  ## Say what can be made
 install: $(READY)  ## Make the virtual environment .venv with all that the other targets need
 
 $(READY): setup.cfg setup.py
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 

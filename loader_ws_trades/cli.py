@@ -6,6 +6,7 @@ What a command needs is imported when it runs, so that `--help` is quick.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from loader_ws_trades import __version__, config, values
 from loader_ws_trades.errors import ConfigurationError, LoaderError
@@ -65,12 +66,9 @@ def gather(flags: dict[str, Any], env_file: str | None, *, needed: Iterable[str]
         ConfigurationError: with all faults at once.
     """
     path = Path(env_file or ".env")
-    try:
-        from_file = dotenv_values(path) if env_file or path.is_file() else {}
-        if env_file and not path.is_file():
-            raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The file {str(path)!r} cannot be read ({error}); make it readable text") from error
+    if env_file and not path.is_file():
+        raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
+    from_file = _read_env_file(path) if path.is_file() else {}
     layers = (
         {name: value for name, value in flags.items() if value != ()},
         {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
@@ -83,6 +81,20 @@ def gather(flags: dict[str, Any], env_file: str | None, *, needed: Iterable[str]
         # An empty value counts as not set.
         given |= {name: value for name, value in layer.items() if value and name not in settled}
     return config.load(given, needed=needed)
+
+
+def _read_env_file(path: Path) -> dict[str, str | None]:
+    """The variables of a file, as they stand: no `${...}` is replaced, a password may hold one."""
+    try:
+        bindings = list(parse_stream(io.StringIO(path.read_text("utf-8-sig"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The file {str(path)!r} cannot be read ({error}); make it readable text") from error
+    faults = [
+        f"{path}, line {binding.original.line}, is not NAME=value; mend it" for binding in bindings if binding.error
+    ]
+    if faults:
+        raise ConfigurationError(*faults)
+    return {binding.key: binding.value for binding in bindings if binding.key}
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -105,7 +117,7 @@ def run(env_file: str | None, **flags: Any) -> None:
     sys.exit(service.run_live(settings))
 
 
-_RATE = click.FloatRange(min=0, min_open=True)
+_RATE = click.FloatRange(min=0, max=1_000_000, min_open=True)
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -122,6 +134,8 @@ def demo(duration: float, rate: float) -> None:
     """Show trades flow from a simulated exchange into an embedded broker; needs no settings."""
     with _extra_needed():
         from loader_ws_trades.sandbox.demo import demonstrate  # noqa: PLC0415
+    if not rate > 0:
+        raise click.BadParameter("--rate is no number; give trades a second")
     sys.exit(demonstrate(duration, rate))
 
 

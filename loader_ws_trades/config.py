@@ -113,7 +113,7 @@ class Settings:
     )
     binance_rest_url: str = _option(
         values.url("http", "https"),
-        "Base URL of the REST API, for the symbol check.",
+        "Base URL of the REST API, for the symbol check and for repair.",
         default="https://api.binance.com",
     )
     telemetry_interval: float = _option(values.seconds, "Time between `loading` events.", default="10")
@@ -125,8 +125,34 @@ class Settings:
     feed_outage_limit: float = _option(
         values.seconds, "Give up after this time without a connection to the exchange.", default="10m"
     )
+    max_connection_age: float = _option(
+        values.seconds, "Replace a connection by a new one after about this time.", default="23h"
+    )
+    gap_repair: str = _option(
+        values.choice("on", "off"), "Whether missing trades are fetched from REST, or only reported.", default="on"
+    )
+    repair_deadline: float = _option(
+        values.seconds, "Give up on trade ids that REST answers without for this time.", default="60"
+    )
+    repair_outage_limit: float = _option(
+        values.seconds, "Give up on missing trades when REST has not answered for this time.", default="5m"
+    )
+    rest_weight_limit: int = _option(
+        values.count, "Request weight a minute to stay below, of the 6000 that an IP has.", default="3000"
+    )
+    resume: str = _option(
+        values.choice("on", "off"), "Whether a run goes on behind the newest trade on the topic.", default="on"
+    )
+    resume_limit: int = _option(
+        values.count, "Report, and do not fetch, what is missing if it is more trades than this.", default="1000000"
+    )
+    resume_scan_limit: int = _option(
+        values.count, "Records of the topic that are searched for its newest trade.", default="2000000"
+    )
     kafka_queue_records: int = _option(
-        values.count, "Records that may wait for Kafka; over it the exchange's stream is not read.", default="400000"
+        values.queue_size,
+        "Records that may wait for Kafka; over it the stream is not read.",
+        default="400000",
     )
     kafka_outage_limit: float = _option(
         values.seconds, "Give up when a record has waited this long for Kafka's acknowledgement.", default="10m"
@@ -165,18 +191,20 @@ class Settings:
         """Whether frames come wrapped in `{"stream":..,"data":..}`."""
         return urlsplit(self.binance_ws_url).path.rstrip("/").endswith("/stream")
 
-    def secrets(self) -> set[str]:
-        """All secret values, for keeping them out of whatever is shown."""
+    def secrets(self) -> list[str]:
+        """All secret values, the longest first, for keeping them out of whatever is shown."""
         found = {self.kafka_password_producer, self.kafka_password_consumer}
         found.update(value for _, value in self.kafka_properties or () if len(value) >= 8)
         for address in (self.binance_ws_url, self.binance_rest_url):
             found.add(urlsplit(address).password if address else None)
-        return {value for value in found if value}
+        # What is shorter than this is no secret, and would tear holes into other words.
+        return sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True)
 
 
 OPTIONS: Final = tuple(Option(name=part.name, **part.metadata) for part in fields(Settings))
 
 
+TOPICS: Final = ("kafka_topic", "queue_events_topic", "queue_control_topic")
 PASSWORD_FORMS: Final = frozenset({"kafka_password_producer", "kafka_password_file"})
 
 
@@ -233,7 +261,7 @@ def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[st
         except ValueError as error:
             faults.append(f"{option} {error}")
     faults += _take_password_file(checked)
-    faults += _contradictions(checked)
+    faults += _contradictions(checked, given_file=bool(given.get("kafka_password_file")))
     if faults:
         raise ConfigurationError(*faults)
     return Settings(**checked)
@@ -255,19 +283,23 @@ def _take_password_file(checked: dict[str, Any]) -> list[str]:
     return []
 
 
-def _contradictions(checked: Mapping[str, Any]) -> list[str]:
+def _contradictions(checked: Mapping[str, Any], *, given_file: bool) -> list[str]:
     faults = []
+    topics = [checked.get(name) for name in TOPICS]
+    if len({topic for topic in topics if topic}) < len([topic for topic in topics if topic]):
+        faults.append(f"{', '.join(map(named, TOPICS))} are not three different topics; give each its own")
     for client in ("producer", "consumer"):
         user, password = f"kafka_user_{client}", f"kafka_password_{client}"
         if user not in checked or password not in checked:
             continue
-        if checked[user] and not checked[password]:
+        from_file = client == "producer" and given_file
+        if checked[user] and not checked[password] and not from_file:
             file = f" or {named('kafka_password_file')}" if client == "producer" else ""
             faults.append(f"{named(user)} is set without a password; set {named(password)}{file}")
         if checked[password] and not checked[user]:
             faults.append(f"{named(password)} is set without a user; set {named(user)}")
     protocol = checked.get("kafka_security_protocol") or ""
-    if protocol.startswith("SASL") and not (checked.get("kafka_user_producer") or checked.get("kafka_user_consumer")):
+    if protocol.startswith("SASL") and not checked.get("kafka_user_producer"):
         faults.append(f"{named('kafka_security_protocol')} is {protocol}, which needs {named('kafka_user_producer')}")
     return faults
 

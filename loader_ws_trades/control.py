@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from loader_ws_trades import kafka
-from loader_ws_trades.config import Settings, consumer_credentials, named
+from loader_ws_trades import kafka, reading
+from loader_ws_trades.config import Settings, consumer_credentials
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.logs import Throttle
@@ -64,8 +64,9 @@ class Control:
         self._nonsense = Throttle(log, per_kind=_WARNINGS)
         self._task: Task | None = None
         self._heard = time.monotonic()
+        self._away = False  # whether the brokers did not answer the last time
         self.caught_up = threading.Event()
-        self._reader = kafka.TopicReader(
+        self._reader = reading.TopicReader(
             consumer_properties(settings), self._topic, credentials=consumer_credentials(settings)
         )
 
@@ -76,7 +77,7 @@ class Control:
             ConfigurationError: if the topic, the credentials or a right is missing.
             RunError: if no broker answered in time.
         """
-        kafka.await_topic(self._reader, self._topic, named("queue_control_topic"), startup)
+        kafka.await_topic(self._reader, self._topic, "queue_control_topic", startup, right=kafka.AclOperation.READ)
 
     def start(self, on_stop: Callable[[], None], on_death: Callable[[BaseException], None]) -> None:
         """Begin to read; `on_stop` is called in the reading thread, once."""
@@ -121,11 +122,13 @@ class Control:
         try:
             self._reader.assign(beginning=beginning)
         except UnavailableError as error:
-            log.warning("Commands cannot be read for now: %s", error)
+            log.log(logging.DEBUG if self._away else logging.WARNING, "Commands cannot be read for now: %s", error)
+            self._away = True
             return False
+        self._away = False
         return True
 
-    def _is_stop(self, record: kafka.Record) -> bool:
+    def _is_stop(self, record: reading.Record) -> bool:
         where = f"{self._topic}, partition {record.partition}, offset {record.offset}"
         try:
             stop = parse_command(record.value, self._settings.queue_id)
@@ -133,14 +136,21 @@ class Control:
             self._nonsense.warn("command", f"Ignored in {where}: {error}")
             return False
         if stop:
-            at = datetime.fromtimestamp(record.timestamp / 1000, timezone.utc).isoformat(timespec="milliseconds")
             log.info(
                 "Stop command for %s in %s, of %s%s",
                 self._settings.queue_id,
                 where,
-                at,
+                _when(record.timestamp),
                 ""
                 if self.caught_up.is_set()
                 else "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands",
             )
         return stop
+
+
+def _when(timestamp: int) -> str:
+    """A record's time for people; whoever wrote the record may have written anything."""
+    try:
+        return datetime.fromtimestamp(timestamp / 1000, timezone.utc).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return str(timestamp)

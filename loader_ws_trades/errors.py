@@ -35,3 +35,10 @@ class RunError(LoaderError):
 
 class UnavailableError(LoaderError):
     """The other side did not answer, or asked us to wait."""
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds to wait before the next attempt, if the other side said so."""
+        self.lasting = lasting
+        """Whether there is little hope that a later attempt goes better."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import random
 import socket
 import threading
 import time
@@ -13,16 +16,18 @@ from http import HTTPStatus
 import websocket
 from websocket import WebSocketApp, WebSocketBadStatusException
 
-from loader_ws_trades.config import Settings, redacted_url
+from loader_ws_trades.config import Settings, named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.lifecycle import AttemptLimit, Backoff, Task, spawn
+from loader_ws_trades.lifecycle import AttemptLimit, Backoff, Deadline, Task, spawn
 from loader_ws_trades.wire import Wire
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
+_CONNECT_LIMIT = 30.0  # seconds for connecting as a whole
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, and the seconds they are counted over
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between attempts
+_QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
 
 
 class Connection:
@@ -64,12 +69,38 @@ class Connection:
         """End the connection from any thread, without waiting; may be called again."""
         self._wire.close()
 
+    def release(self) -> None:
+        """Free what a connection that never ran holds."""
+        self._wire.release()
+
+    def abort(self) -> None:
+        """Break off connecting, from any thread, without waiting."""
+        connection = self._app.sock
+        if connection is not None and isinstance(connection.sock, socket.socket):
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own, which would make the reading thread take cipher text for plain.
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+
+class _Leg:
+    """One thread's part in the feed: a connection, connected again until a successor takes over."""
+
+    def __init__(self, number: int, predecessor: _Leg | None, age: float) -> None:
+        self.number = number
+        self.predecessor = predecessor
+        self.connection: Connection | None = None
+        self.begun = math.inf  # when the present attempt to connect began
+        self.opened: float | None = None
+        self.age = age
+        self.until = math.inf
+
 
 class Feed:
-    """The trade stream of `settings.symbol`, in a thread of its own.
+    """The trade stream of `settings.symbol`.
 
-    The thread waits in a connection, which `close` ends, or for the next attempt, which `close` ends too; connecting
-    itself is bounded by the library's timeouts.
+    One thread holds the connection, and waits in it or for the next attempt; `close` ends both, connecting itself is
+    bounded by the library's timeouts. In a rotation a second thread connects, and closes the first one's connection
+    once it delivers: `tick` and `rotate`, called by the owner, see to that.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,74 +108,150 @@ class Feed:
         self._stopping = threading.Event()
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         self._limit = AttemptLimit(*_ATTEMPTS)
-        self._lock = threading.Lock()  # guards the pair of `_connection` and `_stopping`
-        self._connection: Connection | None = None
-        self._down_since: float | None = time.monotonic()
-        self._down_text = ""
+        self._lock = threading.Lock()  # guards `_leg`, and each leg's `connection` against `_stopping`
+        self._leg: _Leg | None = None
+        self._tasks: list[Task] = []
+        self._down_since: float | None = None
+        self._down_text = "no connection to the exchange yet"
+        self._told_down = False
         self._connected_once = False
-        self._task: Task | None = None
         self.reconnects = 0
+        self.rotations = 0
 
-    def start(self, take: Callable[[list[bytes]], bool], on_death: Callable[[BaseException], None]) -> None:
-        """Begin. `take` gets the frames of each read and says whether there was a trade of ours among them."""
+    def start(
+        self,
+        take: Callable[[list[bytes]], bool],
+        in_order: Callable[[], bool],
+        on_death: Callable[[BaseException], None],
+    ) -> None:
+        """Begin.
+
+        Args:
+            take: gets the frames of each read and says whether there was a trade of ours among them.
+            in_order: says whether no trade is missing before the newest one.
+            on_death: gets what ended a thread.
+        """
         self._take = take
-        self._task = spawn("feed", self._run, on_death)
+        self._in_order = in_order
+        self._on_death = on_death
+        self._down_since = time.monotonic()
+        self._spawn(None)
 
     def close(self) -> None:
         """Stop reading, without waiting; what was read is still handed over. May be called again."""
         with self._lock:
             self._stopping.set()
-            if self._connection:
-                self._connection.close()
+            leg = self._leg
+            while leg:
+                if leg.connection:
+                    leg.connection.close()
+                    if leg.opened is None:
+                        leg.connection.abort()
+                leg = leg.predecessor
 
     def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the thread to end; whether it has."""
-        return self._task is None or self._task.join(timeout)
+        """Wait at most `timeout` seconds for all threads to end; whether they have."""
+        deadline = Deadline(timeout)
+        return all(task.join(deadline.remaining) for task in self._tasks)
 
     def trouble(self) -> str | None:
         """Since when and why there is no connection; None while there is one."""
-        return self._down_text or None if self._down_since is not None else None
+        return self._down_text if self._down_since is not None else None
 
-    def _run(self) -> None:
-        self._down_since = time.monotonic()
-        while not self._stopping.is_set():
-            self._check_outage()
+    def rotate(self, why: str) -> None:
+        """Replace the connection by a new one, which is up and delivers before the old one is closed."""
+        leg = self._leg
+        if leg is None or leg.predecessor or leg.opened is None or self._stopping.is_set():
+            return
+        log.info("Rotating the connection: %s", why)
+        self.rotations += 1
+        self._spawn(leg)
+
+    def tick(self) -> None:
+        """Rotate when it is time to, let a successor that was given no trade take over, end what takes too long.
+
+        Called now and again.
+
+        Raises:
+            RunError: when there was no connection for longer than the outage limit.
+        """
+        leg, now = self._leg, time.monotonic()
+        if leg is None or self._stopping.is_set():
+            return
+        self._check_outage()
+        connection = leg.connection
+        if connection and leg.opened is None and now > leg.begun + _CONNECT_LIMIT:
+            connection.abort()
+        if leg.predecessor is None and now > leg.until:
+            self.rotate("its age")
+        elif leg.predecessor and leg.opened is not None and now > leg.opened + _QUIET_TAKEOVER:
+            self._take_over(leg)
+
+    def _spawn(self, predecessor: _Leg | None) -> None:
+        number = predecessor.number + 1 if predecessor else 1
+        # Up to a tenth sooner, so that a fleet that was started at once does not come back at once.
+        leg = _Leg(number, predecessor, self._settings.max_connection_age * random.uniform(0.9, 1.0))
+        with self._lock:
+            self._leg = leg
+        self._tasks = [task for task in self._tasks if not task.join(0)]
+        self._tasks.append(spawn(f"feed-{number}", lambda: self._run(leg), self._on_death))
+
+    def _take_over(self, leg: _Leg) -> None:
+        with self._lock:
+            old, leg.predecessor = leg.predecessor, None
+            if old and old.connection:
+                old.connection.close()
+
+    def _run(self, leg: _Leg) -> None:
+        while self._leg is leg and not self._stopping.is_set():
             if self._stopping.wait(self._limit.wait_needed()):
                 return
             self._limit.note()
+            connection = Connection(
+                self._settings.stream_url,
+                lambda frames: self._on_frames(leg, frames),
+                lambda: self._on_open(leg),
+                silence_limit=self._settings.feed_silence_limit,
+            )
             with self._lock:
                 if self._stopping.is_set():
+                    connection.release()
                     return
-                self._connection = Connection(
-                    self._settings.stream_url,
-                    self._on_frames,
-                    self._on_open,
-                    silence_limit=self._settings.feed_silence_limit,
-                )
-            ending = self._connection.run()
-            if not self._stopping.is_set():
-                self._await_next(ending)
+                leg.connection, leg.begun = connection, time.monotonic()
+            ending = connection.run()
+            with self._lock:
+                leg.connection = None
+            leg.opened = None
+            if self._leg is leg and not self._stopping.is_set():
+                self._await_next(leg, ending)
 
-    def _on_open(self) -> None:
+    def _on_open(self, leg: _Leg) -> None:
         log.info("Connected to %s", redacted_url(self._settings.stream_url))
+        leg.opened = time.monotonic()
+        leg.until = leg.opened + leg.age
         self._down_since = None
+        self._told_down = False
         self._connected_once = True
 
-    def _on_frames(self, frames: list[bytes]) -> None:
+    def _on_frames(self, leg: _Leg, frames: list[bytes]) -> None:
         if self._take(frames):
             self._backoff.reset()
+            # The old connection may have trades on their way that came before the new one's first.
+            if leg.predecessor and self._in_order():
+                self._take_over(leg)
 
-    def _await_next(self, ending: Exception | None) -> None:
-        if self._down_since is None:
-            self._down_since = time.monotonic()
-            self._down_text = ""
-            self.reconnects += 1
+    def _await_next(self, leg: _Leg, ending: Exception | None) -> None:
         reason = _explain(ending)
         if isinstance(ending, WebSocketBadStatusException) and not self._connected_once:
             _refuse_location(ending)
-        if not self._down_text:
-            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            self._down_text = f"no connection to the exchange since {now} ({reason})"
+        if leg.predecessor is None or leg.predecessor.opened is None:
+            if self._down_since is None:
+                self._down_since = time.monotonic()
+                self.reconnects += 1
+            if not self._told_down:
+                self._told_down = True
+                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                self._down_text = f"no connection to the exchange since {now} ({reason})"
         delay = max(self._backoff.next(), _retry_after(ending))
         log.warning("No connection to the exchange: %s; next attempt in %.1f s", reason, delay)
         self._stopping.wait(delay)
@@ -153,8 +260,8 @@ class Feed:
         if self._down_since is not None and time.monotonic() - self._down_since > self._settings.feed_outage_limit:
             raise RunError(
                 f"There was no connection to the exchange at {redacted_url(self._settings.stream_url)} for "
-                f"{self._settings.feed_outage_limit:g} s ({self._down_text}); check BINANCE_WS_URL (--binance-ws-url) "
-                "and the network"
+                f"{self._settings.feed_outage_limit:g} s ({self._down_text}); check "
+                f"{named('binance_ws_url')} and the network"
             )
 
 

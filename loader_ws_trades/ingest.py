@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Many
 
-from loader_ws_trades.sequence import Gap, Reset, Sequence, ranges
+from loader_ws_trades.sequence import Gap, Reset, Sequence
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 
+_KINDS = 20  # kinds of refused frames that are told apart
 _ROOM_CHECK = 0.01  # seconds between two looks whether a full sink has room again
 
 
@@ -16,40 +18,47 @@ class Ingest:
     """The only owner of a `Sequence`. `take` may be called by several threads; the lock is taken once a read.
 
     Invariants: trades reach the sink in the order in which the sequence gave them out, also while some wait for
-    room: what waits goes first. The lock is not held while waiting. `on_refusal` and `on_event` are called outside
-    the lock, in the reading thread.
+    room: what waits goes first. The lock is not held while waiting, neither are the `on_...` functions called under
+    it; they are called in the thread that brought the trades.
 
     Args:
         decoder: turns frames into trades.
+        sequence: puts them in order.
         put: takes trades in order, without blocking, and says how many it took.
         limit: the number of trades after which nothing more is taken.
         on_limit: called once they are all handed on.
         on_refusal: gets what was no trade of ours.
-        on_event: gets gaps and resets.
+        on_events: gets ids that will not come, and resets, with the reason.
     """
 
     def __init__(
         self,
         decoder: FrameDecoder,
+        sequence: Sequence,
         put: Callable[[Iterable[Trade]], int],
         *,
         limit: int | None,
         on_limit: Callable[[], None],
         on_refusal: Callable[[Refusal], None],
-        on_event: Callable[[Gap | Reset], None],
+        on_events: Callable[[list[Gap | Reset], str], None],
     ) -> None:
         self._decoder = decoder
-        self._sequence = Sequence()
+        self._sequence = sequence
         self._put = put
         self._left = limit
         self._on_limit = on_limit
         self._on_refusal = on_refusal
-        self._on_event = on_event
+        self._on_events = on_events
+        self._told_limit = False
         self._lock = threading.Lock()
         self._waiting: deque[Trade] = deque()
         self._closed = False
         self._abandoned = threading.Event()
+        self.gap_seen = threading.Event()
+        """Set when something is missing; cleared by who sees to it."""
         self.received = 0
+        self.repaired = 0
+        self.missing = 0
         self.refused: Counter[str] = Counter()
 
     @property
@@ -65,23 +74,91 @@ class Ingest:
             trades, refusals = self._decoder.decode(frames)
             self.received += len(trades)
             ready, events = self._sequence.push(trades)
-            if self._left is not None:
-                ready = ready[: self._left]
-                self._left -= len(ready)
-            reached = self._left == 0
-            if self._waiting:
-                self._waiting.extend(ready)
-            elif (taken := self._put(ready)) < len(ready):
-                self._waiting.extend(ready[taken:])
+            events = self._hand_on(ready, events)
+            in_order = self._sequence.in_order
         for refusal in refusals:
-            self.refused[refusal.kind] += 1
-            self._on_refusal(refusal)
-        for event in events:
-            self._on_event(event)
-        if reached:
-            self._on_limit()
-        self._await_room()
+            known = refusal.kind in self.refused or len(self.refused) < _KINDS
+            kind = refusal.kind if known else "other"
+            self.refused[kind] += 1
+            self._on_refusal(Refusal(kind, refusal.detail))
+        if not in_order:
+            self.gap_seen.set()
+        self._finish(events, "repair is off")
         return bool(trades)
+
+    def fill(self, rows: Many[Trade]) -> int:
+        """Take trades from REST, ascending; how many came out, held ones included. Blocks while the sink is full."""
+        with self._lock:
+            if self._left == 0 or self._closed:
+                return 0
+            before = self._sequence.next_id or 0
+            ready, events = self._sequence.fill(rows)
+            self.repaired += sum(1 for row in rows if before <= row.trade_id < (self._sequence.next_id or 0))
+            events = self._hand_on(ready, events)
+        self._finish(events, "before a new sequence")
+        return len(ready)
+
+    def skip(self, before: int, why: str) -> None:
+        """Give up on the ids missing before the id `before`; blocks while the sink is full."""
+        with self._lock:
+            if self._left == 0 or self._closed:
+                return
+            ready, events = self._sequence.skip(before)
+            events = self._hand_on(ready, events)
+        self._finish(events, why)
+
+    def resume(self, last: Trade) -> None:
+        """Go on behind `last`, which is out already; only before the first trade."""
+        with self._lock:
+            self._sequence.resume(last)
+
+    def expect(self, newest: int) -> None:
+        """Know that there are trades up to the id `newest`."""
+        with self._lock:
+            self._sequence.expect(newest)
+            in_order = self._sequence.in_order
+        if not in_order:
+            self.gap_seen.set()
+
+    def in_order(self) -> bool:
+        """Whether nothing is missing before the newest trade seen."""
+        with self._lock:
+            return self._sequence.in_order
+
+    def gap(self) -> Gap | None:
+        """The ids that hold back what follows; None when nothing is missing, or nothing more is taken."""
+        with self._lock:
+            return None if self._closed or self._left == 0 else self._sequence.gap()
+
+    def behind(self) -> int:
+        """How many ids have not come out, up to the newest one seen."""
+        with self._lock:
+            return self._sequence.behind
+
+    def _hand_on(self, ready: Many[Trade], events: list[Gap | Reset]) -> list[Gap | Reset]:
+        """Put trades into the sink, or in line behind those that wait for it; the events that still count."""
+        if self._left is not None:
+            ready = ready[: self._left]
+            self._left -= len(ready)
+            if self._left == 0:
+                # What is missing behind the last trade asked for is nobody's loss.
+                events = [event for event in events if event.first <= ready[-1].trade_id]
+        if self._waiting:
+            self._waiting.extend(ready)
+        elif (taken := self._put(ready)) < len(ready):
+            self._waiting.extend(ready[taken:])
+        return events
+
+    def _finish(self, events: list[Gap | Reset], why: str) -> None:
+        """Tell what happened, and wait until the sink has all."""
+        gaps = [event for event in events if isinstance(event, Gap)]
+        self.missing += sum(map(len, gaps))
+        if events:
+            self._on_events(events, why)
+        self._await_room()
+        if self._left == 0 and not self._told_limit:
+            self._told_limit = True
+            self._on_limit()
 
     def _await_room(self) -> None:
         while self._waiting and not self._abandoned.wait(_ROOM_CHECK):
@@ -98,9 +175,12 @@ class Ingest:
         """Take nothing more; what waits for room still goes on."""
         self._closed = True
 
-    def abandon(self) -> list[Gap]:
+    def abandon(self) -> list[int]:
         """Take nothing more and wait for room no more; the ids of the trades that did."""
         self._closed = True
         self._abandoned.set()
         with self._lock:
-            return ranges(trade.trade_id for trade in self._waiting)
+            left = [trade.trade_id for trade in self._waiting]
+            # A reader that is just about to put them must find none.
+            self._waiting.clear()
+        return left

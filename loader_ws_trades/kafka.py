@@ -8,51 +8,47 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, NamedTuple, Protocol
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_END,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 from confluent_kafka import Producer as _Producer
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource
 
+from loader_ws_trades.config import named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.properties import KafkaProperties
+from loader_ws_trades.properties import SETTINGS_OF, KafkaProperties
 
 log = logging.getLogger(__name__)
 
 __all__ = [
+    "ASK_TIMEOUT",
+    "AclOperation",
+    "Asks",
+    "Inspector",
     "KafkaException",
     "Message",
     "Producer",
-    "Record",
     "Startup",
-    "TopicReader",
+    "Trouble",
     "await_topic",
-    "cleanup_policy",
     "failure",
+    "properties_checked",
+    "with_callbacks",
 ]
 
-_ASK = 2.0  # seconds for one question to the cluster, after which callbacks are served and it is asked again
+ASK_TIMEOUT = 2.0  # seconds for one question to the cluster, after which callbacks are served and it is asked again
 _PAUSE = 0.25  # seconds between two questions
 
 
-class _Lines(logging.LoggerAdapter[logging.Logger]):
-    """librdkafka's own log lines, all at debug level: what matters of them comes as an error as well."""
+class _Lines:
+    """Takes librdkafka's own log lines, all at debug level: what matters of them comes as an error as well."""
 
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ARG002
-        self.logger.log(logging.DEBUG, msg, *args, **kwargs)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        return msg, kwargs
+    def log(self, _level: int, line: str, *parts: object) -> None:
+        log.debug(f"librdkafka: {line}", *parts)  # noqa: G004 - the line is a format
 
 
 class Trouble:
@@ -61,11 +57,14 @@ class Trouble:
     def __init__(self, credentials: str) -> None:
         self.credentials = credentials
         self.refusal: str | None = None
-        self.text = "no answer"
+        """What the cluster refuses, if it does: running again will not help."""
+        self.reason = "no answer"
+        """The last of it in words."""
 
     def clear(self) -> None:
         """Forget all of it."""
         self.refusal = None
+        self.reason = "no answer"
 
     def note(self, error: KafkaError) -> None:
         """Librdkafka's `error_cb`."""
@@ -78,26 +77,30 @@ class Trouble:
                 "in KAFKA_BOOTSTRAP_SERVERS (--kafka-bootstrap-servers)"
             )
         elif error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.text = _plain(error)
+            self.reason = _plain(error)
+        self.reason = self.refusal or self.reason
 
 
 def _plain(error: KafkaError) -> str:
     return str(error.str()).split(" (after ")[0]
 
 
-def _with_callbacks(properties: KafkaProperties, trouble: Trouble) -> dict[str, Any]:
-    lines = _Lines(logging.getLogger(f"{__name__}.librdkafka"), None)
-    return {**properties, "error_cb": trouble.note, "logger": lines}
+def with_callbacks(properties: KafkaProperties, trouble: Trouble) -> dict[str, Any]:
+    """The properties of a client that tells `trouble` of its errors, and writes nothing to standard error itself."""
+    return {**properties, "error_cb": trouble.note, "logger": _Lines()}
 
 
 @contextlib.contextmanager
-def _properties_checked() -> Iterator[None]:
+def properties_checked() -> Iterator[None]:
+    """Turn librdkafka's refusal of a property into a `ConfigurationError`."""
     try:
         yield
     except KafkaException as error:
+        text = " ".join(error.args[0].str().split())
+        settings = [named(setting) for key, setting in SETTINGS_OF.items() if key in text]
         raise ConfigurationError(
-            f"librdkafka does not accept its configuration ({error.args[0].str()}); check KAFKA_PROPERTIES (-X) and "
-            "the other Kafka settings"
+            f"librdkafka does not accept its configuration ({text}); check {' or '.join(settings)}"
+            f"{' or ' if settings else ''}{named('kafka_properties')}"
         ) from error
 
 
@@ -121,9 +124,10 @@ class Producer:
         *,
         credentials: str,
     ) -> None:
+        self.properties = properties
         self.trouble = Trouble(credentials)
-        with _properties_checked():
-            self._client = _Producer({**_with_callbacks(properties, self.trouble), "on_delivery": on_delivery})
+        with properties_checked():
+            self._client = _Producer({**with_callbacks(properties, self.trouble), "on_delivery": on_delivery})
         self.produce = self._client.produce
         self.list_topics = self._client.list_topics
 
@@ -149,6 +153,17 @@ class Producer:
                 self.poll(min(0.1, deadline.remaining))
 
 
+class Asks(Protocol):
+    """A client that can be asked about a topic."""
+
+    properties: KafkaProperties
+    trouble: Trouble
+    list_topics: Callable[..., Any]
+
+    def poll(self, timeout: float) -> object:
+        """Serve callbacks for at most `timeout` seconds."""
+
+
 class Startup(NamedTuple):
     """How long the start waits for the cluster."""
 
@@ -157,8 +172,10 @@ class Startup(NamedTuple):
     stopped: Callable[[], bool]  # asked between two tries, whether to wait no more
 
 
-def await_topic(client: Producer | TopicReader, topic: str, named: str, startup: Startup) -> None:
-    """Wait until the cluster answers `client` and knows `topic`, which the setting `named` gives.
+def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, right: AclOperation) -> bool:
+    """Wait until the cluster answers `client`, knows `topic` and gives `right` on it; False if the start is called off.
+
+    The setting called `setting` gives the topic's name.
 
     Raises:
         ConfigurationError: if the topic, the credentials or a right is missing for longer than the grace.
@@ -167,7 +184,8 @@ def await_topic(client: Producer | TopicReader, topic: str, named: str, startup:
     grace_left: Deadline | None = None
     while not startup.stopped():
         try:
-            _ask_for(client, topic, named)
+            _ask_for(client, topic, setting)
+            _check_right(client, topic, setting, right)
         except ConfigurationError as error:
             if grace_left is None:
                 grace_left = Deadline(startup.grace)
@@ -178,114 +196,76 @@ def await_topic(client: Producer | TopicReader, topic: str, named: str, startup:
             if startup.deadline.passed:
                 raise RunError(str(error)) from error
         else:
-            return
+            return True
         client.poll(_PAUSE)
+    return False
 
 
-def _ask_for(client: Producer | TopicReader, topic: str, named: str) -> None:
+def _check_right(client: Asks, topic: str, setting: str, right: AclOperation) -> None:
+    """Look one's rights up without writing; where the cluster does not tell them, go on without."""
+    rights = Inspector(client.properties).rights(topic)
+    if rights and right not in rights:
+        raise ConfigurationError(
+            f"Kafka gives no right to {right.name} on the topic {topic}; grant it to the user, or check "
+            f"{named(setting)} and {client.trouble.credentials}"
+        )
+
+
+def _ask_for(client: Asks, topic: str, setting: str) -> None:
     client.trouble.clear()
     try:
-        found = client.list_topics(topic, timeout=_ASK).topics[topic]
+        found = client.list_topics(topic, timeout=ASK_TIMEOUT).topics[topic]
     except KafkaException as error:
         client.poll(0)
         if client.trouble.refusal:
             raise ConfigurationError(client.trouble.refusal) from error
         raise UnavailableError(
-            f"No Kafka broker answered ({client.trouble.text}); check KAFKA_BOOTSTRAP_SERVERS "
+            f"No Kafka broker answered ({client.trouble.reason}); check KAFKA_BOOTSTRAP_SERVERS "
             "(--kafka-bootstrap-servers) and that the brokers are up and reachable"
         ) from error
     if found.error is None:
         return
     if found.error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
         raise ConfigurationError(
-            f"Kafka gives no right on the topic {topic}; grant it to the user, or check {named} and "
+            f"Kafka gives no right on the topic {topic}; grant it to the user, or check {named(setting)} and "
             f"{client.trouble.credentials}"
         )
     if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
-        raise ConfigurationError(f"The topic {topic} does not exist; create it, or check {named}")
+        raise ConfigurationError(f"The topic {topic} does not exist; create it, or check {named(setting)}")
     raise UnavailableError(f"The topic {topic} is not available ({found.error.str()}); check the brokers")
 
 
-def cleanup_policy(properties: KafkaProperties, topic: str) -> str | None:
-    """The topic's `cleanup.policy`; None if it cannot be read, for want of a right for instance."""
-    admin = AdminClient(_with_callbacks(properties, Trouble("")))
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    try:
-        cluster = admin.list_topics(topic, timeout=_ASK)
-        if cluster.controller_id not in cluster.brokers:
-            return None  # the embedded broker has no controller, and librdkafka would wait for one
-        configs = admin.describe_configs([resource], request_timeout=_ASK)[resource].result(timeout=2 * _ASK)
-    except (KafkaException, TimeoutError) as error:
-        log.debug("The configuration of the topic %s cannot be read: %s", topic, error)
-        return None
-    return str(configs["cleanup.policy"].value)
+class Inspector:
+    """Looks up what a topic is like; where the cluster does not tell, for want of a right for instance, None."""
 
+    def __init__(self, properties: KafkaProperties) -> None:
+        self._admin = AdminClient(with_callbacks(properties, Trouble("")))
 
-class Record(NamedTuple):
-    """A record as it was read; `timestamp` in milliseconds."""
+    def cleanup_policy(self, topic: str) -> str | None:
+        """The topic's `cleanup.policy`."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        configs = self._ask(
+            topic, lambda: self._admin.describe_configs([resource], request_timeout=ASK_TIMEOUT)[resource]
+        )
+        return str(configs["cleanup.policy"].value) if configs else None
 
-    partition: int
-    offset: int
-    timestamp: int
-    value: bytes | None
+    def rights(self, topic: str) -> set[AclOperation] | None:
+        """The operations on the topic that this client is allowed."""
+        found = self._ask(
+            topic,
+            lambda: self._admin.describe_topics(
+                TopicCollection([topic]), request_timeout=ASK_TIMEOUT, include_authorized_operations=True
+            )[topic],
+        )
+        return set(found.authorized_operations or ()) if found else None
 
-
-class TopicReader:
-    """Reads all partitions of one topic by assignment: no group is joined and nothing is committed.
-
-    Raises:
-        ConfigurationError: if librdkafka refuses a property.
-    """
-
-    def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str) -> None:
-        self.trouble = Trouble(credentials)
-        self._topic = topic
-        self._assigned: set[int] = set()
-        self._unread: set[int] = set()
-        with _properties_checked():
-            self._client = Consumer(_with_callbacks(properties, self.trouble))
-        self.list_topics = self._client.list_topics
-
-    def assign(self, *, beginning: bool) -> None:
-        """Take up the partitions not yet assigned, each from its beginning or from its end.
-
-        Raises:
-            UnavailableError: if the brokers do not answer, or the topic is not there.
-        """
+    def _ask(self, topic: str, ask: Callable[[], Future[Any]]) -> Any:
         try:
-            found = self._client.list_topics(self._topic, timeout=_ASK).topics[self._topic]
-        except KafkaException as error:
-            raise UnavailableError(f"the brokers did not answer ({error.args[0].str()})") from error
-        if found.error is not None:
-            raise UnavailableError(f"the topic {self._topic} is not available ({found.error.str()})")
-        new = set(found.partitions) - self._assigned
-        if not new:
-            return
-        offset = OFFSET_BEGINNING if beginning else OFFSET_END
-        self._client.incremental_assign([TopicPartition(self._topic, partition, offset) for partition in sorted(new)])
-        self._assigned |= new
-        self._unread |= new
-
-    @property
-    def at_end(self) -> bool:
-        """Whether each assigned partition has been read to its end once."""
-        return bool(self._assigned) and not self._unread
-
-    def poll(self, timeout: float) -> Record | None:
-        """The next record, after at most `timeout` seconds."""
-        message = self._client.poll(timeout)
-        if message is None:
+            cluster = self._admin.list_topics(topic, timeout=ASK_TIMEOUT)
+            if cluster.controller_id not in cluster.brokers:
+                return None  # the embedded broker has no controller, and librdkafka would wait for one
+            return ask().result(timeout=2 * ASK_TIMEOUT)
+        # On Python 3.10 the two time-outs are not the same.
+        except (KafkaException, TimeoutError, FutureTimeoutError) as error:
+            log.debug("The topic %s cannot be looked at: %s", topic, error)
             return None
-        error = message.error()
-        if error is None:
-            return Record(message.partition() or 0, message.offset() or 0, message.timestamp()[1], message.value())
-        if error.code() == KafkaError._PARTITION_EOF:
-            self._unread.discard(message.partition() or 0)
-        # Without a right on the group, which is not used, there is one such event and reading goes on.
-        elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-            log.debug("Reading %s: %s", self._topic, error.str())
-        return None
-
-    def close(self) -> None:
-        """Let the connections go."""
-        self._client.close()

@@ -139,6 +139,11 @@ class StopReason:
         """A signal arrived; the exit code is the shell's for it, so that a Job runs the loader again."""
         return cls("interrupted", f"Stopped by {signal.Signals(number).name}", 128 + number)
 
+    @property
+    def by_a_signal(self) -> bool:
+        """Whether it is a signal."""
+        return self.exit_code > 128
+
     @classmethod
     def failed(cls, message: str, exit_code: int = 1) -> StopReason:
         """The run cannot go on."""

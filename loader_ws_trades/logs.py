@@ -18,47 +18,43 @@ def configure(settings: Settings) -> None:
     """Send the package's log lines to standard error, in the form and from the level that the settings name."""
     formatter: logging.Formatter
     if settings.log_format == "json":
-        context = {
-            "queue_id": settings.queue_id,
-            "symbol": settings.symbol,
-            "producer": settings.telemetry_producer_id,
-        }
-        formatter = _Json(settings, context)
+        formatter = JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            static_fields={
+                "queue_id": settings.queue_id,
+                "symbol": settings.symbol,
+                "producer": settings.telemetry_producer_id,
+            },
+        )
     else:
-        formatter = _Text(settings)
+        formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    formatter.converter = time.gmtime
+    formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
+    formatter.default_msec_format = "%s.%03dZ"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_Redaction(settings))
     logger = logging.getLogger(_PACKAGE)
     logger.handlers[:] = [handler]
     logger.setLevel(settings.log_level.upper())
     logger.propagate = False
 
 
-class _Text(logging.Formatter):
+class _Redaction(logging.Filter):
+    """Takes secrets out of a line before it is formatted; nothing here puts one in, but what others say may."""
+
     def __init__(self, settings: Settings) -> None:
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
-        self.converter = time.gmtime
+        super().__init__()
         self._settings = settings
+        self._traces = logging.Formatter()
 
-    def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record), self._settings)
-
-
-class _Json(JsonFormatter):
-    def __init__(self, settings: Settings, context: dict[str, str]) -> None:
-        super().__init__(
-            "%(asctime)s %(levelname)s %(name)s %(message)s",
-            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            static_fields=context,
-            timestamp=False,
-        )
-        self.converter = time.gmtime
-        self.default_time_format = "%Y-%m-%dT%H:%M:%S"
-        self.default_msec_format = "%s.%03dZ"
-        self._settings = settings
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record), self._settings)
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redacted(record.getMessage(), self._settings), None
+        if record.exc_info:
+            record.exc_text = redacted(self._traces.formatException(record.exc_info), self._settings)
+            record.exc_info = None
+        return True
 
 
 class Throttle:

@@ -7,15 +7,25 @@ from typing import Protocol
 
 from loader_ws_trades.kafka import Startup
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.sequence import Gap
 from loader_ws_trades.trade import Trade
 
 
 class Source(Protocol):
     """Where frames come from, in threads of its own."""
 
-    def start(self, take: Callable[[list[bytes]], bool], on_death: Callable[[BaseException], None]) -> None:
-        """Begin; `take` gets the frames and blocks while the sink is full."""
+    def start(
+        self,
+        take: Callable[[list[bytes]], bool],
+        in_order: Callable[[], bool],
+        on_death: Callable[[BaseException], None],
+    ) -> None:
+        """Begin; `take` gets the frames and blocks while the sink is full, `in_order` says whether none is missing."""
+
+    def tick(self) -> None:
+        """Do what the time has come for; called by the main thread now and again."""
+
+    def rotate(self, why: str) -> None:
+        """Replace what is read from, without a gap."""
 
     def close(self) -> None:
         """Stop reading, without waiting."""
@@ -45,5 +55,5 @@ class Sink(Protocol):
     def poll(self, timeout: float) -> None:
         """Note what was delivered; raises when the run cannot go on."""
 
-    def give_up(self, deadline: Deadline) -> list[Gap]:
+    def give_up(self, deadline: Deadline) -> list[int]:
         """Let go of what is not delivered; its ids."""

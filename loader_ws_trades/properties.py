@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from loader_ws_trades.config import Settings
 
 KafkaProperties = dict[str, str | int | float | bool]
+
+# The setting that a property comes from, for librdkafka's messages, which name properties.
+SETTINGS_OF: Final = {
+    "ssl.ca.location": "ca_path",
+    "queue.buffering.max": "kafka_queue_records",
+    "sasl.username": "kafka_user_producer",
+    "sasl.mechanism": "kafka_sasl_mechanism",
+    "security.protocol": "kafka_security_protocol",
+    "bootstrap.servers": "kafka_bootstrap_servers",
+}
 
 
 def _client_properties(settings: Settings, user: str | None, password: str | None) -> KafkaProperties:

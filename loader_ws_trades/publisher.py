@@ -13,10 +13,12 @@ from loader_ws_trades.config import Settings, named, producer_credentials
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.properties import trade_producer_properties
-from loader_ws_trades.sequence import Gap, ranges
 from loader_ws_trades.trade import Trade, record_encoder
 
 log = logging.getLogger(__name__)
+
+
+_OUTAGE_TOLD = 5.0  # seconds without an acknowledgement after which the log says so
 
 
 class _WithId(msgspec.Struct):
@@ -41,6 +43,7 @@ class Publisher:
         self._failure: RunError | None = None
         self._refused: RunError | None = None  # moved by `put` alone
         self._progress = time.monotonic()
+        self._away = False  # whether an outage was told of
         self._producer = kafka.Producer(
             trade_producer_properties(settings), self._report, credentials=producer_credentials()
         )
@@ -52,10 +55,9 @@ class Publisher:
             ConfigurationError: if the topic, the credentials or a right is missing, or the topic keeps too little.
             RunError: if no broker answered in time.
         """
-        kafka.await_topic(self._producer, self._topic, named("kafka_topic"), startup)
-        if startup.stopped():
+        if not kafka.await_topic(self._producer, self._topic, "kafka_topic", startup, right=kafka.AclOperation.WRITE):
             return
-        if kafka.cleanup_policy(trade_producer_properties(self._settings), self._topic) == "compact":
+        if kafka.Inspector(self._producer.properties).cleanup_policy(self._topic) == "compact":
             raise ConfigurationError(
                 f"The topic {self._topic} is only compacted and would keep one trade of a symbol; set its "
                 f"cleanup.policy to delete, or check {named('kafka_topic')}"
@@ -97,11 +99,22 @@ class Publisher:
             raise failure
         now = time.monotonic()
         if self.delivered != before or not self.in_flight:
-            self._progress = now
+            if self._away:
+                log.info("Kafka acknowledges records again, after %.0f s", now - self._progress)
+            self._progress, self._away = now, False
+        elif not self._away and now - self._progress > _OUTAGE_TOLD:
+            self._away = True
+            log.warning(
+                "Kafka has acknowledged nothing for %.0f s (%s), with %d records waiting; %s ends the run",
+                now - self._progress,
+                self._producer.trouble.reason,
+                self.in_flight,
+                named("kafka_outage_limit"),
+            )
         if now - self._progress > self._settings.kafka_outage_limit:
             raise RunError(
                 f"Kafka has acknowledged nothing for {self._settings.kafka_outage_limit:g} s "
-                f"({self._producer.trouble.text}); check the brokers, then run the loader again"
+                f"({self._producer.trouble.reason}); check the brokers, then run the loader again"
             )
 
     @property
@@ -109,7 +122,7 @@ class Publisher:
         """Records handed to the producer without a delivery report yet."""
         return self._accepted - self.delivered - len(self._failed_ids)
 
-    def give_up(self, deadline: Deadline) -> list[Gap]:
+    def give_up(self, deadline: Deadline) -> list[int]:
         """Let go of what is not delivered; its trade ids, of which some may be on the topic all the same."""
         self._producer.purge(deadline)
-        return ranges(self._failed_ids)
+        return self._failed_ids

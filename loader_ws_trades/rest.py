@@ -1,7 +1,11 @@
-"""The exchange's REST API, as far as the loader needs it."""
+"""The exchange's REST API, as far as the loader needs it, within its limits."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,10 +14,19 @@ from urllib.request import getproxies, proxy_bypass
 import msgspec
 import urllib3
 
-from loader_ws_trades.config import redacted_url
+from loader_ws_trades.config import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
+from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade, decode_rows
 
+ROWS = 1000  # the most that one request gives
+TRADES_WEIGHT, SYMBOL_WEIGHT = 25, 20
+
+_MINUTE = 60.0  # seconds over which the exchange counts request weight
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
+_WAIT_FOR_US = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}
+_BODY_TIME, _BODY_LIMIT = 10.0, 8 * 1024 * 1024  # seconds and bytes of one answer; a thousand rows have 200 KB
+_RETRY_AFTER = 30.0  # seconds to wait where the exchange asks to wait and does not say how long
 
 
 class _Symbol(msgspec.Struct):
@@ -29,11 +42,68 @@ class _Error(msgspec.Struct):
     msg: str = ""
 
 
-class Rest:
-    """A client of the REST API at `base_url`; `timeout` in seconds bounds connecting and each read."""
+class WeightLimit:
+    """Keeps the request weight of any 60 seconds below `limit`: ours, and what others on the same IP use.
 
-    def __init__(self, base_url: str, *, timeout: float = 5.0) -> None:
+    The exchange counts by the minute and does not say when its minute begins, so ours is counted over a window that
+    slides; what its header counts beyond that is the others', and is assumed to last for a minute.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._spent: deque[tuple[float, int]] = deque()
+        self._others = (0.0, 0)  # when they were seen, and their weight
+        self._not_before = 0.0
+
+    def _used(self) -> int:
+        while self._spent and self._spent[0][0] <= self._clock() - _MINUTE:
+            self._spent.popleft()
+        return sum(weight for _, weight in self._spent)
+
+    def wait_needed(self, weight: int) -> float:
+        """Seconds to wait until a request of `weight` may be sent; 0 if now."""
+        now = self._clock()
+        if now < self._not_before:
+            return self._not_before - now
+        used = self._used()
+        seen, others = self._others
+        if now >= seen + _MINUTE:
+            others = 0
+        if used + others + weight <= self._limit:
+            return 0.0
+        ends = [at + _MINUTE for at, _ in list(self._spent)[:1]] + ([seen + _MINUTE] if others else [])
+        return max(0.01, min(ends) - now) if ends else 0.0
+
+    def spend(self, weight: int) -> None:
+        """Count a request that is sent now."""
+        self._spent.append((self._clock(), weight))
+
+    def note(self, counted: int) -> None:
+        """Take what the exchange has counted for our IP in its present minute."""
+        self._others = (self._clock(), max(0, counted - self._used()))
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for `seconds`, as the exchange asked."""
+        self._not_before = max(self._not_before, self._clock() + seconds)
+
+
+class Rest:
+    """A client of the REST API at `base_url`.
+
+    Args:
+        base_url: what stands before `/api/v3`.
+        stopping: ends every wait.
+        weight_limit: request weight a minute to stay below.
+        timeout: seconds for connecting, and for each read.
+    """
+
+    def __init__(
+        self, base_url: str, stopping: threading.Event, *, weight_limit: int = 3000, timeout: float = 5.0
+    ) -> None:
         self._base = base_url.rstrip("/")
+        self._stopping = stopping
+        self._limit = WeightLimit(weight_limit)
         self._pool = _pool(base_url, urllib3.Timeout(connect=timeout, read=timeout))
 
     def close(self) -> None:
@@ -47,31 +117,93 @@ class Rest:
             ConfigurationError: if the exchange does not know the symbol, or does not serve this location.
             UnavailableError: if it did not answer, or not with what was asked for.
         """
-        status, body = self._get("/api/v3/exchangeInfo", {"symbol": symbol})
-        if status == HTTPStatus.OK:
-            try:
-                return msgspec.json.decode(body, type=_ExchangeInfo).symbols[0].status
-            except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as error:
-                raise UnavailableError(f"the answer about {symbol} is not as documented ({error})") from error
-        if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
-            raise ConfigurationError(
-                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
-                "BINANCE_REST_URL (--binance-rest-url) to an endpoint that serves yours"
-            )
-        answer = _error(body)
-        if answer.code in _UNKNOWN_SYMBOL:
-            raise ConfigurationError(
-                f"The exchange does not know the symbol {symbol}; check SYMBOL (--symbol), which is written "
-                "without a separator, like BTCUSDT"
-            )
-        raise UnavailableError(f"the exchange answered HTTP {status} {answer.msg}".rstrip())
-
-    def _get(self, path: str, fields: dict[str, Any]) -> tuple[int, bytes]:
         try:
-            answer = self._pool.request("GET", self._base + path, fields=fields, retries=False)
+            body = self._get("/api/v3/exchangeInfo", {"symbol": symbol}, SYMBOL_WEIGHT)
+            return msgspec.json.decode(body, type=_ExchangeInfo).symbols[0].status
+        except (*BAD_INPUT, IndexError) as error:
+            raise UnavailableError(f"the answer about {symbol} is not as documented ({error})") from error
+        except UnavailableError as error:
+            if error.lasting:
+                raise ConfigurationError(str(error)) from error
+            raise
+
+    def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
+        """At most 1000 trades from `first_id` on, ascending (source: `GET /api/v3/historicalTrades`).
+
+        Waits as long as the weight limit demands.
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or not with what was asked for.
+        """
+        fields = {"symbol": symbol, "fromId": first_id, "limit": ROWS}
+        body = self._get("/api/v3/historicalTrades", fields, TRADES_WEIGHT)
+        try:
+            return decode_rows(body, symbol)
+        except ValueError as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+
+    def newest_id(self, symbol: str) -> int:
+        """The id of the newest trade (source: `GET /api/v3/trades`).
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or has no trade.
+        """
+        body = self._get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
+        try:
+            return decode_rows(body, symbol)[0][-1].trade_id
+        except (ValueError, IndexError) as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+
+    def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
+        while (wait := self._limit.wait_needed(weight)) > 0:
+            if self._stopping.wait(wait):
+                raise UnavailableError("the run is ending")
+        self._limit.spend(weight)
+        try:
+            answer = self._pool.request("GET", self._base + path, fields=fields, retries=False, preload_content=False)
+            body = self._body(answer)
         except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(f"{redacted_url(self._base)} did not answer ({error})") from error
-        return answer.status, answer.data
+        counted = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if counted.isdigit():
+            self._limit.note(int(counted))
+        if answer.status == HTTPStatus.OK:
+            return body
+        raise self._refused(answer, body, str(fields["symbol"]))
+
+    def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        """An answer's body, bounded in time and size, which the library does not do."""
+        deadline, pieces, size = Deadline(_BODY_TIME), [], 0
+        while piece := answer.read1(_BODY_LIMIT):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _BODY_LIMIT or deadline.passed or self._stopping.is_set():
+                answer.close()
+                raise UnavailableError(f"{redacted_url(self._base)} takes too long, or sends too much, for one answer")
+        answer.release_conn()
+        return b"".join(pieces)
+
+    def _refused(self, answer: urllib3.BaseHTTPResponse, body: bytes, symbol: str) -> UnavailableError:
+        if answer.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
+            return UnavailableError(
+                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
+                f"{named('binance_rest_url')} to an endpoint that serves yours",
+                lasting=True,
+            )
+        error = _error(body)
+        if error.code in _UNKNOWN_SYMBOL:
+            return UnavailableError(
+                f"The exchange does not know the symbol {symbol}; check {named('symbol')}, which is written "
+                "without a separator, like BTCUSDT",
+                lasting=True,
+            )
+        asked = str(answer.headers.get("Retry-After", ""))
+        retry_after = float(asked) if asked.isdigit() else 0.0
+        if answer.status in _WAIT_FOR_US:
+            retry_after = retry_after or _RETRY_AFTER
+            self._limit.pause(retry_after)
+        text = f"the exchange answered HTTP {answer.status} {error.msg}".rstrip()
+        return UnavailableError(text, retry_after=retry_after)
 
 
 def _pool(url: str, timeout: urllib3.Timeout) -> urllib3.PoolManager:
@@ -86,5 +218,5 @@ def _pool(url: str, timeout: urllib3.Timeout) -> urllib3.PoolManager:
 def _error(body: bytes) -> _Error:
     try:
         return msgspec.json.decode(body, type=_Error)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except BAD_INPUT:
         return _Error()

@@ -1,4 +1,7 @@
-"""Trade ids in, trades in order out: what repeats is dropped, what is missing is named. No clock, no lock, no I/O."""
+"""Trade ids in, trades in order out: what repeats is dropped, what is missing is waited for or named.
+
+No clock, no lock, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from typing import NamedTuple
 
 from loader_ws_trades.trade import Trade
 
+WINDOW = 50_000  # ids ahead of the next one within which trades are held: at most as many trades, about 20 MB
+
 _EMPTY = -1  # the expected id before the first trade
 
-# A trade with an id that was passed already, but which happened this much later than the last one, cannot be a repeat:
-# trade times never run backwards as ids grow. The exchange has begun its ids anew.
+# A trade with an id that was passed already, but which happened later than the last one, cannot be a repeat: trade
+# times do not run backwards as ids grow. The exchange has begun its ids anew. An id that is near wants more proof.
 _RESET_AFTER_MS = 1000
+_NEAR = 10_000
 
 
 class Gap(NamedTuple):
@@ -20,6 +26,9 @@ class Gap(NamedTuple):
 
     first: int
     last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
@@ -33,50 +42,158 @@ class Reset(NamedTuple):
 
 
 class Sequence:
-    """The order of one symbol's trades.
+    """The order of one symbol's trades, from any number of streams and from REST.
 
-    Two states: *empty*, before the first trade, whose id it takes as it comes; then *running*, with the next id
-    expected. An id equal to it is next; a lower one is a duplicate, unless its time says that the ids began anew; a
-    higher one leaves a gap.
+    States:
+    - *empty*: no trade yet and nothing resumed; the first trade is taken as it comes.
+    - *in order*: nothing is missing before the newest trade seen.
+    - *behind*: the next id is missing. Later trades within `window` ids of it are held; those further ahead are let
+      go, to be fetched again: only the newest of them is remembered, as a sign that there is more.
+
+    A trade with the next id comes out, and with it the held ones that follow. One with a lower id is a duplicate,
+    unless its time says that the ids began anew: then what is held belongs to the old sequence and comes out, what is
+    missing before it is named, and a new sequence begins. `skip` gives up on ids. With a `window` of 0 nothing is
+    held: each gap is given up at once.
 
     Invariants: between two resets the ids that come out are strictly ascending; each id between the first and the
-    last that came out has come out or is in a gap that was returned.
+    last that came out has come out or is in a gap that was returned; at most `window` trades are held.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = WINDOW) -> None:
+        self._window = window
         self._expected = _EMPTY
         self._last_time = 0
+        self._held: dict[int, Trade] = {}
+        self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
         self.duplicates = 0
 
+    def resume(self, last: Trade) -> None:
+        """Go on behind `last`, which is out already; only before the first trade."""
+        self._expected = last.trade_id + 1
+        self._last_time = last.timestamp
+
+    def expect(self, newest: int) -> None:
+        """Know that there are trades up to the id `newest`, though none of them has come."""
+        if newest >= self._expected > _EMPTY:
+            self._newest = newest
+
+    @property
+    def next_id(self) -> int | None:
+        """The id that is to come out next; None in the state *empty*."""
+        return None if self._expected == _EMPTY else self._expected
+
+    @property
+    def held(self) -> int:
+        """Number of trades held."""
+        return len(self._held)
+
+    def gap(self) -> Gap | None:
+        """The ids that hold back what follows; None in order. Its end is a guess where trades were let go."""
+        if self._held:
+            return Gap(self._expected, min(self._held) - 1)
+        if self._newest >= self._expected > _EMPTY:
+            return Gap(self._expected, self._newest)
+        return None
+
+    @property
+    def behind(self) -> int:
+        """How many ids there are up to the newest trade seen that have not come out."""
+        newest = max(max(self._held, default=_EMPTY), self._newest)
+        return max(0, newest - self._expected + 1)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing is missing before the newest trade seen."""
+        return not self._held and self._newest == _EMPTY
+
     def push(self, trades: Many[Trade]) -> tuple[Many[Trade], list[Gap | Reset]]:
-        """Take trades as they arrived; the ones to pass on, in order, and what was found missing or begun anew."""
+        """Take trades of a stream as they came; the ones to pass on, in order, and what was given up or begun anew."""
+        if self._held:
+            return self._sort_in(trades)
         expected = self._expected
         for trade in trades:
             if trade.trade_id != expected:
-                return self._sort_out(trades)
+                return self._sort_in(trades)
             expected += 1
         if trades:
             self._expected = expected
             self._last_time = trades[-1].timestamp
+            # What came far ahead before it was no sign of more: the stream itself goes on here.
+            self._newest = _EMPTY
         return trades, []
 
-    def _sort_out(self, trades: Many[Trade]) -> tuple[Many[Trade], list[Gap | Reset]]:
+    def fill(self, rows: Many[Trade]) -> tuple[Many[Trade], list[Gap | Reset]]:
+        """Take trades from REST, ascending; as `push`. Those too far ahead are no sign of anything, and dropped."""
+        newest = self._newest
+        found = self._sort_in(rows)
+        self._newest = newest if newest >= self._expected else _EMPTY
+        return found
+
+    def _sort_in(self, trades: Many[Trade]) -> tuple[Many[Trade], list[Gap | Reset]]:
         out: list[Trade] = []
         events: list[Gap | Reset] = []
-        expected = self._expected
         for trade in trades:
-            if trade.trade_id < expected:
-                if trade.timestamp <= self._last_time + _RESET_AFTER_MS:
-                    self.duplicates += 1
-                    continue
-                events.append(Reset(expected - 1, trade.trade_id))
-            elif trade.trade_id > expected and expected != _EMPTY:
-                events.append(Gap(expected, trade.trade_id - 1))
-            out.append(trade)
-            expected = trade.trade_id + 1
-            self._last_time = trade.timestamp
-        self._expected = expected
+            self._take(trade, out, events)
         return out, events
+
+    def skip(self, before: int) -> tuple[Many[Trade], list[Gap | Reset]]:
+        """Give up on the ids that are missing before the id `before`; as `push`, with the ids given up as gaps."""
+        out: list[Trade] = []
+        events: list[Gap | Reset] = []
+        while self._expected < before:
+            gap = self.gap()
+            last = before - 1 if gap is None or not self._held else min(gap.last, before - 1)
+            events.append(Gap(self._expected, last))
+            self._expected = last + 1
+            self._release(out)
+        if self._newest < self._expected:
+            self._newest = _EMPTY
+        return out, events
+
+    def _take(self, trade: Trade, out: list[Trade], events: list[Gap | Reset]) -> None:
+        trade_id = trade.trade_id
+        if trade_id < self._expected:
+            proof = _RESET_AFTER_MS if trade_id >= self._expected - _NEAR else 0
+            if trade.timestamp <= self._last_time + proof:
+                self.duplicates += 1
+                return
+            self._begin_anew(trade_id, out, events)
+        elif self._expected == _EMPTY:
+            self._expected = trade_id
+        elif trade_id > self._expected and not self._window:
+            events.append(Gap(self._expected, trade_id - 1))
+            self._expected = trade_id
+        if trade_id == self._expected:
+            self._emit(trade, out)
+            self._release(out)
+            self._newest = _EMPTY
+        elif trade_id - self._expected > self._window:
+            self._newest = trade_id
+        elif trade_id in self._held:
+            self.duplicates += 1
+        else:
+            self._held[trade_id] = trade
+            self._newest = _EMPTY
+
+    def _begin_anew(self, first: int, out: list[Trade], events: list[Gap | Reset]) -> None:
+        while self._held:
+            found, gaps = self.skip(min(self._held))
+            out += found
+            events += gaps
+        if self._newest >= self._expected:
+            events.append(Gap(self._expected, self._newest))
+        events.append(Reset(self._expected - 1, first))
+        self._expected = first
+        self._newest = _EMPTY
+
+    def _emit(self, trade: Trade, out: list[Trade]) -> None:
+        out.append(trade)
+        self._expected = trade.trade_id + 1
+        self._last_time = trade.timestamp
+
+    def _release(self, out: list[Trade]) -> None:
+        while self._held and (trade := self._held.pop(self._expected, None)) is not None:
+            self._emit(trade, out)
 
 
 def ranges(ids: Iterable[int]) -> list[Gap]:

@@ -14,41 +14,41 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.config import Settings
 from loader_ws_trades.control import Control
 from loader_ws_trades.errors import LoaderError, RunError, UnavailableError
 from loader_ws_trades.feed import Feed
 from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.kafka import Startup
-from loader_ws_trades.lifecycle import Deadline, StopReason
+from loader_ws_trades.lifecycle import Deadline, StopReason, Task, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.publisher import Publisher
+from loader_ws_trades.repair import Repair
 from loader_ws_trades.rest import Rest
-from loader_ws_trades.sequence import Gap, Reset
+from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
 from loader_ws_trades.telemetry import Telemetry
-from loader_ws_trades.trade import FrameDecoder, Refusal
+from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 
 log = logging.getLogger(__name__)
 
 _TURN = 0.1  # seconds that one turn of the main loop may wait for delivery reports
 _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last event
 _HURRIED = 2.0  # seconds that are left after a second signal
+_THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
 _FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
+_GAP_LINES = 200  # log lines about missing ids; telemetry names them all the same
 _RANGES = 10  # ranges of ids that one message names
 
 
 def run_live(settings: Settings) -> int:
     """Load the live stream of `settings.symbol` into Kafka until stopped; the exit code."""
-    return run(settings, lambda: Feed(settings), lambda: Publisher(settings), prepare=lambda: _check_symbol(settings))
+    return run(settings, lambda: Feed(settings), lambda: Publisher(settings), live=True)
 
 
 def run(
-    settings: Settings,
-    make_source: Callable[[], Source],
-    make_sink: Callable[[], Sink],
-    *,
-    prepare: Callable[[], None] = lambda: None,
+    settings: Settings, make_source: Callable[[], Source], make_sink: Callable[[], Sink], *, live: bool = False
 ) -> int:
     """Load from a source into a sink until the source is done or the run is stopped; the exit code.
 
@@ -56,31 +56,16 @@ def run(
         settings: the settings of the process.
         make_source: gives the source; called once.
         make_sink: gives the sink; called once.
-        prepare: called before the run says `started`; what it raises ends the run.
+        live: whether the symbol is checked, the run goes on where the last one ended, and gaps are repaired.
     """
     mailbox: SimpleQueue[StopReason] = SimpleQueue()
     with _signals_to(mailbox):
         try:
-            parts = _Run(settings, make_source(), make_sink(), prepare, mailbox)
+            parts = _Run(settings, make_source(), make_sink(), mailbox, live=live)
         except LoaderError as error:
             log.error("%s", error)  # noqa: TRY400 - a user's fault is one sentence
             return error.exit_code
         return parts.run()
-
-
-def _check_symbol(settings: Settings) -> None:
-    rest = Rest(settings.binance_rest_url)
-    try:
-        status = rest.symbol_status(settings.symbol)
-    except UnavailableError as error:
-        log.warning("The symbol could not be checked, going on without: %s", error)
-    else:
-        if status != "TRADING":
-            log.warning(
-                "The exchange says that %s is in status %s: no trades come until it changes", settings.symbol, status
-            )
-    finally:
-        rest.close()
 
 
 @contextlib.contextmanager
@@ -106,26 +91,40 @@ class _Run:
         settings: Settings,
         source: Source,
         sink: Sink,
-        prepare: Callable[[], None],
         mailbox: SimpleQueue[StopReason],
+        *,
+        live: bool,
     ) -> None:
         self._settings = settings
         self._source = source
         self._sink = sink
-        self._prepare = prepare
+        self._live = live
         self._mailbox = mailbox
         self._telemetry = Telemetry(settings)
         self._control = Control(settings)
         self._refusals = Throttle(log, per_kind=1)
+        self._gap_lines = Throttle(log, per_kind=_GAP_LINES)
         self._missing: SimpleQueue[Gap] = SimpleQueue()
         self._ingest = Ingest(
             FrameDecoder(settings.symbol, combined=settings.combined_stream),
+            Sequence(WINDOW if settings.gap_repair == "on" else 0),
             sink.put,
             limit=settings.max_records,
             on_limit=lambda: mailbox.put(StopReason.complete(f"All {settings.max_records} records asked for are here")),
             on_refusal=self._on_refusal,
-            on_event=self._on_event,
+            on_events=self._on_events,
         )
+        self._shutdown_seen = False
+        self._repair_stopping = threading.Event()
+        self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
+        self._repair = Repair(
+            settings,
+            fetch=self._fetch,
+            newest=lambda: self._rest.newest_id(settings.symbol),
+            ingest=self._ingest,
+            stopping=self._repair_stopping,
+        )
+        self._repair_task: Task | None = None
 
     def run(self) -> int:
         """The run; its exit code."""
@@ -137,17 +136,28 @@ class _Run:
 
     # -- what other threads call
 
+    def _fetch(self, first_id: int) -> list[Trade]:
+        rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
+        for refusal in refusals:
+            self._on_refusal(refusal)
+        return rows
+
     def _on_refusal(self, refusal: Refusal) -> None:
+        if refusal.kind == "event serverShutdown":
+            self._shutdown_seen = True
         self._refusals.warn(
             refusal.kind, f"Frames that are no trade of ours are dropped ({refusal.kind}): {refusal.detail}"
         )
 
-    def _on_event(self, event: Gap | Reset) -> None:
-        if isinstance(event, Reset):
-            log.warning("The exchange began its trade ids anew: %d follows %d", event.first, event.last)
-            return
-        log.warning("Missing trade ids %s", event)
-        self._missing.put(event)
+    def _on_events(self, events: list[Gap | Reset], why: str) -> None:
+        for event in events:
+            if isinstance(event, Reset):
+                log.warning("The exchange began its trade ids anew: %d follows %d", event.first, event.last)
+        gaps = [event for event in events if isinstance(event, Gap)]
+        if gaps:
+            self._gap_lines.warn("missing", f"Missing trade ids {_listed(gaps)} ({why})")
+        for gap in gaps:
+            self._missing.put(gap)
 
     def _on_death(self, error: BaseException) -> None:
         self._mailbox.put(self._reason_of(error))
@@ -174,7 +184,8 @@ class _Run:
         self._control.open(startup)
         if startup.stopped():
             return self._mailbox.get()
-        self._prepare()
+        if self._live:
+            self._check_symbol()
         log.info("Loading trades of %s into the topic %s", settings.symbol, settings.kafka_topic)
         self._telemetry.send("started", f"Started loading trades of {settings.symbol} into {settings.kafka_topic}", 0)
         self._control.start(lambda: self._mailbox.put(StopReason.by_command()), self._on_death)
@@ -194,17 +205,59 @@ class _Run:
         # A stop command that was read on the way to the end of its topic comes first.
         if not self._mailbox.empty():
             return self._mailbox.get()
-        self._source.start(self._ingest.take, self._on_death)
+        resumed = self._live and self._settings.resume == "on" and self._resume()
+        if self._live and self._settings.gap_repair == "on":
+            self._repair_task = spawn("repair", lambda: self._repair.run(resuming=resumed), self._on_death)
+        self._source.start(self._ingest.take, self._ingest.in_order, self._on_death)
+        complete: StopReason | None = None
         while True:
             self._sink.poll(_TURN)
             self._tick()
-            with contextlib.suppress(Empty):
-                return self._mailbox.get_nowait()
             if bound and bound.passed:
-                return StopReason.complete(f"The {self._settings.duration:g} s asked for are over")
+                complete = complete or StopReason.complete(f"The {self._settings.duration:g} s asked for are over")
+            with contextlib.suppress(Empty):
+                reason = self._mailbox.get_nowait()
+                if reason.status != "finished":
+                    return reason
+                complete = reason
+            if complete:
+                # Nobody asked it to hurry: the tail has all the time that the limits of repair and of Kafka give.
+                self._source.close()
+                if self._source.join(0) and self._ingest.gap() is None and self._all_delivered():
+                    return complete
+
+    def _all_delivered(self) -> bool:
+        return self._ingest.idle and not self._sink.in_flight
+
+    def _check_symbol(self) -> None:
+        try:
+            status = self._rest.symbol_status(self._settings.symbol)
+        except UnavailableError as error:
+            log.warning("The symbol could not be checked, going on without: %s", error)
+            return
+        if status != "TRADING":
+            log.warning("%s is in status %s: no trades come until it changes", self._settings.symbol, status)
+
+    def _resume(self) -> bool:
+        """Go on behind the newest trade on the topic; whether there is one."""
+        try:
+            last = newest_trade(self._settings)
+        except UnavailableError as error:
+            log.warning("Where the last run ended is not known, starting at the first live trade: %s", error)
+            return False
+        if last is None:
+            log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
+            return False
+        log.info("Going on behind trade id %d", last.trade_id)
+        self._ingest.resume(last)
+        return True
 
     def _tick(self) -> None:
         self._telemetry.poll()
+        self._source.tick()
+        if self._shutdown_seen:
+            self._shutdown_seen = False
+            self._source.rotate("the exchange announced its shutdown")
         if self._telemetry.due:
             self._telemetry.send("loading", self._progress(), self._sink.delivered)
 
@@ -219,24 +272,70 @@ class _Run:
         return "; ".join(part for part in parts if part)
 
     def _finish(self, reason: StopReason) -> int:
-        deadline = Deadline(self._settings.shutdown_timeout)
-        if reason.status != "error":
-            log.info("Stopping: %s", reason.message)
+        timeout = self._settings.shutdown_timeout
+        self._reason, self._signalled = reason, reason.by_a_signal
+        self._deadline, self._tail = Deadline(timeout), Deadline(timeout - min(_LAST_EVENT, timeout / 4))
+        log.log(logging.INFO if reason.exit_code != 1 else logging.WARNING, "Stopping: %s", reason.message)
         self._source.close()
         self._control.close()
-        undelivered = self._drain(deadline)
+        undelivered = self._drain(final=reason.exit_code == 0 or self._settings.resume == "off")
+        self._note_reasons()
+        reason = self._reason
         if undelivered:
-            message = f"{reason.message}; not delivered: trade ids {_listed(undelivered)}"
-            reason = StopReason.failed(message, max(1, reason.exit_code if reason.status == "error" else 1))
+            message = f"{reason.message}; not delivered: trade ids {_listed(ranges(undelivered))}"
+            reason = StopReason.failed(message, reason.exit_code if reason.status == "error" else 1)
         message = f"{reason.message}; {self._progress()}"
         if self._telemetry.is_open:
             self._telemetry.send(reason.status, message, self._sink.delivered, finished=True)
-            self._telemetry.flush(deadline)
-        self._control.join(deadline.remaining)
-        self._source.join(deadline.remaining)
+            while not self._telemetry.flushed and not self._deadline.passed:
+                self._telemetry.poll(_TURN)
+                self._note_reasons()
+            self._telemetry.give_up()
+        for thread in (self._control, self._source):
+            thread.join(_THREAD_END)
+        self._rest.close()
         level = logging.ERROR if reason.status == "error" else logging.INFO
         log.log(level, "%s: %s", reason.status.capitalize(), message, extra=self._counts())
         return reason.exit_code
+
+    def _note_reasons(self) -> None:
+        """Take what came after the reason for the end: an error is a graver one, a second signal asks to hurry."""
+        with contextlib.suppress(Empty):
+            while True:
+                more = self._mailbox.get_nowait()
+                if more.status == "error" and self._reason.status != "error":
+                    self._reason = more
+                if more.by_a_signal and self._signalled:
+                    log.warning("%s again: no more than %g s for the tail", more.message, _HURRIED)
+                    self._deadline.shorten(_HURRIED)
+                    self._tail.shorten(_HURRIED / 2)
+                self._signalled = self._signalled or more.by_a_signal
+
+    def _drain(self, *, final: bool) -> list[int]:
+        """Deliver what was received, for as long as there is time; the ids that could not be delivered.
+
+        If `final`, no later run fetches what a gap holds back: repair gets half of the time, then the gap is given up.
+        """
+        repair_end = Deadline(self._tail.remaining / 2 if final else 0.0)
+        feed_end = Deadline(_FEED_END)
+        while not self._tail.passed:
+            if self._source.join(0) or feed_end.passed:
+                if repair_end.passed or self._ingest.gap() is None:
+                    self._repair.close(give_up=final)
+                if self._repair_task is None or self._repair_task.join(0):
+                    self._ingest.close()
+                    if self._all_delivered():
+                        return []
+            try:
+                self._sink.poll(_TURN)
+            except RunError as error:
+                self._mailbox.put(self._reason_of(error))
+                break
+            self._tick()
+            self._note_reasons()
+        self._repair.close(give_up=False)
+        waiting = self._ingest.abandon()
+        return self._sink.give_up(Deadline(min(0.5, self._deadline.remaining))) + waiting
 
     def _counts(self) -> dict[str, int]:
         """What happened to the trades, for the last log line."""
@@ -245,32 +344,9 @@ class _Run:
             "delivered": self._sink.delivered,
             "duplicates": self._ingest.duplicates,
             "refused": self._ingest.refused.total(),
+            "repaired": self._ingest.repaired,
+            "missing": self._ingest.missing,
         }
-
-    def _drain(self, deadline: Deadline) -> list[Gap]:
-        """Deliver what was received, for as long as there is time; what could not be delivered."""
-        tail = Deadline(max(0.0, deadline.remaining - _LAST_EVENT))
-        feed_end = Deadline(_FEED_END)
-        failed = False
-        while not (failed or tail.passed):
-            if self._source.join(0) or feed_end.passed:
-                self._ingest.close()
-                if self._ingest.idle and not self._sink.in_flight:
-                    return []
-            try:
-                self._sink.poll(_TURN)
-            except RunError as error:
-                log.debug("The drain ends: %s", error)
-                failed = True
-            self._tick()
-            with contextlib.suppress(Empty):
-                again = self._mailbox.get_nowait()
-                if again.exit_code > 128:
-                    log.warning("%s again: no more than %g s for the tail", again.message, _HURRIED)
-                    deadline.shorten(_HURRIED)
-                    tail.shorten(_HURRIED / 2)
-        waiting = self._ingest.abandon()
-        return sorted(self._sink.give_up(Deadline(min(0.5, deadline.remaining))) + waiting)
 
 
 def _listed(gaps: list[Gap]) -> str:

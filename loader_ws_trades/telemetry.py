@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from loader_ws_trades import kafka
-from loader_ws_trades.config import Settings, named, producer_credentials, redacted
+from loader_ws_trades.config import Settings, producer_credentials, redacted
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.properties import telemetry_producer_properties
@@ -37,6 +37,7 @@ class Telemetry:
         self._settings = settings
         self._encode = msgspec.json.Encoder().encode
         self._next = time.monotonic()
+        self._given_up = False
         self.is_open = False
         self._producer = kafka.Producer(
             telemetry_producer_properties(settings), self._report, credentials=producer_credentials()
@@ -49,8 +50,13 @@ class Telemetry:
             ConfigurationError: if the topic, the credentials or a right is missing.
             RunError: if no broker answered in time.
         """
-        kafka.await_topic(self._producer, self._settings.queue_events_topic, named("queue_events_topic"), startup)
-        self.is_open = not startup.stopped()
+        self.is_open = kafka.await_topic(
+            self._producer,
+            self._settings.queue_events_topic,
+            "queue_events_topic",
+            startup,
+            right=kafka.AclOperation.WRITE,
+        )
 
     def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
         """Send one event; a failure to is logged, and never stops the trades."""
@@ -84,16 +90,19 @@ class Telemetry:
         except RunError as error:
             log.warning("Telemetry: %s", error)
 
-    def flush(self, deadline: Deadline) -> bool:
-        """Wait until all events are delivered, at most until `deadline`; whether they are."""
-        while len(self._producer) and not deadline.passed:
-            self.poll(min(0.1, deadline.remaining))
+    @property
+    def flushed(self) -> bool:
+        """Whether all events are delivered."""
+        return not len(self._producer)
+
+    def give_up(self) -> None:
+        """Let go of what is not delivered."""
         left = len(self._producer)
         if left:
-            log.error("%d telemetry events, the last one among them, could not be delivered in time", left)
+            log.error("The last event could not be delivered in time, nor %d before it", left - 1)
+            self._given_up = True
             self._producer.purge(Deadline(0.5))
-        return not left
 
     def _report(self, error: object, _message: kafka.Message) -> None:
-        if error is not None:
+        if error is not None and not self._given_up:
             log.warning("A telemetry event was not delivered: %s", error)

@@ -63,6 +63,14 @@ class _Other(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
 
 
+class _Row(msgspec.Struct, gc=False, rename="camel"):
+    id: _Id
+    price: str
+    qty: str
+    time: _Time
+    is_buyer_maker: bool
+
+
 class Refusal(NamedTuple):
     """A frame that holds no trade of our symbol: its kind, and what was wrong with it."""
 
@@ -124,12 +132,41 @@ def _refusal(frame: bytes, error: Exception) -> Refusal:
     if other.e == "trade":
         return Refusal("invalid trade", f"{error} in {_excerpt(frame)}")
     if isinstance(other.e, str):
-        return Refusal(f"event {other.e:.40}", _excerpt(frame))
+        return Refusal(f"event {other.e}" if re.fullmatch(r"!?\w{1,40}", other.e) else "event", _excerpt(frame))
     if other.error is not None or other.code is not None:
         return Refusal("error message", _excerpt(frame))
     if other.result is not msgspec.UNSET:
         return Refusal("acknowledgement", _excerpt(frame))
     return Refusal("unknown", _excerpt(frame))
+
+
+_decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_row = msgspec.json.Decoder(_Row).decode
+
+
+def decode_rows(body: bytes, symbol: str) -> tuple[list[Trade], list[Refusal]]:
+    """Trades and refusals out of REST's rows for `symbol` (source: `GET /api/v3/historicalTrades`), in their order.
+
+    Raises:
+        ValueError: if `body` is no list at all.
+    """
+    trades: list[Trade] = []
+    refusals: list[Refusal] = []
+    try:
+        rows = _decode_rows(body)
+    except BAD_INPUT as error:
+        raise ValueError(f"{error} in {_excerpt(body)}") from error
+    for raw in rows:
+        try:
+            row = _decode_row(raw)
+        except BAD_INPUT as error:
+            refusals.append(Refusal("invalid row", f"{error} in {_excerpt(bytes(raw))}"))
+            continue
+        if _is_decimal(row.price) and _is_decimal(row.qty):
+            trades.append(Trade(row.id, row.price, row.qty, row.time, row.is_buyer_maker, symbol))
+        else:
+            refusals.append(Refusal("invalid row", f"no decimal number in {_excerpt(bytes(raw))}"))
+    return trades, refusals
 
 
 def _excerpt(frame: bytes) -> str:

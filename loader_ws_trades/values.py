@@ -6,6 +6,7 @@ Each raises `ValueError` with the end of a sentence that begins with the setting
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,7 +42,8 @@ def servers(value: str) -> str:
     addresses = [part.strip() for part in text(value).split(",")]
     for address in addresses:
         host, colon, port = address.rpartition(":")
-        if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        is_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+        if not colon or not is_port or not re.fullmatch(r"[^\s/,@]+", host):
             raise ValueError(f"holds {address!r}, which is not host:port with a port from 1 to 65535")
     return ",".join(addresses)
 
@@ -79,8 +81,15 @@ def seconds(value: str, *, least: float = 0.001) -> float:
 def count(value: str) -> int:
     """A whole number from 1."""
     if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or int(value) < 1:
-        raise ValueError(f"is {value!r}, which is no whole number from 1")
+        raise ValueError(f"is {value!r}, which is no whole number from 1 to {10**18 - 1}")
     return int(value)
+
+
+def queue_size(value: str) -> int:
+    """A number of records that librdkafka's queue can be bound to."""
+    if not 1 <= (size := count(value)) <= 10_000_000:
+        raise ValueError(f"is {value!r}, which is out of range; give at most 10000000")
+    return size
 
 
 def choice(*choices: str) -> Callable[[str], str]:
@@ -96,18 +105,21 @@ def choice(*choices: str) -> Callable[[str], str]:
 
 
 def readable_file(value: str) -> str:
-    """A file that can be opened for reading."""
+    """A file that can be opened for reading; its name is not shown, a password may stand there by mistake."""
     try:
         with Path(value).open("rb"):
             return value
-    except OSError as error:
-        raise ValueError(f"names {value!r}, which cannot be read ({error.strerror}); give a readable file") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no file name"
+        raise ValueError(f"names a file that cannot be read ({reason}); give a readable one") from error
 
 
 def pem_file(value: str) -> str:
-    """A readable file that holds a certificate in PEM form."""
-    if b"-----BEGIN CERTIFICATE-----" not in Path(readable_file(value)).read_bytes():
-        raise ValueError(f"names {value!r}, which holds no PEM certificate")
+    """A readable file that holds certificates in PEM form."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(readable_file(value))
+    except ssl.SSLError as error:
+        raise ValueError("names a file that holds no usable PEM certificate; give the CA's") from error
     return value
 
 

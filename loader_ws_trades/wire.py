@@ -41,8 +41,9 @@ class BufferedSocket:
     """A socket that is read in large pieces: `recv` serves from the buffer, all else is the socket's own."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._pending: Callable[[], int] = getattr(sock, "pending", int)
+        self._socket: Any = sock
+        self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self._timeout = sock.gettimeout()
         self._data = b""
         self._at = 0
 
@@ -52,25 +53,38 @@ class BufferedSocket:
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, from the buffer as long as it holds any."""
         if self._at == len(self._data):
-            return self._socket.recv(size)
+            return bytes(self._socket.recv(size))
         piece = self._data[self._at : self._at + size]
         self._at += len(piece)
         return piece
 
     def fill(self) -> bool:
-        """Read what the socket has, which must be ready; False at its end."""
-        pieces = [self._data[self._at :]]
-        piece = self._socket.recv(READ_SIZE)
-        size = len(piece)
-        pieces.append(piece)
-        # TLS gives one record a call; what it holds already is not seen by a poll of the socket.
-        while piece and size < READ_SIZE and self._pending():
+        """Read what the socket has, which must be ready; False if that is no more than a part of a TLS record.
+
+        Raises:
+            WebSocketConnectionClosedException: at the socket's end.
+        """
+        if self._is_tls:
+            # A part of a record is no data yet, and must not block.
+            self._socket.settimeout(0)
+            try:
+                piece = self._socket.recv(READ_SIZE)
+            except ssl.SSLWantReadError:
+                return False
+            finally:
+                self._socket.settimeout(self._timeout)
+        else:
             piece = self._socket.recv(READ_SIZE)
-            size += len(piece)
-            pieces.append(piece)
-        self._data = b"".join(pieces)
+        if not piece:
+            raise WebSocketConnectionClosedException("the connection ended without a close frame")
+        self._data = self._data[self._at :] + piece
         self._at = 0
-        return size > 0
+        return True
+
+    @property
+    def readable(self) -> bool:
+        """Whether data was decrypted already, which a poll of the socket does not see."""
+        return self._is_tls and bool(self._socket.pending())
 
     @property
     def holds_part(self) -> bool:
@@ -140,6 +154,7 @@ class Wire:
         self._silence_limit = silence_limit
         self._in_fragments = False  # whether the message that is arriving is not complete
         self._fragments: list[bytes] = []  # its payloads so far
+        self._collected = 0  # bytes of these, with 16 for each: empty ones must not come without end
         self._closing = False
         self._wake, self._woken = socket.socketpair()
 
@@ -217,8 +232,8 @@ class Wire:
                 begun = time.monotonic()
             if not self._await_readable(buffered, heard, begun):
                 return
-            if not buffered.fill():
-                raise WebSocketConnectionClosedException("the connection ended without a close frame")
+            if not buffered.fill() and begun is None:
+                begun = time.monotonic()
 
     def _deliver(self, frames: list[bytes]) -> None:
         """Hand frames over; an error of ours must not be taken for the connection's."""
@@ -231,31 +246,33 @@ class Wire:
     def _on_message(self, _app: WebSocketApp, payload: bytes) -> None:
         """A whole message, or the first fragment of one: the library does not tell them apart here."""
         if self._in_fragments:
-            self._fragments = [payload]
+            self._fragments, self._collected = [payload], len(payload) + 16
         else:
             self._deliver([payload])
 
     def _on_fragment(self, _app: WebSocketApp, payload: bytes, final: bool) -> None:
         self._fragments.append(payload)
+        self._collected += len(payload) + 16
         if final:
             message, self._fragments = b"".join(self._fragments), []
             self._deliver([message])
 
     def _check_size(self, header: _Header) -> None:
-        collected = 0 if header.opcode & _CONTROL else sum(map(len, self._fragments))
+        collected = self._collected if self._in_fragments and not header.opcode & _CONTROL else 0
         if collected + header.length > FRAME_LIMIT:
             raise FrameRefusedError(f"the exchange sent a message of more than {FRAME_LIMIT} bytes")
 
     def _await_readable(self, buffered: BufferedSocket, heard: float, begun: float | None) -> bool:
         """Wait until the socket can be read; False if the connection is to be closed."""
+        if buffered.readable:
+            return True
         poller = select.poll()
         poller.register(buffered.fileno(), select.POLLIN)
         poller.register(self._woken.fileno(), select.POLLIN)
         end = heard + self._silence_limit
         if begun is not None:
             end = min(end, begun + STALL_LIMIT)
-        left = end - time.monotonic()
-        if left > 0 and poller.poll(left * 1000 + 1):
+        if poller.poll(max(0.0, end - time.monotonic()) * 1000 + 1):
             return not self._closing
         if begun is not None and end == begun + STALL_LIMIT:
             raise WebSocketTimeoutException(f"a frame that had begun was not complete after {STALL_LIMIT:g} s")

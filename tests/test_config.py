@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from loader_ws_trades import config, properties
 from loader_ws_trades.cli import gather
 from loader_ws_trades.config import OPTIONS, Option
 from loader_ws_trades.errors import ConfigurationError
+
+CERTIFICATE = trustme.CA().cert_pem
 
 REQUIRED = {
     "queue_id": "wf-1",
@@ -32,11 +35,15 @@ SAMPLES = {
     "control_from": ("now", "beginning", "now"),
     "binance_ws_url": ("ws://a/ws", "ws://b/ws", "ws://c/ws"),
     "binance_rest_url": ("http://a", "http://b", "http://c"),
+    "gap_repair": ("off", "on", "off"),
+    "resume": ("off", "on", "off"),
     "log_level": ("debug", "warning", "error"),
     "log_format": ("json", "text", "json"),
 }
 _NUMBERS = {"telemetry_interval", "max_records", "duration"} | {
-    option.name for option in OPTIONS if option.name.endswith(("limit", "timeout", "grace", "records"))
+    option.name
+    for option in OPTIONS
+    if option.name.endswith(("limit", "timeout", "grace", "records", "age", "deadline"))
 }
 
 
@@ -48,7 +55,7 @@ def samples(option: Option, folder: Path) -> tuple[str, str, str]:
     names = [folder / f"{option.name}-{number}" for number in (1, 2, 3)]
     if option.name in ("ca_path", "kafka_password_file"):
         for name in names:
-            name.write_text("-----BEGIN CERTIFICATE-----\n")
+            CERTIFICATE.write_to_path(name)
         return str(names[0]), str(names[1]), str(names[2])
     return names[0].name, names[1].name, names[2].name
 
@@ -209,7 +216,7 @@ def test_time_spans_may_have_a_unit(given: str, seconds: float) -> None:
 
 def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
-    ca.write_text("-----BEGIN CERTIFICATE-----\n")
+    CERTIFICATE.write_to_path(ca)
 
     def made(**values: str) -> dict[str, object]:
         return dict(properties.trade_producer_properties(config.load(REQUIRED | values)))

@@ -11,8 +11,8 @@ PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
-BASE = {"kafka", "logs", "ports"}
-PARTS = {"feed", "wire", "rest", "ingest", "publisher", "control", "telemetry"}
+BASE = {"kafka", "reading", "logs", "ports"}
+PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "control", "telemetry"}
 
 # Which modules of ours each may import.
 ALLOWED = {
@@ -22,6 +22,7 @@ ALLOWED = {
     "service": PARTS | BASE | PURE,
     "feed": PURE | {"wire"},
     "kafka": PURE,
+    "reading": PURE | {"kafka"},
     "ports": PURE | {"kafka"},
     "logs": PURE,
     "errors": set[str](),
@@ -38,7 +39,7 @@ ALLOWED = {
 OWNERS = {
     "click": {"cli"},
     "dotenv": {"cli"},
-    "confluent_kafka": {"kafka"},
+    "confluent_kafka": {"kafka", "reading"},
     "websocket": {"wire", "feed"},
     "urllib3": {"rest"},
     "pythonjsonlogger": {"logs"},

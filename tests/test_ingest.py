@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 
 from loader_ws_trades.ingest import Ingest
-from loader_ws_trades.sequence import Gap, Reset
+from loader_ws_trades.sequence import Gap, Reset, Sequence
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 from tests.waiting import wait_for
 
@@ -32,17 +32,18 @@ class SmallSink:
 class Watched:
     """An ingest and what it called."""
 
-    def __init__(self, sink: SmallSink, limit: int | None = None) -> None:
+    def __init__(self, sink: SmallSink, limit: int | None = None, window: int = 0) -> None:
         self.limits = 0
         self.refusals: list[Refusal] = []
         self.events: list[Gap | Reset] = []
         self.ingest = Ingest(
             FrameDecoder("BTCUSDT", combined=False),
+            Sequence(window),
             sink.put,
             limit=limit,
             on_limit=self._on_limit,
             on_refusal=self.refusals.append,
-            on_event=self.events.append,
+            on_events=lambda events, _why: self.events.extend(events),
         )
 
     def _on_limit(self) -> None:
@@ -104,7 +105,7 @@ def test_giving_up_frees_the_readers_and_names_what_waited() -> None:
     reader = threading.Thread(target=watched.ingest.take, args=(frames(1, 2, 3, 7),))
     reader.start()
     wait_for(lambda: not watched.ingest.idle and sink.ids, "the reader to wait")
-    assert watched.ingest.abandon() == [Gap(2, 3), Gap(7, 7)]
+    assert watched.ingest.abandon() == [2, 3, 7]
     reader.join(10)
     assert not reader.is_alive()
     assert watched.ingest.take(frames(8)) is False

@@ -16,7 +16,7 @@ from loader_ws_trades.sandbox.connection import Connection
 from loader_ws_trades.sandbox.frames import Batch, text_frame
 from tests import recorded
 from tests.apache_kafka import Kafka
-from tests.loader import Workflow, check_events, workflow_on
+from tests.loader import Loader, Workflow, check_events, workflow_on
 from tests.waiting import wait_for
 
 
@@ -161,20 +161,10 @@ def test_a_combined_stream_gives_the_same_records(workflow: Workflow, tmp_path: 
 def test_after_a_restart_of_the_exchange_it_goes_on_and_names_what_it_missed(workflow: Workflow) -> None:
     market = Market.generated("POLUSDT", rate=1000)
     with Exchange([market]) as exchange:
-        loader = workflow.run(**to(exchange))
-        wait_for(lambda: any(event["records_written"] > 500 for event in workflow.events()), "500 records")
-        exchange.stop()
-        loader.wait_for_line("No connection to the exchange")
-        wait_for(
-            lambda: any("no connection to the exchange since" in event["message"] for event in workflow.events()),
-            "an event that says so",
-        )
-        exchange.start()
+        loader = workflow.run(**to(exchange), GAP_REPAIR="off")
+        restart_in_the_middle(exchange, workflow, loader)
         loader.wait_for_line("Missing trade ids")
-        before = len(workflow.records())
-        wait_for(lambda: workflow.events()[-1]["records_written"] > before + 500, "500 more records")
-        workflow.stop()
-        assert loader.wait() == 0
+        stop_after_more_records(workflow, loader)
     found = ids(workflow.records())
     assert found == sorted(set(found))
     missing = sorted(set(range(found[0], found[-1])) - set(found))
@@ -182,6 +172,52 @@ def test_after_a_restart_of_the_exchange_it_goes_on_and_names_what_it_missed(wor
     named = f"missing trade ids {missing[0]}-{missing[-1]}"
     assert sum(named in event["message"] for event in workflow.events()) == 1
     check_events(workflow.events(), workflow, "interrupted")
+
+
+def test_after_a_restart_of_the_exchange_it_fetches_what_it_missed(workflow: Workflow) -> None:
+    market = Market.generated("POLUSDT", rate=1000)
+    with Exchange([market]) as exchange:
+        loader = workflow.run(**to(exchange))
+        restart_in_the_middle(exchange, workflow, loader)
+        loader.wait_for_line("In order again")
+        stop_after_more_records(workflow, loader)
+    check_complete(workflow, market)
+    assert not any("missing" in event["message"] for event in workflow.events())
+
+
+def restart_in_the_middle(exchange: Exchange, workflow: Workflow, loader: Loader) -> None:
+    """Stop the exchange under load, until the loader's telemetry says so, and start it again."""
+    wait_for(lambda: any(event["records_written"] > 500 for event in workflow.events()), "500 records")
+    exchange.stop()
+    loader.wait_for_line("No connection to the exchange")
+    wait_for(
+        lambda: any("no connection to the exchange since" in event["message"] for event in workflow.events()),
+        "an event that says so",
+    )
+    exchange.start()
+
+
+def stop_after_more_records(workflow: Workflow, loader: Loader) -> None:
+    """Stop the loader by command once it has gone on."""
+    before = len(workflow.records())
+    wait_for(lambda: workflow.events()[-1]["records_written"] > before + 500, "500 more records")
+    workflow.stop()
+    assert loader.wait() == 0
+
+
+def check_complete(workflow: Workflow, market: Market) -> None:
+    """Every trade that the market issued from the first one on is there, once, in order, as it was issued."""
+    records = [as_text(record.value()) for record in workflow.records()]
+    first = int(records[0]["trade_id"])
+    assert [int(record["trade_id"]) for record in records] == list(range(first, first + len(records)))
+    start = market.position(first)
+    for record, trade in zip(records, market.trades(start, start + len(records)), strict=True):
+        assert (record["trade_id"], record["price"], record["quantity"], record["timestamp"]) == (
+            str(trade.id),
+            trade.price,
+            trade.quantity,
+            str(trade.time // 1000),
+        )
 
 
 class BadFramesBetween(Faults):

@@ -44,7 +44,7 @@ def test_repeats_are_dropped_and_counted() -> None:
 
 
 def test_gaps_are_named_within_a_read_and_between_reads() -> None:
-    sequence = Sequence()
+    sequence = Sequence(window=0)
     out, events = sequence.push(trades(1, 2, 5, 6, 10))
     assert ids(out) == [1, 2, 5, 6, 10]
     assert events == [Gap(3, 4), Gap(7, 9)]

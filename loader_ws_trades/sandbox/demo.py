@@ -226,7 +226,7 @@ def _sum_up(console: Console, seen: _Seen, code: int, log: str) -> int:
     received = next((entry["received"] for entry in reversed(entries) if "received" in entry), 0)
     delivered = seen.events[-1]["records_written"] if seen.events else 0
     statuses = [event["status"] for event in seen.events]
-    in_order = statuses[:1] == ["started"] and set(statuses[1:-1]) == {"loading"} and statuses[-1:] == ["interrupted"]
+    in_order = statuses[:1] == ["started"] and set(statuses[1:-1]) <= {"loading"} and statuses[-1:] == ["interrupted"]
     rows: list[tuple[str, object, bool]] = [
         ("trades received from the exchange", received, received > 0),
         ("delivered, as telemetry says", delivered, delivered == received),

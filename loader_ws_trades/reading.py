@@ -1,0 +1,189 @@
+"""Reading topics by assignment: a topic as it grows, and a stretch of one that is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import NamedTuple
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from loader_ws_trades import kafka
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.properties import KafkaProperties
+
+log = logging.getLogger(__name__)
+
+_BATCH = 10_000  # records that one call reads at most
+_STALL = 10.0  # seconds without a record or an end, after which reading a stretch is given up
+
+
+class Record(NamedTuple):
+    """A record as it was read; `timestamp` in milliseconds."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+    key: bytes | None
+
+
+class TopicReader:
+    """Reads all partitions of one topic by assignment: no group is joined and nothing is committed.
+
+    Raises:
+        ConfigurationError: if librdkafka refuses a property.
+    """
+
+    def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str) -> None:
+        self.properties = properties
+        self.trouble = kafka.Trouble(credentials)
+        self._topic = topic
+        self._assigned: set[int] = set()
+        self._unread: set[int] = set()
+        with kafka.properties_checked():
+            self._client = Consumer(kafka.with_callbacks(properties, self.trouble))
+        self.list_topics = self._client.list_topics
+
+    def assign(self, *, beginning: bool) -> None:
+        """Take up the partitions not yet assigned, each from its beginning or from its end.
+
+        Raises:
+            UnavailableError: if the brokers do not answer, or the topic is not there.
+        """
+        try:
+            found = self._client.list_topics(self._topic, timeout=kafka.ASK_TIMEOUT).topics[self._topic]
+        except KafkaException as error:
+            raise UnavailableError(f"the brokers did not answer ({error.args[0].str()})") from error
+        if found.error is not None:
+            raise UnavailableError(f"the topic {self._topic} is not available ({found.error.str()})")
+        new = set(found.partitions) - self._assigned
+        if not new:
+            return
+        offset = OFFSET_BEGINNING if beginning else OFFSET_END
+        self._client.incremental_assign([TopicPartition(self._topic, partition, offset) for partition in sorted(new)])
+        self._assigned |= new
+        self._unread |= new
+
+    @property
+    def at_end(self) -> bool:
+        """Whether each assigned partition has been read to its end once."""
+        return bool(self._assigned) and not self._unread
+
+    def poll(self, timeout: float) -> Record | None:
+        """The next record, after at most `timeout` seconds."""
+        message = self._client.poll(timeout)
+        if message is None:
+            return None
+        error = message.error()
+        if error is None:
+            return Record(
+                message.partition() or 0, message.offset() or 0, message.timestamp()[1], message.value(), message.key()
+            )
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._unread.discard(message.partition() or 0)
+        # Without a right on the group, which is not used, there is one such event and reading goes on.
+        elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            log.debug("Reading %s: %s", self._topic, error.str())
+        return None
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._client.close()
+
+
+class TopicScanner:
+    """Reads stretches of one topic's partitions, and looks offsets up.
+
+    All methods raise `UnavailableError` if the brokers do not answer, or give no right to read.
+    """
+
+    def __init__(self, properties: KafkaProperties, topic: str) -> None:
+        trouble = kafka.Trouble("")
+        self._properties = properties
+        self._topic = topic
+        with kafka.properties_checked():
+            self._client = Consumer(kafka.with_callbacks(properties, trouble))
+            self._admin = AdminClient(kafka.with_callbacks(properties, trouble))
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._client.close()
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """Of each partition the offset of its first record, and the one behind its last."""
+        try:
+            found = self._client.list_topics(self._topic, timeout=kafka.ASK_TIMEOUT).topics[self._topic]
+            places = [TopicPartition(self._topic, number) for number in found.partitions]
+            bounds = [self._client.get_watermark_offsets(place, kafka.ASK_TIMEOUT) for place in places]
+        except KafkaException as error:
+            raise _unavailable(self._topic, error) from error
+        if found.error is not None:
+            raise _unavailable(self._topic, KafkaException(found.error))
+        return {place.partition: bound for place, bound in zip(places, bounds, strict=True)}
+
+    def newest_offset(self, partition: int) -> int | None:
+        """Offset of the greatest timestamp; None where the broker cannot tell. It may be a transaction marker's."""
+        where = TopicPartition(self._topic, partition)
+        try:
+            newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+            request = self._admin.list_offsets({where: newest}, request_timeout=kafka.ASK_TIMEOUT)
+            offset = request[where].result(timeout=2 * kafka.ASK_TIMEOUT).offset
+        # On Python 3.10 the two time-outs are not the same.
+        except (KafkaException, TimeoutError, FutureTimeoutError) as error:
+            log.debug("The newest record of %s cannot be looked up: %s", self._topic, error)
+            return None
+        return offset if offset >= 0 else None
+
+    def offset_after(self, partition: int, timestamp: int) -> int | None:
+        """First offset with a timestamp above `timestamp` (ms); None if there is none, or the broker cannot tell."""
+        where = TopicPartition(self._topic, partition, timestamp + 1)
+        try:
+            [found] = self._client.offsets_for_times([where], timeout=kafka.ASK_TIMEOUT)
+        except KafkaException as error:
+            log.debug("Offsets of %s cannot be looked up by time: %s", self._topic, error)
+            return None
+        return found.offset if found.error is None and found.offset >= 0 else None
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[Record]:
+        """The records from the offset `start` up to `end`, or to the partition's end if that comes first."""
+        self._client.assign([TopicPartition(self._topic, partition, start)])
+        stalled = Deadline(_STALL)
+        while not stalled.passed:
+            messages = self._client.consume(_BATCH, timeout=0.05)
+            if messages:
+                stalled = Deadline(_STALL)
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    record = _record(message)
+                    if record.offset < end:
+                        yield record
+                    if record.offset >= end - 1:
+                        return
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return
+                elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    raise _unavailable(self._topic, KafkaException(error))
+        raise UnavailableError(f"the topic {self._topic} could not be read")
+
+
+def _record(message: Message) -> Record:
+    return Record(
+        message.partition() or 0, message.offset() or 0, message.timestamp()[1], message.value(), message.key()
+    )
+
+
+def _unavailable(topic: str, error: KafkaException) -> UnavailableError:
+    return UnavailableError(f"the topic {topic} cannot be read ({error.args[0].str()})")

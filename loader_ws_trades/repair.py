@@ -1,0 +1,188 @@
+"""Fills gaps: asks for what is missing, from the first id on, and gives up on what cannot be had. No I/O of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from loader_ws_trades.config import Settings
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.lifecycle import Backoff, Deadline
+from loader_ws_trades.sequence import Gap
+from loader_ws_trades.trade import Trade
+
+log = logging.getLogger(__name__)
+
+_GRACE = 0.25  # seconds for which a gap may close by itself: two trades that changed places
+_LAG_DELAY = 1.0  # seconds between two questions for an id that REST does not have yet
+_FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after REST did not answer
+_PROGRESS_EVERY = 10.0  # seconds between two log lines about a long repair
+_TURN = 0.2  # seconds in which the end of the run is noticed
+
+
+class Fills(Protocol):
+    """The part of the ingest that is needed here."""
+
+    gap_seen: threading.Event
+
+    def gap(self) -> Gap | None:
+        """The ids that hold back what follows."""
+
+    def behind(self) -> int:
+        """How many ids have not come out, up to the newest one seen."""
+
+    def expect(self, newest: int) -> None:
+        """Know that there are trades up to an id."""
+
+    def fill(self, rows: list[Trade]) -> int:
+        """Take rows; how many trades came out, the held ones behind them among them."""
+
+    def skip(self, before: int, why: str) -> None:
+        """Give up on the ids missing before `before`."""
+
+
+class Repair:
+    """The thread that fills gaps. `run` returns once `stopping` is set.
+
+    A gap is *repaired*; or it is a *hole*: REST answers, and has not had its first id for `REPAIR_DEADLINE`; or it is
+    left *unrepaired*: REST did not answer for `REPAIR_OUTAGE_LIMIT`, or does not serve us, for `REPAIR_DEADLINE`.
+
+    Args:
+        settings: the limits.
+        fetch: trades from an id on, ascending, at most a page; raises `UnavailableError`.
+        newest: the newest trade's id; raises `UnavailableError`.
+        ingest: what has the gaps.
+        stopping: ends every wait.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        fetch: Callable[[int], list[Trade]],
+        newest: Callable[[], int],
+        ingest: Fills,
+        stopping: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._fetch = fetch
+        self._newest = newest
+        self._ingest = ingest
+        self._stopping = stopping
+        self._give_up = False
+
+    def run(self, *, resuming: bool) -> None:
+        """Fill every gap as it shows itself; `resuming`: what came since the checkpoint first."""
+        if resuming:
+            self._look_back()
+        while not self._stopping.is_set():
+            if self._ingest.gap_seen.wait(_TURN):
+                self._ingest.gap_seen.clear()
+                self._fill_gaps()
+        while self._give_up and (gap := self._ingest.gap()) is not None:
+            self._ingest.skip(gap.last + 1, "the run ended")
+
+    def close(self, *, give_up: bool) -> None:
+        """End, without waiting; `give_up`: name what is missing, and let go what it holds back. May be called again."""
+        if not self._stopping.is_set():
+            self._give_up = give_up
+            self._stopping.set()
+
+    def _look_back(self) -> None:
+        # The next trade of the stream would show the gap too, but on a quiet pair it may be long in coming.
+        try:
+            self._ingest.expect(self._newest())
+        except UnavailableError as error:
+            log.warning("What was missed since the last run cannot be asked for yet: %s", error)
+
+    def _fill_gaps(self) -> None:
+        backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
+        silent: Deadline | None = None  # when REST's silence ends the wait
+        absent: Deadline | None = None  # when an id that REST does not have is a hole
+        progress = _Progress(self._ingest)
+        self._stopping.wait(_GRACE)
+        while not self._stopping.is_set() and (gap := self._ingest.gap()) is not None:
+            if not progress.begun and len(gap) > self._settings.resume_limit:
+                self._ingest.skip(gap.last + 1, f"more than RESUME_LIMIT ({self._settings.resume_limit})")
+                continue
+            progress.begin(gap)
+            try:
+                rows = self._fetch(gap.first)
+            except UnavailableError as error:
+                absent = None
+                limit = self._settings.repair_deadline if error.lasting else self._settings.repair_outage_limit
+                silent = silent or Deadline(limit)
+                if silent.passed:
+                    log.warning("The gap %s is left unrepaired: %s", gap, error)
+                    self._ingest.skip(gap.last + 1, "unrepaired")
+                    continue
+                delay = min(max(backoff.next(), error.retry_after), silent.remaining + 0.01)
+                log.info("Trade ids %s cannot be asked for (%s); again in %.1f s", gap, error, delay)
+                self._stopping.wait(delay)
+                continue
+            silent = None
+            backoff.reset()
+            came_out = self._ingest.fill(rows)
+            if came_out:
+                absent = None
+                progress.note(came_out)
+                continue
+            absent = absent or Deadline(self._settings.repair_deadline)
+            if absent.passed:
+                end = min([gap.last + 1, *(row.trade_id for row in rows if row.trade_id > gap.first)])
+                self._ingest.skip(end, "a hole: REST does not have them")
+                absent = None
+                continue
+            self._stopping.wait(min(_LAG_DELAY, absent.remaining + 0.01))
+        progress.end()
+
+
+class _Progress:
+    """Tells in the log how a long repair goes on."""
+
+    def __init__(self, ingest: Fills) -> None:
+        self._ingest = ingest
+        self.begun = False
+        self._done = 0
+        self._began = self._told = time.monotonic()
+        self._told_done = 0
+        self._told_behind = 0
+
+    def begin(self, gap: Gap) -> None:
+        if not self.begun:
+            self.begun = True
+            log.info("Repairing from trade id %d on, about %d trades are missing", gap.first, len(gap))
+            self._told_behind = self._ingest.behind()
+
+    def note(self, trades: int) -> None:
+        self._done += trades
+        passed = time.monotonic() - self._told
+        if passed < _PROGRESS_EVERY:
+            return
+        behind = self._ingest.behind()
+        rate = (self._done - self._told_done) / passed
+        stream = rate + (behind - self._told_behind) / passed
+        if stream > rate:
+            log.warning(
+                "The stream brings %.0f trades/s and repair %.0f/s: the topic is in order, and %d trades behind; "
+                "REST_WEIGHT_LIMIT (--rest-weight-limit) is what repair may use",
+                stream,
+                rate,
+                behind,
+            )
+        else:
+            share = self._done / (self._done + behind)
+            log.info(
+                "Repaired %d trades, %.0f %% of what is missing, at %.0f/s; about %.0f s left",
+                self._done,
+                100 * share,
+                rate,
+                behind / (rate - stream) if rate > stream else 0,
+            )
+        self._told, self._told_done, self._told_behind = time.monotonic(), self._done, behind
+
+    def end(self) -> None:
+        if self._done:
+            log.info("In order again after %.1f s, with %d trades", time.monotonic() - self._began, self._done)
