@@ -15,8 +15,9 @@ WINDOW = 50_000  # ids ahead of the next one within which trades are held: at mo
 
 _EMPTY = -1  # the expected id before the first trade
 
-# A trade with an id that was passed already, but which happened later than the last one, cannot be a repeat: trade
-# times do not run backwards as ids grow. The exchange has begun its ids anew. An id that is near wants more proof.
+# A trade with an id that was passed long ago, but which did not happen before the last one, cannot be a repeat: trade
+# times do not run backwards as ids grow. The exchange has begun its ids anew. An id that is near wants more proof: many
+# trades share a millisecond.
 _RESET_AFTER_MS = 1000
 _NEAR = 10_000
 
@@ -153,8 +154,8 @@ class Sequence:
     def _take(self, trade: Trade, out: list[Trade], events: list[Gap | Reset]) -> None:
         trade_id = trade.trade_id
         if trade_id < self._expected:
-            proof = _RESET_AFTER_MS if trade_id >= self._expected - _NEAR else 0
-            if trade.timestamp <= self._last_time + proof:
+            is_near = trade_id >= self._expected - _NEAR
+            if trade.timestamp < self._last_time + (_RESET_AFTER_MS if is_near else 0):
                 self.duplicates += 1
                 return
             self._begin_anew(trade_id, out, events)

@@ -13,6 +13,10 @@ pytest_plugins = ["tests.apache_kafka.fixtures"]
 _SECONDS_TO_END = 5.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=1, help="Seed of the tests with random faults.")
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_left_behind() -> Iterator[None]:
     # An exception that reaches threading.excepthook fails the test as well: pytest makes it a warning, and

@@ -107,6 +107,11 @@ class Workflow:
         """What is on the trade topic."""
         return read_topic(self.servers, self.topic)
 
+    def last_id(self) -> int:
+        """The trade id of the last record, -1 if there is none."""
+        records = read_topic(self.servers, self.topic, last=1)
+        return int(json.loads(records[-1].value() or b"")["trade_id"]) if records else -1
+
     def events(self) -> list[dict[str, Any]]:
         """What is on the events topic."""
         return read_events(self.servers, self.events_topic)

@@ -60,11 +60,60 @@ def test_a_low_id_that_is_later_in_time_begins_a_new_sequence() -> None:
     assert ids(sequence.push(trades(3, at=NOW + 60_000))[0]) == [3]
 
 
-def test_a_low_id_of_the_same_time_is_a_repeat_however_far_below() -> None:
+def test_a_low_id_of_an_earlier_time_is_a_repeat_however_far_below() -> None:
     sequence = Sequence()
     sequence.push(trades(1_000_000))
-    assert sequence.push(trades(1)) == ([], [])
-    assert sequence.duplicates == 1
+    assert sequence.push(trades(1, at=NOW - 1)) == ([], [])
+    assert sequence.push(trades(999_999, at=NOW + 500)) == ([], [])
+    assert sequence.duplicates == 2
+
+
+def test_a_far_lower_id_that_is_not_earlier_begins_a_new_sequence_at_once() -> None:
+    sequence = Sequence()
+    sequence.push(trades(1_000_000))
+    assert sequence.push(trades(1, 2))[1] == [Reset(1_000_000, 1)]
+
+
+def test_a_gap_holds_back_what_follows_until_it_is_filled_or_given_up() -> None:
+    sequence = Sequence(window=100)
+    assert ids(sequence.push(trades(1, 2, 5, 6, 10))[0]) == [1, 2]
+    assert sequence.gap() == Gap(3, 4)
+    assert (sequence.held, sequence.behind, sequence.in_order) == (3, 8, False)
+    assert ids(sequence.fill(trades(3, 4, 5))[0]) == [3, 4, 5, 6]
+    assert sequence.gap() == Gap(7, 9)
+    out, events = sequence.skip(10)
+    assert ids(out) == [10]
+    assert events == [Gap(7, 9)]
+    assert sequence.in_order
+
+
+def test_what_is_too_far_ahead_is_let_go_and_only_its_sign_kept() -> None:
+    sequence = Sequence(window=3)
+    sequence.push(trades(1, 10))
+    assert (sequence.held, sequence.gap()) == (0, Gap(2, 10))
+    assert ids(sequence.fill(trades(2, 3, 4, 5, 6, 7))[0]) == [2, 3, 4, 5, 6, 7]
+    assert sequence.gap() == Gap(8, 10)
+    assert ids(sequence.push(trades(11))[0]) == []
+    assert sequence.gap() == Gap(8, 10)
+    assert ids(sequence.fill(trades(8, 9, 10))[0]) == [8, 9, 10, 11]
+    assert sequence.gap() is None
+
+
+def test_one_wild_id_holds_nothing_back() -> None:
+    sequence = Sequence(window=100)
+    sequence.push(trades(1, 2**60))
+    assert ids(sequence.push(trades(2, 3))[0]) == [2, 3]
+    assert sequence.in_order
+
+
+def test_a_run_goes_on_behind_the_last_trade_of_the_one_before() -> None:
+    sequence = Sequence(window=100)
+    sequence.resume(trades(41)[0])
+    sequence.expect(44)
+    assert sequence.gap() == Gap(42, 44)
+    assert ids(sequence.push(trades(40, 41, 43))[0]) == []
+    assert ids(sequence.fill(trades(42, 43, 44))[0]) == [42, 43, 44]
+    assert sequence.duplicates == 3
 
 
 def test_gaps_read_like_ranges() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
 
-def read_topic(bootstrap_servers: str, topic: str, **properties: Any) -> list[Message]:
-    """All records that the topic holds now, partition by partition, each in the order of its offsets."""
+def read_topic(bootstrap_servers: str, topic: str, *, last: int | None = None, **properties: Any) -> list[Message]:
+    """All records that the topic holds now, or the `last` of each partition, in the order of their offsets."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -24,7 +24,8 @@ def read_topic(bootstrap_servers: str, topic: str, **properties: Any) -> list[Me
     try:
         partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
         ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), 20)[1] for number in partitions}
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        starts = {number: OFFSET_BEGINNING if last is None else max(0, end - last) for number, end in ends.items()}
+        consumer.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
         found: list[Message] = []
         unread = {number for number, end in ends.items() if end}
         deadline = time.monotonic() + 60
