@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -99,10 +99,9 @@ class Interleaving(RuleBasedStateMachine):
 
     @rule(first=st.integers(0, 3))
     def begin_anew(self, first: int) -> None:
-        if self.exchange.next_id < 50 or not self.out:
+        # A sequence that begins above the one before cannot be told from a gap.
+        if self.exchange.next_id < 50 or not self.out or self.out[-1] <= first:
             return
-        for trade in (*self.queues[0], *self.queues[1]):
-            assert trade.trade_id >= 0
         self.exchange = Exchange(first, self.exchange.time + 60_000)
         self.queues = [[], []]
         self.newest_seen = -1
@@ -159,6 +158,8 @@ class Interleaving(RuleBasedStateMachine):
             return
         for number in (0, 1):
             self.deliver(number, 10_000, _NoShuffle())
+        # The stream's next trade shows what it left behind.
+        self._push([self.exchange.issue(hole=False)])
         for _ in range(10_000):
             if (gap := self.sequence.gap()) is None:
                 break
@@ -177,5 +178,10 @@ class _NoShuffle:
         """Leave them as they are."""
 
 
-Interleaving.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+Interleaving.TestCase.settings = settings(
+    max_examples=300,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # shrinking an interleaving takes longer than reading it
+)
 TestInterleaving = Interleaving.TestCase
