@@ -115,8 +115,6 @@ class Feed:
         self._down_text = "no connection to the exchange yet"
         self._told_down = False
         self._connected_once = False
-        self.reconnects = 0
-        self.rotations = 0
 
     def start(
         self,
@@ -164,7 +162,6 @@ class Feed:
         if leg is None or leg.predecessor or leg.opened is None or self._stopping.is_set():
             return
         log.info("Rotating the connection: %s", why)
-        self.rotations += 1
         self._spawn(leg)
 
     def tick(self) -> None:
@@ -247,7 +244,6 @@ class Feed:
         if leg.predecessor is None or leg.predecessor.opened is None:
             if self._down_since is None:
                 self._down_since = time.monotonic()
-                self.reconnects += 1
             if not self._told_down:
                 self._told_down = True
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
