@@ -141,3 +141,23 @@ def test_killed_at_random_moments_and_started_again_the_topic_is_complete(kafka:
         assert loader.errors.count("Going on behind trade id") == 1
         found = [json.loads(found.value() or b"")["trade_id"] for found in workflow.records()]
     assert found == list(range(found[0], found[0] + len(found)))
+
+
+def test_what_came_while_no_loader_ran_is_caught_up_with_below_the_weight_limit(kafka: Kafka) -> None:
+    market = Market.generated("POLUSDT", rate=500, past=50_000)
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as workflow, Exchange([market]) as exchange:
+        [trade] = market.trades(0, 1)
+        write(kafka, workflow.topic, [record("POLUSDT", trade.id, trade.time // 1000)])
+        loader = workflow.run(
+            BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url, REST_WEIGHT_LIMIT="1500"
+        )
+        loader.wait_for_line("In order again", 60)
+        goal = market.last_id or 0
+        wait_for(lambda: workflow.last_id() >= goal, "the live stream to go on", 60)
+        workflow.stop()
+        assert loader.wait() == 0
+        assert "Missing" not in loader.errors
+        found = [json.loads(found.value() or b"")["trade_id"] for found in workflow.records()]
+        assert exchange.counters.peak_weight <= 1500
+    assert found == list(range(trade.id, trade.id + len(found)))
+    assert len(found) > 50_000

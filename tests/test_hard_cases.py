@@ -92,6 +92,15 @@ def test_a_handshake_that_asks_to_wait_is_waited_for(embedded: Workflow) -> None
     assert accepted.at - refused.at > 2.9
 
 
+def test_a_name_that_does_not_resolve_is_asked_for_with_growing_delays(embedded: Workflow) -> None:
+    loader = embedded.run(
+        BINANCE_REST_URL="http://127.0.0.1:9", BINANCE_WS_URL="ws://no-such-name.invalid/ws", FEED_OUTAGE_LIMIT="5"
+    )
+    assert loader.wait() == 1
+    assert 2 <= loader.errors.count("next attempt in") < 30, "no storm of attempts"
+    assert "There was no connection to the exchange at ws://no-such-name.invalid/ws/polusdt@trade" in loader.errors
+
+
 def test_a_second_signal_ends_a_run_that_waits_for_its_last_event_alone() -> None:
     market = Market.generated("POLUSDT", rate=500, count=300, start="subscriber")
     with (
