@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _TURN = 0.1  # seconds that one turn of the main loop may wait for delivery reports
 _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last event
-_HURRIED = 2.0  # seconds that are left after a second signal
+_HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
 _THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
 _FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
 _GAP_LINES = 200  # log lines about missing ids; telemetry names them all the same

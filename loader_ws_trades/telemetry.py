@@ -99,7 +99,7 @@ class Telemetry:
         """Let go of what is not delivered."""
         left = len(self._producer)
         if left:
-            log.error("The last event could not be delivered in time, nor %d before it", left - 1)
+            log.error("The last of %d telemetry events that wait could not be delivered in time", left)
             self._given_up = True
             self._producer.purge(Deadline(0.5))
 
