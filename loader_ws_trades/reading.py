@@ -26,6 +26,7 @@ from loader_ws_trades.properties import KafkaProperties
 log = logging.getLogger(__name__)
 
 _BATCH = 10_000  # records that one call reads at most
+_UNSUPPORTED = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}  # old brokers
 _STALL = 10.0  # seconds without a record or an end, after which reading a stretch is given up
 
 
@@ -141,8 +142,11 @@ class TopicScanner:
             request = self._admin.list_offsets({where: newest}, request_timeout=kafka.ASK_TIMEOUT)
             offset = request[where].result(timeout=2 * kafka.ASK_TIMEOUT).offset
         # On Python 3.10 the two time-outs are not the same.
-        except (KafkaException, TimeoutError, FutureTimeoutError) as error:
-            log.debug("The newest record of %s cannot be looked up: %s", self._topic, error)
+        except (TimeoutError, FutureTimeoutError) as error:
+            raise UnavailableError(f"the topic {self._topic} cannot be read (no answer in time)") from error
+        except KafkaException as error:
+            if error.args[0].code() not in _UNSUPPORTED:
+                raise _unavailable(self._topic, error) from error
             return None
         return offset if offset >= 0 else None
 
@@ -152,7 +156,8 @@ class TopicScanner:
         try:
             [found] = self._client.offsets_for_times([where], timeout=kafka.ASK_TIMEOUT)
         except KafkaException as error:
-            log.debug("Offsets of %s cannot be looked up by time: %s", self._topic, error)
+            if error.args[0].code() not in _UNSUPPORTED:
+                raise _unavailable(self._topic, error) from error
             return None
         return found.offset if found.error is None and found.offset >= 0 else None
 
@@ -186,4 +191,6 @@ def _record(message: Message) -> Record:
 
 
 def _unavailable(topic: str, error: KafkaException) -> UnavailableError:
-    return UnavailableError(f"the topic {topic} cannot be read ({error.args[0].str()})")
+    cause = error.args[0]
+    text = f"the topic {topic} cannot be read ({cause.str()})"
+    return UnavailableError(text, lasting=cause.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED)

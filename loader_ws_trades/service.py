@@ -240,11 +240,18 @@ class _Run:
 
     def _resume(self) -> bool:
         """Go on behind the newest trade on the topic; whether there is one."""
-        try:
-            last = newest_trade(self._settings)
-        except UnavailableError as error:
-            log.warning("Where the last run ended is not known, starting at the first live trade: %s", error)
-            return False
+        patience = Deadline(self._settings.startup_timeout)
+        while True:
+            try:
+                last = newest_trade(self._settings)
+                break
+            except UnavailableError as error:
+                if error.lasting:
+                    log.warning("No right to see where the last run ended, starting at the first live trade: %s", error)
+                    return False
+                # To start without knowing would leave a gap that nobody names.
+                if patience.passed or not self._mailbox.empty():
+                    raise RunError(f"Where the last run ended cannot be seen: {error}; check the brokers") from error
         if last is None:
             log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
             return False
