@@ -173,16 +173,19 @@ class Market:
             return math.inf
         return max((self._offset(position) - self._lead) / 1_000_000 / self.speed + self._began - self._clock(), 0.0)
 
-    def restart(self, first_id: int, position: int | None = None) -> None:
+    def restart(self, first_id: int, position: int | None = None, *, or_now: bool = False) -> None:
         """Number the trades from `first_id` from `position` on, which must not be issued yet (none: from now on).
 
-        REST then knows only what came after; the times go on.
+        REST then knows only what came after; the times go on. `or_now`: from now on if it is issued already.
         """
-        self.ledger.restart(self._ahead(position), first_id)
+        self.ledger.restart(self._ahead(position, or_now=or_now), first_id)
 
-    def omit(self, count: int, position: int | None = None) -> None:
-        """Pass over `count` ids from `position` on, which must not be issued yet (none: from now on)."""
-        position = self._ahead(position)
+    def omit(self, count: int, position: int | None = None, *, or_now: bool = False) -> None:
+        """Pass over `count` ids from `position` on, which must not be issued yet (none: from now on).
+
+        `or_now`: from now on if it is issued already.
+        """
+        position = self._ahead(position, or_now=or_now)
         self.ledger.omit(position, position + count)
 
     def trades(self, start: int, stop: int) -> list[Trade]:
@@ -226,11 +229,12 @@ class Market:
         due = self.history.due(int(elapsed * self.speed * 1_000_000) + self._lead)
         return due if self.size is None else min(due, self.size)
 
-    def _ahead(self, position: int | None) -> int:
+    def _ahead(self, position: int | None, *, or_now: bool) -> int:
+        # Asked once: the clock goes on.
         issued = self.issued
-        if position is not None and position < issued:
+        if position is not None and position < issued and not or_now:
             raise ValueError(f"position {position} of {self.symbol} is issued already")
-        return issued if position is None else position
+        return issued if position is None else max(position, issued)
 
     def _offset(self, position: int) -> int:
         number, place = divmod(position, BLOCK)

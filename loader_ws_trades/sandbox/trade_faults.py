@@ -48,7 +48,7 @@ class Hole(_OfTrades):
 
     def strike(self, occasion: Occasion) -> None:
         """Pass over them; what REST may have shown already stays."""
-        occasion.faults.market.omit(self.count, max(occasion.position, occasion.faults.market.issued))
+        occasion.faults.market.omit(self.count, occasion.position, or_now=True)
 
 
 @dataclass(frozen=True)
@@ -145,4 +145,4 @@ class IdReset(Fault):
 
     def strike(self, occasion: Occasion) -> None:
         """Number anew; what REST may have shown already keeps its id."""
-        occasion.faults.market.restart(self.first_id, max(occasion.position, occasion.faults.market.issued))
+        occasion.faults.market.restart(self.first_id, occasion.position, or_now=True)
