@@ -149,6 +149,16 @@ class Settings:
     resume_scan_limit: int = _option(
         values.count, "Records of the topic that are searched for its newest trade.", default="2000000"
     )
+    delivery: str = _option(
+        values.choice("idempotent", "transactional"),
+        "How trades are made to come once; `transactional` also fences off another loader of the same workflow, for "
+        "readers with `read_committed`.",
+        default="idempotent",
+    )
+    transaction_interval: float = _option(values.seconds, "Time after which a transaction is committed.", default="0.1")
+    transaction_records: int = _option(
+        values.count, "Records after which a transaction is committed before its time.", default="10000"
+    )
     kafka_queue_records: int = _option(
         values.queue_size,
         "Records that may wait for Kafka; over it the stream is not read.",

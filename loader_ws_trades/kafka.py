@@ -26,9 +26,12 @@ log = logging.getLogger(__name__)
 
 __all__ = [
     "ASK_TIMEOUT",
+    "AbortableError",
     "AclOperation",
     "Asks",
+    "FencedError",
     "Inspector",
+    "KafkaError",
     "KafkaException",
     "Message",
     "Producer",
@@ -36,11 +39,13 @@ __all__ = [
     "Trouble",
     "await_topic",
     "failure",
+    "persist",
     "properties_checked",
     "with_callbacks",
 ]
 
 ASK_TIMEOUT = 2.0  # seconds for one question to the cluster, after which callbacks are served and it is asked again
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _PAUSE = 0.25  # seconds between two questions
 
 
@@ -107,7 +112,16 @@ def properties_checked() -> Iterator[None]:
 def failure(error: KafkaException | KafkaError, doing: str) -> RunError:
     """The error that ends a run which cannot go on, because `doing` failed."""
     cause = error.args[0] if isinstance(error, KafkaException) else error
-    return RunError(f"{doing} failed: {cause.str()} ({cause.name()})")
+    kind = FencedError if cause.code() in _FENCED else RunError
+    return kind(f"{doing} failed: {cause.str()} ({cause.name()})")
+
+
+class FencedError(RunError):
+    """The brokers take nothing more from this producer: a newer one has its transactional id, or it was too slow."""
+
+
+class AbortableError(Exception):
+    """A transaction cannot be committed; it can be aborted and made again."""
 
 
 class Producer:
@@ -130,6 +144,7 @@ class Producer:
             self._client = _Producer({**with_callbacks(properties, self.trouble), "on_delivery": on_delivery})
         self.produce = self._client.produce
         self.list_topics = self._client.list_topics
+        self.begin_transaction = self._client.begin_transaction
 
     def __len__(self) -> int:
         return len(self._client)
@@ -144,6 +159,55 @@ class Producer:
             self._client.poll(timeout)
         except KafkaException as error:
             raise failure(error, "Writing to Kafka") from error
+
+    def init_transactions(self) -> None:
+        """End what an earlier producer of the same transactional id left open, and fence that one off.
+
+        Raises:
+            ConfigurationError: if there is no right to the transactional id; this producer is of no use then.
+            UnavailableError: if there was no answer in time; call it again.
+            RunError: if the producer has failed for good.
+        """
+        try:
+            self._client.init_transactions(ASK_TIMEOUT)
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                raise ConfigurationError(
+                    f"Kafka gives no right to WRITE on the transactional id {self.properties['transactional.id']}; "
+                    f"grant it to the user, or check {named('delivery')} and {self.trouble.credentials}"
+                ) from error
+            if cause.retriable():
+                raise UnavailableError(
+                    f"Kafka did not let a transaction begin in time ({cause.str()}); check that the brokers are up"
+                ) from error
+            raise failure(error, "Beginning transactions") from error
+
+    def commit_transaction(self, timeout: float) -> bool:
+        """Commit what was produced; False if that takes more than `timeout` seconds: call it again.
+
+        Raises:
+            AbortableError: if the transaction can only be aborted.
+            RunError: if the producer has failed for good.
+        """
+        return self._end_transaction(self._client.commit_transaction, timeout)
+
+    def abort_transaction(self, timeout: float) -> bool:
+        """Undo what was produced since the last commit; as `commit_transaction`."""
+        return self._end_transaction(self._client.abort_transaction, timeout)
+
+    @staticmethod
+    def _end_transaction(end: Callable[[float], object], timeout: float) -> bool:
+        try:
+            end(timeout)
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.retriable():
+                return False
+            if cause.txn_requires_abort():
+                raise AbortableError(cause.str()) from error
+            raise failure(error, "Ending a transaction") from error
+        return True
 
     def purge(self, deadline: Deadline) -> None:
         """Give up all that is not delivered: each record gets a delivery report that says so, within `deadline`."""
@@ -181,11 +245,25 @@ def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, rig
         ConfigurationError: if the topic, the credentials or a right is missing for longer than the grace.
         RunError: if no broker answered until the deadline.
     """
+
+    def ask() -> None:
+        _ask_for(client, topic, setting)
+        _check_right(client, topic, setting, right)
+
+    return persist(ask, startup, client.poll)
+
+
+def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], object]) -> bool:
+    """Ask until it succeeds; False if the start is called off.
+
+    Raises:
+        ConfigurationError: if the cluster refuses for longer than the grace.
+        RunError: if no broker answered until the deadline.
+    """
     grace_left: Deadline | None = None
     while not startup.stopped():
         try:
-            _ask_for(client, topic, setting)
-            _check_right(client, topic, setting, right)
+            ask()
         except ConfigurationError as error:
             if grace_left is None:
                 grace_left = Deadline(startup.grace)
@@ -197,7 +275,7 @@ def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, rig
                 raise RunError(str(error)) from error
         else:
             return True
-        client.poll(_PAUSE)
+        poll(_PAUSE)
     return False
 
 

@@ -40,7 +40,9 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where trades go; `put` is called in the source's threads, all else in the main one."""
 
-    delivered: int
+    @property
+    def delivered(self) -> int:
+        """Trades that are where they belong."""
 
     @property
     def in_flight(self) -> int:
@@ -54,6 +56,9 @@ class Sink(Protocol):
 
     def poll(self, timeout: float) -> None:
         """Note what was delivered; raises when the run cannot go on."""
+
+    def drain(self) -> None:
+        """Wait for no more company for what was taken: little or nothing comes behind it."""
 
     def give_up(self, deadline: Deadline) -> list[int]:
         """Let go of what is not delivered; its ids."""

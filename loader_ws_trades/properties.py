@@ -52,9 +52,16 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
     }
 
 
+def transactional_id(settings: Settings) -> str:
+    """What all loaders of one symbol in one workflow share, so that a newer one fences off the older."""
+    return f"loader-ws-trades.{settings.queue_id}.{settings.symbol}"
+
+
 def trade_producer_properties(settings: Settings) -> KafkaProperties:
     """Properties of the producer of trades."""
+    fence = {"transactional.id": transactional_id(settings)} if settings.delivery == "transactional" else {}
     return _producer_properties(settings) | {
+        **fence,
         "queue.buffering.max.messages": settings.kafka_queue_records,
         # Half a kilobyte a record: three times what one takes, so the number above is the bound.
         "queue.buffering.max.kbytes": max(1024, settings.kafka_queue_records // 2),

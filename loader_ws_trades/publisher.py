@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.properties import trade_producer_properties
 from loader_ws_trades.trade import Trade, record_encoder
+from loader_ws_trades.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +40,18 @@ class Publisher:
         self._key = settings.symbol.encode()
         self._encode = record_encoder(settings.symbol)
         self._accepted = 0  # moved by `put` alone
-        self.delivered = 0  # this and the next two moved in `poll` alone
+        self._acknowledged = 0  # this and the next two moved in `poll` alone
         self._failed_ids: list[int] = []
         self._failure: RunError | None = None
         self._refused: RunError | None = None  # moved by `put` alone
         self._progress = time.monotonic()
         self._away = False  # whether an outage was told of
-        self._producer = kafka.Producer(
-            trade_producer_properties(settings), self._report, credentials=producer_credentials()
+        self._producer = self._make_producer()
+        self._transactions: Transactions | None = None
+
+    def _make_producer(self) -> kafka.Producer:
+        return kafka.Producer(
+            trade_producer_properties(self._settings), self._report, credentials=producer_credentials()
         )
 
     def open(self, startup: kafka.Startup) -> None:
@@ -62,9 +68,34 @@ class Publisher:
                 f"The topic {self._topic} is only compacted and would keep one trade of a symbol; set its "
                 f"cleanup.policy to delete, or check {named('kafka_topic')}"
             )
+        if self._settings.delivery == "transactional" and kafka.persist(self._fence, startup, self._producer.poll):
+            self._transactions = Transactions(self._producer, self._settings, self._write, self._count_anew)
+
+    def _fence(self) -> None:
+        try:
+            self._producer.init_transactions()
+        except ConfigurationError:
+            self._producer = self._make_producer()  # the other one would refuse for ever, whatever is granted
+            raise
 
     def put(self, trades: Iterable[Trade]) -> int:
         """Hand trades to the producer, without blocking; how many it took, fewer when its queue is full."""
+        if self._transactions is None:
+            return self._write(trades)
+        try:
+            if not self._transactions.enter():
+                return 0
+        except kafka.KafkaException as error:
+            self._refused = kafka.failure(error, "Beginning a transaction")
+            return 0
+        try:
+            taken = self._write(trades)
+            self._transactions.keep(itertools.islice(trades, taken))
+        finally:
+            self._transactions.leave()
+        return taken
+
+    def _write(self, trades: Iterable[Trade]) -> int:
         produce, topic, key, encode = self._producer.produce, self._topic, self._key, self._encode
         taken = 0
         try:
@@ -78,13 +109,15 @@ class Publisher:
         self._accepted += taken
         return taken
 
-    def _report(self, error: object, message: kafka.Message) -> None:
+    def _report(self, error: kafka.KafkaError | None, message: kafka.Message) -> None:
         if error is None:
-            self.delivered += 1
+            self._acknowledged += 1
+            return
+        if self._transactions and self._transactions.aborting:
             return
         self._failed_ids.append(msgspec.json.decode(message.value() or b"", type=_WithId).trade_id)
         if self._failure is None:
-            self._failure = RunError(f"Kafka did not take a record for the topic {self._topic}: {error}")
+            self._failure = kafka.failure(error, f"Writing a record to the topic {self._topic}")
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
@@ -92,13 +125,24 @@ class Publisher:
         Raises:
             RunError: once a record was refused, or waited longer than the outage limit, or the producer failed.
         """
-        before = self.delivered
-        self._producer.poll(timeout)
-        failure = self._failure or self._refused
-        if failure:
-            raise failure
+        before = self._acknowledged, self.delivered
+        try:
+            self._producer.poll(timeout)
+            failure = self._failure or self._refused
+            if failure:
+                self._producer.poll(0)  # an error of the producer itself says more
+                raise failure
+            if self._transactions:
+                self._transactions.turn(self._acknowledged, lambda: self._unacknowledged)
+        except kafka.FencedError as error:
+            raise (self._transactions.explained() if self._transactions else error) from error
+        self._watch(moved=(self._acknowledged, self.delivered) != before)
+
+    def _watch(self, *, moved: bool) -> None:
+        """Tell when an outage begins and ends, and end the run when it is too long."""
         now = time.monotonic()
-        if self.delivered != before or not self.in_flight:
+        ending = self._transactions is not None and self._transactions.ending
+        if moved or not (self._unacknowledged or ending):
             if self._away:
                 log.info("Kafka acknowledges records again, after %.0f s", now - self._progress)
             self._progress, self._away = now, False
@@ -118,11 +162,29 @@ class Publisher:
             )
 
     @property
+    def delivered(self) -> int:
+        """Records that the brokers have acknowledged, or committed where there are transactions."""
+        return self._transactions.committed if self._transactions else self._acknowledged
+
+    @property
     def in_flight(self) -> int:
-        """Records handed to the producer without a delivery report yet."""
+        """Records handed to the producer that are neither delivered nor refused yet."""
         return self._accepted - self.delivered - len(self._failed_ids)
+
+    @property
+    def _unacknowledged(self) -> int:
+        return self._accepted - self._acknowledged - len(self._failed_ids)
+
+    def _count_anew(self) -> None:
+        self._accepted = self._acknowledged = self.delivered
+        self._failed_ids.clear()
+
+    def drain(self) -> None:
+        """Commit at once what comes from now on."""
+        if self._transactions:
+            self._transactions.hurry()
 
     def give_up(self, deadline: Deadline) -> list[int]:
         """Let go of what is not delivered; its trade ids, of which some may be on the topic all the same."""
         self._producer.purge(deadline)
-        return self._failed_ids
+        return self._transactions.give_up(deadline.remaining) if self._transactions else self._failed_ids

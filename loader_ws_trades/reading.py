@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 10_000  # records that one call reads at most
 _UNSUPPORTED = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}  # old brokers
+_ANSWER = 10.0  # seconds for the brokers to look an offset up
 _STALL = 10.0  # seconds without a record or an end, after which reading a stretch is given up
 
 
@@ -123,32 +124,40 @@ class TopicScanner:
         self._client.close()
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """Of each partition the offset of its first record, and the one behind its last."""
+        """Of each partition the offset of its first record, and the one behind its last, in open transactions too."""
         try:
             found = self._client.list_topics(self._topic, timeout=kafka.ASK_TIMEOUT).topics[self._topic]
-            places = [TopicPartition(self._topic, number) for number in found.partitions]
-            bounds = [self._client.get_watermark_offsets(place, kafka.ASK_TIMEOUT) for place in places]
         except KafkaException as error:
             raise _unavailable(self._topic, error) from error
         if found.error is not None:
             raise _unavailable(self._topic, KafkaException(found.error))
-        return {place.partition: bound for place, bound in zip(places, bounds, strict=True)}
+        places = [TopicPartition(self._topic, number) for number in found.partitions]
+        first = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        end = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return {place.partition: (first[place], end[place]) for place in places}
 
     def newest_offset(self, partition: int) -> int | None:
         """Offset of the greatest timestamp; None where the broker cannot tell. It may be a transaction marker's."""
         where = TopicPartition(self._topic, partition)
         try:
-            newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
-            request = self._admin.list_offsets({where: newest}, request_timeout=kafka.ASK_TIMEOUT)
-            offset = request[where].result(timeout=2 * kafka.ASK_TIMEOUT).offset
+            offset = self._offsets([where], OffsetSpec.max_timestamp())[where]  # type: ignore[no-untyped-call]
+        except UnavailableError as error:
+            cause = error.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() in _UNSUPPORTED:
+                return None
+            raise
+        return offset if offset >= 0 else None
+
+    def _offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        try:
+            # Without an isolation level, up to what is written, whether committed or not.
+            asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=_ANSWER)
+            return {place: answer.result(timeout=2 * _ANSWER).offset for place, answer in asked.items()}
         # On Python 3.10 the two time-outs are not the same.
         except (TimeoutError, FutureTimeoutError) as error:
             raise UnavailableError(f"the topic {self._topic} cannot be read (no answer in time)") from error
         except KafkaException as error:
-            if error.args[0].code() not in _UNSUPPORTED:
-                raise _unavailable(self._topic, error) from error
-            return None
-        return offset if offset >= 0 else None
+            raise _unavailable(self._topic, error) from error
 
     def offset_after(self, partition: int, timestamp: int) -> int | None:
         """First offset with a timestamp above `timestamp` (ms); None if there is none, or the broker cannot tell."""
@@ -162,9 +171,13 @@ class TopicScanner:
         return found.offset if found.error is None and found.offset >= 0 else None
 
     def read(self, partition: int, start: int, end: int) -> Iterator[Record]:
-        """The records from the offset `start` up to `end`, or to the partition's end if that comes first."""
+        """The committed records from the offset `start` up to `end`, which is not behind the partition's own end.
+
+        A transaction that is open hides what is behind its first record until it ends.
+        """
         self._client.assign([TopicPartition(self._topic, partition, start)])
         stalled = Deadline(_STALL)
+        hidden_from = None
         while not stalled.passed:
             messages = self._client.consume(_BATCH, timeout=0.05)
             if messages:
@@ -178,10 +191,16 @@ class TopicScanner:
                     if record.offset >= end - 1:
                         return
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    return
+                    hidden_from = message.offset() or 0
+                    if hidden_from >= end:
+                        return
                 elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                     raise _unavailable(self._topic, KafkaException(error))
-        raise UnavailableError(f"the topic {self._topic} could not be read")
+        if hidden_from is None:
+            raise UnavailableError(f"the topic {self._topic} could not be read")
+        raise UnavailableError(
+            f"an open transaction hides {self._topic}, partition {partition}, offset {hidden_from} on"
+        )
 
 
 def _record(message: Message) -> Record:

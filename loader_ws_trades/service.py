@@ -38,6 +38,7 @@ _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last e
 _HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
 _THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
 _FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
+_LOOK_AGAIN = 1.0  # seconds between two looks for the last trade on the topic
 _GAP_LINES = 200  # log lines about missing ids; telemetry names them all the same
 _RANGES = 10  # ranges of ids that one message names
 
@@ -206,6 +207,8 @@ class _Run:
         if not self._mailbox.empty():
             return self._mailbox.get()
         resumed = self._live and self._settings.resume == "on" and self._resume()
+        if not self._mailbox.empty():
+            return self._mailbox.get()
         if self._live and self._settings.gap_repair == "on":
             self._repair_task = spawn("repair", lambda: self._repair.run(resuming=resumed), self._on_death)
         self._source.start(self._ingest.take, self._ingest.in_order, self._on_death)
@@ -221,6 +224,7 @@ class _Run:
                     return reason
                 complete = reason
             if complete:
+                self._sink.drain()
                 # Nobody asked it to hurry: the tail has all the time that the limits of repair and of Kafka give.
                 self._source.close()
                 if self._source.join(0) and self._ingest.gap() is None and self._all_delivered():
@@ -239,25 +243,47 @@ class _Run:
             log.warning("%s is in status %s: no trades come until it changes", self._settings.symbol, status)
 
     def _resume(self) -> bool:
-        """Go on behind the newest trade on the topic; whether there is one."""
-        patience = Deadline(self._settings.startup_timeout)
-        while True:
+        """Go on behind the newest trade on the topic; whether there is one. Left early when the run is to end."""
+        patience = Deadline(self._settings.kafka_outage_limit)
+        told = False
+        while self._mailbox.empty():
             try:
-                last = newest_trade(self._settings)
-                break
+                last = self._checkpoint()
             except UnavailableError as error:
                 if error.lasting:
                     log.warning("No right to see where the last run ended, starting at the first live trade: %s", error)
                     return False
                 # To start without knowing would leave a gap that nobody names.
-                if patience.passed or not self._mailbox.empty():
+                if patience.passed:
                     raise RunError(f"Where the last run ended cannot be seen: {error}; check the brokers") from error
-        if last is None:
-            log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
-            return False
-        log.info("Going on behind trade id %d", last.trade_id)
-        self._ingest.resume(last)
-        return True
+                if not told:
+                    log.warning("Where the last run ended cannot be seen yet: %s", error)
+                told = True
+                pause = Deadline(_LOOK_AGAIN)
+                while not pause.passed and self._mailbox.empty():
+                    self._sink.poll(_TURN)
+                    self._tick()
+                continue
+            if last is not None:
+                log.info("Going on behind trade id %d", last.trade_id)
+                self._ingest.resume(last)
+                return True
+            if self._mailbox.empty():
+                log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
+                break
+        return False
+
+    def _checkpoint(self) -> Trade | None:
+        """The newest trade on the topic, looked up while events go out as ever; None also when the run is to end."""
+        found: list[Trade | None] = []
+        lookup = Task("checkpoint", lambda: found.append(newest_trade(self._settings)))
+        lookup.start()
+        while not lookup.join(_TURN):
+            self._tick()
+            if not self._mailbox.empty():
+                return None
+        lookup.future.result()
+        return found[0]
 
     def _tick(self) -> None:
         self._telemetry.poll()
@@ -285,6 +311,7 @@ class _Run:
         log.log(logging.INFO if reason.exit_code != 1 else logging.WARNING, "Stopping: %s", reason.message)
         self._source.close()
         self._control.close()
+        self._sink.drain()
         undelivered = self._drain(final=reason.exit_code == 0 or self._settings.resume == "off")
         self._note_reasons()
         reason = self._reason

@@ -123,6 +123,13 @@ def pem_file(value: str) -> str:
     return value
 
 
+# What every client must not be given alike.
+_NOT_PROPERTIES = {
+    "bootstrap.servers": "KAFKA_BOOTSTRAP_SERVERS (--kafka-bootstrap-servers)",
+    "transactional.id": "DELIVERY (--delivery) to transactional",
+}
+
+
 def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Properties of librdkafka: one text with `key=value` separated by commas, or each in a text of its own."""
     pairs = []
@@ -131,5 +138,7 @@ def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
         if not equals or not key.strip():
             # The value may be a secret, so only what stands before a first '=' is ever shown.
             raise ValueError("holds a part that is not key=value; separate properties with commas")
+        if key.strip() in _NOT_PROPERTIES:
+            raise ValueError(f"holds {key.strip()}; set {_NOT_PROPERTIES[key.strip()]} in its place")
         pairs.append((key.strip(), given.strip()))
     return tuple(pairs)

@@ -36,14 +36,15 @@ SAMPLES = {
     "binance_ws_url": ("ws://a/ws", "ws://b/ws", "ws://c/ws"),
     "binance_rest_url": ("http://a", "http://b", "http://c"),
     "gap_repair": ("off", "on", "off"),
+    "delivery": ("transactional", "idempotent", "transactional"),
     "resume": ("off", "on", "off"),
     "log_level": ("debug", "warning", "error"),
     "log_format": ("json", "text", "json"),
 }
-_NUMBERS = {"telemetry_interval", "max_records", "duration"} | {
+_NUMBERS = {"max_records", "duration"} | {
     option.name
     for option in OPTIONS
-    if option.name.endswith(("limit", "timeout", "grace", "records", "age", "deadline"))
+    if option.name.endswith(("limit", "timeout", "grace", "records", "age", "deadline", "interval"))
 }
 
 
@@ -153,6 +154,8 @@ WRONG = [
     ("control_from", "yesterday"),
     ("log_level", "loud"),
     ("kafka_properties", "linger.ms"),
+    ("kafka_properties", "transactional.id=mine"),
+    ("kafka_properties", "bootstrap.servers=elsewhere:9092"),
     ("kafka_security_protocol", "TLS"),
 ]
 

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
 BASE = {"kafka", "reading", "logs", "ports"}
-PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "control", "telemetry"}
+PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "transactions", "control", "telemetry"}
 
 # Which modules of ours each may import.
 ALLOWED = {
@@ -32,7 +32,8 @@ ALLOWED = {
     "properties": {"config"},
     "trade": set[str](),
     "sequence": {"trade"},
-    **dict.fromkeys(PARTS - {"feed"}, PURE | BASE),
+    "publisher": PURE | BASE | {"transactions"},
+    **dict.fromkeys(PARTS - {"feed", "publisher"}, PURE | BASE),
 }
 
 # The only modules that may import each library.

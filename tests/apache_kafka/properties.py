@@ -52,6 +52,8 @@ def server_properties(
         "offsets.topic.replication.factor": str(nodes),
         "transaction.state.log.num.partitions": "1",
         "transaction.state.log.replication.factor": str(nodes),
+        # A transaction that has expired is ended soon: after 10 s by default.
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
         "transaction.state.log.min.isr": str(nodes // 2 + 1),
     }
 
