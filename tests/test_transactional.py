@@ -174,3 +174,22 @@ def test_what_was_aborted_is_not_the_newest_trade(kafka: Kafka) -> None:
     assert other.flush(20) == 0
     other.abort_transaction(20)
     assert newest(kafka, topic) == (1099, DAY + 99 // 7)
+
+
+@pytest.mark.parametrize(("how", "code"), [("signal", 143), ("command", 0)])
+def test_a_run_that_waits_for_the_checkpoint_can_be_stopped(
+    workflow: Workflow, kafka: Kafka, how: str, code: int
+) -> None:
+    write(kafka, workflow.topic, live("POLUSDT", 100))
+    open_transaction(kafka, workflow.topic, "BTCUSDT")
+    write(kafka, workflow.topic, live("POLUSDT", 100, first=1100))
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        loader = start(workflow, exchange)
+        wait_for(lambda: len(workflow.events()) > 3, "events while it waits")
+        if how == "signal":
+            loader.process.terminate()
+        else:
+            workflow.stop()
+        assert loader.wait() == code, loader.errors
+    assert "Connected" not in loader.errors
+    check_events(workflow.events(), workflow, "interrupted")
