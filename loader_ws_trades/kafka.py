@@ -1,7 +1,7 @@
 """Clients of Kafka: made, asked, read and closed here, and their errors put into words.
 
-librdkafka tries most faults again for ever and tells of them only in callbacks; `Trouble` collects these, so that
-whoever waits can say why. Callbacks run inside `poll`, in the thread that calls it.
+librdkafka tries most faults again for ever and tells of them only in callbacks and log lines; a `Trouble` collects
+these, so that whoever waits can say why. Callbacks run inside `poll`, in the thread that calls it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from loader_ws_trades.config import named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.properties import SETTINGS_OF, KafkaProperties
+from loader_ws_trades.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -47,52 +48,29 @@ __all__ = [
 ASK_TIMEOUT = 2.0  # seconds for one question to the cluster, after which callbacks are served and it is asked again
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _PAUSE = 0.25  # seconds between two questions
+_AWAY = 2  # questions without an answer, one behind the other, after which an earlier refusal counts no more
 
 
 class _Lines:
-    """Takes librdkafka's own log lines, all at debug level: what matters of them comes as an error as well."""
+    """Takes librdkafka's own log lines, all at debug level: what matters of them goes into a `Trouble`."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
 
     def log(self, _level: int, line: str, *parts: object) -> None:
-        log.debug(f"librdkafka: {line}", *parts)  # noqa: G004 - the line is a format
-
-
-class Trouble:
-    """What a client's callbacks told since the last `clear`."""
-
-    def __init__(self, credentials: str) -> None:
-        self.credentials = credentials
-        self.refusal: str | None = None
-        """What the cluster refuses, if it does: running again will not help."""
-        self.reason = "no answer"
-        """The last of it in words."""
-
-    def clear(self) -> None:
-        """Forget all of it."""
-        self.refusal = None
-        self.reason = "no answer"
-
-    def note(self, error: KafkaError) -> None:
-        """Librdkafka's `error_cb`."""
-        log.debug("Kafka client: %s", error.str())
-        if error.code() == KafkaError._AUTHENTICATION:
-            self.refusal = f"Kafka refused the user or the password; check {self.credentials}"
-        elif error.code() == KafkaError._SSL:
-            self.refusal = (
-                f"The TLS connection to Kafka failed ({_plain(error)}); check CA_PATH (--ca-path) and the host names "
-                "in KAFKA_BOOTSTRAP_SERVERS (--kafka-bootstrap-servers)"
-            )
-        elif error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.reason = _plain(error)
-        self.reason = self.refusal or self.reason
-
-
-def _plain(error: KafkaError) -> str:
-    return str(error.str()).split(" (after ")[0]
+        text = line % parts
+        log.debug("librdkafka: %s", text)
+        self._trouble.note_line(text)
 
 
 def with_callbacks(properties: KafkaProperties, trouble: Trouble) -> dict[str, Any]:
     """The properties of a client that tells `trouble` of its errors, and writes nothing to standard error itself."""
-    return {**properties, "error_cb": trouble.note, "logger": _Lines()}
+
+    def note(error: KafkaError) -> None:
+        log.debug("Kafka client: %s", error.str())
+        trouble.note(error.name(), error.str())
+
+    return {**properties, "error_cb": note, "logger": _Lines(trouble)}
 
 
 @contextlib.contextmanager
@@ -247,10 +225,15 @@ def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, rig
     """
 
     def ask() -> None:
-        _ask_for(client, topic, setting)
-        _check_right(client, topic, setting, right)
+        try:
+            _ask_for(client, topic, setting)
+            _check_right(client, topic, setting, right)
+        finally:
+            client.trouble.next_try()  # what happens in the pause is the next one's
 
-    return persist(ask, startup, client.poll)
+    answered = persist(ask, startup, client.poll)
+    client.trouble.clear()
+    return answered
 
 
 def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], object]) -> bool:
@@ -261,10 +244,12 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
         RunError: if no broker answered until the deadline.
     """
     grace_left: Deadline | None = None
+    unanswered = 0
     while not startup.stopped():
         try:
             ask()
         except ConfigurationError as error:
+            unanswered = 0
             if grace_left is None:
                 grace_left = Deadline(startup.grace)
                 log.warning("%s (trying again for %g s)", error, startup.grace)
@@ -273,6 +258,10 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
         except UnavailableError as error:
             if startup.deadline.passed:
                 raise RunError(str(error)) from error
+            unanswered += 1
+            if unanswered == _AWAY:
+                # Who refused was on the way down, perhaps: whoever comes up again is given the whole grace.
+                grace_left = None
         else:
             return True
         poll(_PAUSE)
@@ -290,16 +279,14 @@ def _check_right(client: Asks, topic: str, setting: str, right: AclOperation) ->
 
 
 def _ask_for(client: Asks, topic: str, setting: str) -> None:
-    client.trouble.clear()
     try:
         found = client.list_topics(topic, timeout=ASK_TIMEOUT).topics[topic]
     except KafkaException as error:
         client.poll(0)
-        if client.trouble.refusal:
-            raise ConfigurationError(client.trouble.refusal) from error
+        client.trouble.check(client.properties)
         raise UnavailableError(
-            f"No Kafka broker answered ({client.trouble.reason}); check KAFKA_BOOTSTRAP_SERVERS "
-            "(--kafka-bootstrap-servers) and that the brokers are up and reachable"
+            f"No Kafka broker answered at {client.properties['bootstrap.servers']} ({client.trouble.reason}); check "
+            f"{named('kafka_bootstrap_servers')} and that the brokers are up and reachable"
         ) from error
     if found.error is None:
         return

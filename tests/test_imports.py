@@ -11,7 +11,7 @@ PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
-BASE = {"kafka", "reading", "logs", "ports"}
+BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports"}
 PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "transactions", "control", "telemetry"}
 
 # Which modules of ours each may import.
@@ -21,7 +21,9 @@ ALLOWED = {
     "cli": {"service", "sandbox", "logs", "config", "values", "errors", "__init__"},
     "service": PARTS | BASE | PURE,
     "feed": PURE | {"wire"},
-    "kafka": PURE,
+    "kafka": PURE | {"trouble"},
+    "trouble": {"config", "errors", "properties", "listener"},
+    "listener": set[str](),
     "reading": PURE | {"kafka"},
     "ports": PURE | {"kafka"},
     "logs": PURE,
