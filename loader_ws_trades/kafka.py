@@ -226,7 +226,7 @@ def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, rig
 
     def ask() -> None:
         try:
-            _ask_for(client, topic, setting)
+            _ask_for(client, topic, setting, right)
             _check_right(client, topic, setting, right)
         finally:
             client.trouble.next_try()  # what happens in the pause is the next one's
@@ -272,13 +272,17 @@ def _check_right(client: Asks, topic: str, setting: str, right: AclOperation) ->
     """Look one's rights up without writing; where the cluster does not tell them, go on without."""
     rights = Inspector(client.properties).rights(topic)
     if rights and right not in rights:
-        raise ConfigurationError(
-            f"Kafka gives no right to {right.name} on the topic {topic}; grant it to the user, or check "
-            f"{named(setting)} and {client.trouble.credentials}"
-        )
+        raise _no_right(client, f"the topic {topic}", setting, right)
 
 
-def _ask_for(client: Asks, topic: str, setting: str) -> None:
+def _no_right(client: Asks, topic: str, setting: str, right: AclOperation) -> ConfigurationError:
+    return ConfigurationError(
+        f"Kafka gives no right to {right.name} on {topic}; grant it to the user, or check {named(setting)} and "
+        f"{client.trouble.credentials}"
+    )
+
+
+def _ask_for(client: Asks, topic: str, setting: str, right: AclOperation) -> None:
     try:
         found = client.list_topics(topic, timeout=ASK_TIMEOUT).topics[topic]
     except KafkaException as error:
@@ -291,10 +295,7 @@ def _ask_for(client: Asks, topic: str, setting: str) -> None:
     if found.error is None:
         return
     if found.error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
-        raise ConfigurationError(
-            f"Kafka gives no right on the topic {topic}; grant it to the user, or check {named(setting)} and "
-            f"{client.trouble.credentials}"
-        )
+        raise _no_right(client, f"the topic {topic}, or has no such topic", setting, right)
     if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
         raise ConfigurationError(f"The topic {topic} does not exist; create it, or check {named(setting)}")
     raise UnavailableError(f"The topic {topic} is not available ({found.error.str()}); check the brokers")

@@ -1,4 +1,4 @@
-"""Refusals by Kafka and by the exchange, missing rights, and signals at awkward moments."""
+"""Refusals by Kafka and by the exchange, and signals at awkward moments."""
 
 from __future__ import annotations
 
@@ -43,33 +43,6 @@ def test_a_record_that_kafka_refuses_ends_the_run_and_nothing_behind_it_is_writt
     assert workflow.records() == []
     assert "not delivered: trade ids" in loader.errors
     assert workflow.events()[-1]["status"] == "error"
-
-
-@pytest.mark.parametrize(
-    ("lacking", "named"),
-    [
-        ("topic", "KAFKA_TOPIC (--kafka-topic)"),
-        ("events_topic", "QUEUE_EVENTS_TOPIC (--queue-events-topic)"),
-        ("control_topic", "QUEUE_CONTROL_TOPIC (--queue-control-topic)"),
-    ],
-)
-def test_a_right_that_is_missing_at_the_start_is_a_configuration_fault(
-    kafka_cluster: Cluster, lacking: str, named: str
-) -> None:
-    with workflow_on(kafka_cluster.bootstrap_servers, kafka_cluster.create_topic) as workflow:
-        for name in ("topic", "events_topic", "control_topic"):
-            operations = ["DESCRIBE"] if name == lacking else ["READ", "WRITE"]
-            kafka_cluster.grant("loader", getattr(workflow, name), *operations)
-        loader = workflow.run(
-            KAFKA_BOOTSTRAP_SERVERS=kafka_cluster.sasl_bootstrap_servers,
-            KAFKA_USER_PRODUCER="loader",
-            KAFKA_PASSWORD_PRODUCER=kafka_cluster.users["loader"],
-            CA_PATH=kafka_cluster.ca_path,
-            STARTUP_GRACE="1",
-        )
-        assert loader.wait() == 2
-        assert named in loader.errors
-        assert "gives no right to" in loader.errors
 
 
 def test_a_location_that_is_not_served_is_a_configuration_fault(embedded: Workflow) -> None:

@@ -70,18 +70,6 @@ def test_everything_over_tls_and_no_secret_anywhere(
     assert "hush-hush" not in shown
 
 
-def test_a_wrong_password_is_a_configuration_fault_and_is_not_shown(
-    workflow: Workflow, secured_exchange: tuple[Exchange, Path]
-) -> None:
-    exchange, _ = secured_exchange
-    loader = workflow.run(
-        KAFKA_PASSWORD_PRODUCER="hush-hush-wrong", STARTUP_GRACE="1", BINANCE_REST_URL=exchange.rest_url
-    )
-    assert loader.wait() == 2
-    assert "Kafka refused the user or the password; check KAFKA_USER_PRODUCER (--kafka-user-producer)" in loader.errors
-    assert "hush-hush" not in loader.errors
-
-
 def test_an_exchange_whose_certificate_is_not_trusted_is_not_spoken_to(
     workflow: Workflow, secured_exchange: tuple[Exchange, Path], kafka_cluster: Cluster
 ) -> None:

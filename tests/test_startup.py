@@ -8,7 +8,6 @@ import pytest
 
 from tests.apache_kafka import Kafka
 from tests.loader import Loader, Workflow, check_events, workflow_on
-from tests.waiting import wait_for
 
 # Nothing listens there: the symbol check warns, the feed tries again and again.
 NOWHERE = {"BINANCE_WS_URL": "ws://127.0.0.1:9/ws", "BINANCE_REST_URL": "http://127.0.0.1:9"}
@@ -28,54 +27,14 @@ def sentence(loader: Loader) -> str:
     return line
 
 
-def test_brokers_that_are_not_there_end_the_run_with_1_after_the_timeout() -> None:
-    variables = {
-        "QUEUE_ID": "q",
-        "SYMBOL": "btcusdt",
-        "TYPE": "ws_trade",
-        "KAFKA_TOPIC": "t",
-        "TELEMETRY_PRODUCER_ID": "p",
-        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
-        "STARTUP_TIMEOUT": "2",
-    }
-    loader = Loader("run", **variables, **NOWHERE)
-    try:
-        assert loader.wait() == 1
-        assert "No Kafka broker answered" in sentence(loader)
-        assert "KAFKA_BOOTSTRAP_SERVERS (--kafka-bootstrap-servers)" in sentence(loader)
-    finally:
-        loader.close()
-
-
-@pytest.mark.parametrize(
-    ("variable", "flag"),
-    [
-        ("KAFKA_TOPIC", "--kafka-topic"),
-        ("QUEUE_EVENTS_TOPIC", "--queue-events-topic"),
-        ("QUEUE_CONTROL_TOPIC", "--queue-control-topic"),
-    ],
-)
-def test_a_missing_topic_ends_the_run_with_2_after_the_grace(workflow: Workflow, variable: str, flag: str) -> None:
-    loader = workflow.run(**{variable: "nobody-made-this"}, STARTUP_GRACE="1")
+def test_what_is_refused_at_the_start_is_told_on_the_events_topic_too(workflow: Workflow) -> None:
+    loader = workflow.run(KAFKA_TOPIC="nobody-made-this", STARTUP_GRACE="1")
     assert loader.wait() == 2
-    assert f"The topic nobody-made-this does not exist; create it, or check {variable} ({flag})" in sentence(loader)
     assert "trying again" in loader.errors
-    if variable != "QUEUE_EVENTS_TOPIC":
-        [event] = workflow.events()
-        assert event["status"] == "error"
-        assert event["finished"] is True
-        assert "nobody-made-this" in event["message"]
-
-
-def test_a_topic_that_is_made_during_the_grace_is_waited_for(workflow: Workflow, kafka: Kafka) -> None:
-    topic = f"{workflow.topic}-late"
-    loader = workflow.run(KAFKA_TOPIC=topic, STARTUP_GRACE="30")
-    loader.wait_for_line("trying again")
-    kafka.create_topic(topic)
-    wait_for(workflow.events, "the first event")
-    workflow.stop()
-    assert loader.wait() == 0
-    check_events(workflow.events(), workflow, "interrupted")
+    [event] = workflow.events()
+    assert event["status"] == "error"
+    assert event["finished"] is True
+    assert event["message"] in sentence(loader)
 
 
 def test_a_topic_that_is_only_compacted_is_refused(workflow: Workflow, kafka: Kafka) -> None:

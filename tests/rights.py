@@ -1,0 +1,58 @@
+"""The rights that the loader needs on a secured cluster: the README's table is made from them, tests hold to them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Right(NamedTuple):
+    """One right, whose user it must have and what happens without it."""
+
+    feature: str
+    operation: str
+    kind: str
+    setting: str
+    """The setting that names the resource."""
+    user: str
+    """The setting that names the user."""
+    without: str
+
+    @property
+    def on(self) -> str:
+        """The resource, for people."""
+        if self.kind == "TOPIC":
+            return f"topic `{self.setting.upper()}`"
+        return "transactional id, which `QUEUE_ID` and `SYMBOL` make up"
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no start without it."""
+        return self.without == REFUSED
+
+
+REFUSED = "exit code 2"
+WRITER, READER = "kafka_user_producer", "kafka_user_consumer"
+
+TRADES = Right("trades", "WRITE", "TOPIC", "kafka_topic", WRITER, REFUSED)
+TELEMETRY = Right("telemetry", "WRITE", "TOPIC", "queue_events_topic", WRITER, REFUSED)
+COMMANDS = Right("commands", "READ", "TOPIC", "queue_control_topic", READER, REFUSED)
+CHECKPOINT = Right(
+    "going on where the last run ended",
+    "READ",
+    "TOPIC",
+    "kafka_topic",
+    READER,
+    "a warning; starts at the first live trade, as with `RESUME=off`",
+)
+POLICY = Right(
+    "refusing a topic that is only compacted",
+    "DESCRIBE_CONFIGS",
+    "TOPIC",
+    "kafka_topic",
+    WRITER,
+    "such a topic is not noticed",
+)
+TRANSACTIONS = Right("`DELIVERY=transactional`", "WRITE", "TRANSACTIONAL_ID", "queue_id", WRITER, REFUSED)
+
+RIGHTS = (TRADES, TELEMETRY, COMMANDS, CHECKPOINT, POLICY, TRANSACTIONS)
+LEAST = (TRADES, TELEMETRY, COMMANDS)  # without any of these there is no run
