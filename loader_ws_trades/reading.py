@@ -211,5 +211,6 @@ def _record(message: Message) -> Record:
 
 def _unavailable(topic: str, error: KafkaException) -> UnavailableError:
     cause = error.args[0]
-    text = f"the topic {topic} cannot be read ({cause.str()})"
-    return UnavailableError(text, lasting=cause.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    if cause.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return UnavailableError(f"Kafka gives no right to READ on the topic {topic}", lasting=True)
+    return UnavailableError(f"the topic {topic} cannot be read ({cause.str()})")

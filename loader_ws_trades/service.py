@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from loader_ws_trades.checkpoint import newest_trade
-from loader_ws_trades.config import Settings
+from loader_ws_trades.config import Settings, consumer_credentials, named
 from loader_ws_trades.control import Control
 from loader_ws_trades.errors import LoaderError, RunError, UnavailableError
 from loader_ws_trades.feed import Feed
@@ -251,7 +251,13 @@ class _Run:
                 last = self._checkpoint()
             except UnavailableError as error:
                 if error.lasting:
-                    log.warning("No right to see where the last run ended, starting at the first live trade: %s", error)
+                    log.warning(
+                        "Where the last run ended cannot be seen, starting at the first live trade: %s; grant it to "
+                        "the user, check %s, or set %s to off",
+                        error,
+                        consumer_credentials(self._settings),
+                        named("resume"),
+                    )
                     return False
                 # To start without knowing would leave a gap that nobody names.
                 if patience.passed:

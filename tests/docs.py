@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loader_ws_trades.cli import cli
 from loader_ws_trades.config import OPTIONS, Option
+from tests.rights import RIGHTS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -38,7 +39,17 @@ def commands_table() -> str:
     return "\n".join(rows)
 
 
-TABLES = {"settings": settings_table, "commands": commands_table}
+def rights_table() -> str:
+    """All rights on a secured cluster: what for, which, whose, and what is without it."""
+    rows = ["| for | right | on | of the user | without it |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {right.feature} | {right.operation} | {right.on} | `{right.user.upper()}` | {right.without} |"
+        for right in RIGHTS
+    ]
+    return "\n".join(rows)
+
+
+TABLES = {"settings": settings_table, "commands": commands_table, "rights": rights_table}
 
 
 def readme(text: str) -> str:

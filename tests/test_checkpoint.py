@@ -114,7 +114,7 @@ def test_no_right_to_read_is_told(kafka_cluster: Cluster) -> None:
         "kafka_password_producer": kafka_cluster.users["loader"],
         "ca_path": str(kafka_cluster.ca_path),
     }
-    with pytest.raises(UnavailableError, match="cannot be read"):
+    with pytest.raises(UnavailableError, match="no right to READ on the topic"):
         newest_trade(config.load(settings, needed=settings))
 
 

@@ -141,6 +141,12 @@ CASES: tuple[Case, ...] = (
     *map(_missing, TOPICS),
     *map(_lacking, LEAST),
     *(_lacking(right, "DESCRIBE") for right in LEAST),
+    Case(
+        "no right of the consumer's",
+        {"KAFKA_USER_CONSUMER": "reader", "KAFKA_PASSWORD_CONSUMER": "{reader}"},
+        2,
+        ("gives no right to READ on the topic", TOPICS["queue_control_topic"], READER),
+    ),
     Case("a topic that is made after the start", OPEN, 0, ("Stopped by command",), late=True),
     Case("no broker", {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}, 1, _CUT_OFF),
     Case("no broker, with TLS and a user", {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}, 1, _CUT_OFF),
