@@ -1,4 +1,7 @@
-"""The loader as a process of its own, and the topics of one workflow."""
+"""The loader as a process of its own, and the topics of one workflow; none of it may show a secret.
+
+With `--debug-loaders` (see conftest.py) each loader logs at debug level, librdkafka's own lines included.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,24 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from confluent_kafka import Message
 
+from loader_ws_trades.cli import cli
 from loader_ws_trades.config import OPTIONS
-from tests.topics import read_events, read_topic, write_topic
+from tests.apache_kafka.cluster import USERS
+from tests.topics import answers, read_events, read_topic, write_topic
 from tests.waiting import wait_for
+
+DEBUG = "TEST_DEBUG_LOADERS"  # the variable by which `--debug-loaders` comes here
+_CLIENTS_DEBUG = "debug=security,broker,conf"
+_SHORTEST = 4  # letters of what can be a secret: the loader takes no fewer out of what it shows
 
 
 class Loader:
@@ -25,7 +37,12 @@ class Loader:
     def __init__(self, *arguments: str, **variables: object) -> None:
         own = {option.variable for option in OPTIONS}
         environment = {name: value for name, value in os.environ.items() if name not in own}
-        environment |= {name: str(value) for name, value in variables.items()}
+        given = {name: str(value) for name, value in variables.items()}
+        self.secrets = _secrets_in(arguments, given)
+        if os.environ.get(DEBUG):
+            environment["LOG_LEVEL"] = "debug"
+            arguments = (*arguments, *_debug_flags(arguments, given))
+        environment |= given
         self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "loader_ws_trades", *arguments],
@@ -39,7 +56,7 @@ class Loader:
     @property
     def errors(self) -> str:
         """What it has written to standard error so far."""
-        return os.pread(self._errors.fileno(), 10_000_000, 0).decode()
+        return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode()
 
     def wait(self, seconds: float = 60) -> int:
         """Its exit code, after at most `seconds`."""
@@ -56,11 +73,51 @@ class Loader:
             assert text in self.errors, self.errors
 
     def close(self) -> None:
-        """End it, if it still runs."""
+        """End it, if it still runs, and fail if it has shown a secret."""
+        if self._errors.closed:
+            return
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        output, _ = self.process.communicate()
+        errors = self.errors
         self._errors.close()
+        _check_for_secrets(self.secrets, errors, "standard error")
+        _check_for_secrets(self.secrets, output.decode(), "standard output")
+
+
+def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
+    """What makes the Kafka clients tell all, unless the test gives them properties itself."""
+    command = cli.commands.get(arguments[0]) if arguments else None
+    takes_properties = command and any(parameter.name == "kafka_properties" for parameter in command.params)
+    if not takes_properties or "-X" in arguments or "KAFKA_PROPERTIES" in variables:
+        return ()
+    return ("-X", _CLIENTS_DEBUG)
+
+
+def _secrets_in(arguments: tuple[str, ...], variables: dict[str, str]) -> frozenset[str]:
+    """All that is secret about a loader: what it is given, and the passwords of the cluster's users in any case."""
+    found = set(USERS.values())
+    flags = dict(pairwise(arguments))
+    for option in OPTIONS:
+        value = variables.get(option.variable) or flags.get(option.flag) or ""
+        if option.secret and option.name != "kafka_properties":
+            found.add(value)
+        if "://" in value:
+            found.add(urlsplit(value).password or "")
+    if "KAFKA_PASSWORD_FILE" in variables:
+        with suppress(OSError, UnicodeDecodeError):
+            found.add(Path(variables["KAFKA_PASSWORD_FILE"]).read_text("utf-8").strip())
+    for pair in (*variables.get("KAFKA_PROPERTIES", "").split(","), *arguments):
+        key, _, value = pair.partition("=")
+        if "password" in key or "secret" in key:
+            found.add(value)
+    return frozenset(value for value in found if len(value) >= _SHORTEST)
+
+
+def _check_for_secrets(secrets: Iterable[str], shown: str, where: str) -> None:
+    for secret in secrets:
+        lines = [line for line in shown.splitlines() if secret in line]
+        assert not lines, f"a secret ({secret}) stands in {where}:\n" + "\n".join(lines[:5])
 
 
 class Workflow:
@@ -117,9 +174,18 @@ class Workflow:
         return read_events(self.servers, self.events_topic)
 
     def close(self) -> None:
-        """End what still runs."""
-        for loader in self._loaders:
-            loader.close()
+        """End what still runs, and fail if a loader has shown a secret, or told one on the events topic."""
+        with ExitStack() as stack:  # each is closed, whatever the others say
+            stack.callback(self._check_events)
+            for loader in self._loaders:
+                stack.callback(loader.close)
+
+    def _check_events(self) -> None:
+        secrets = frozenset[str]().union(*(loader.secrets for loader in self._loaders))
+        # A broker that the test has taken away has nothing to read.
+        if self._loaders and answers(self.servers):
+            for record in read_topic(self.servers, self.events_topic):
+                _check_for_secrets(secrets, (record.value() or b"").decode(errors="replace"), self.events_topic)
 
 
 @contextmanager

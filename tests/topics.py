@@ -7,7 +7,25 @@ import time
 import uuid
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+
+def answers(bootstrap_servers: str) -> bool:
+    """Whether a broker answers there, at once."""
+    try:
+        AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0}).list_topics(timeout=2)
+    except KafkaException:
+        return False
+    return True
 
 
 def read_topic(bootstrap_servers: str, topic: str, *, last: int | None = None, **properties: Any) -> list[Message]:
