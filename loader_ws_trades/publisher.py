@@ -68,7 +68,13 @@ class Publisher:
                 f"The topic {self._topic} is only compacted and would keep one trade of a symbol; set its "
                 f"cleanup.policy to delete, or check {named('kafka_topic')}"
             )
-        if self._settings.delivery == "transactional" and kafka.persist(self._fence, startup, self._producer.poll):
+        if self._settings.delivery != "transactional":
+            return
+
+        def poll(seconds: float) -> None:
+            self._producer.poll(seconds)  # the newest one: the fatal error of one that was refused would end the start
+
+        if kafka.persist(self._fence, startup, poll):
             self._transactions = Transactions(self._producer, self._settings, self._write, self._count_anew)
 
     def _fence(self) -> None:

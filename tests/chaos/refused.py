@@ -142,6 +142,12 @@ CASES: tuple[Case, ...] = (
     *map(_lacking, LEAST),
     *(_lacking(right, "DESCRIBE") for right in LEAST),
     Case(
+        "no right to the transactional id",
+        {"DELIVERY": "transactional"},
+        2,
+        ("gives no right to WRITE on the transactional id loader-ws-trades.", "DELIVERY (--delivery)", USER),
+    ),
+    Case(
         "no right of the consumer's",
         {"KAFKA_USER_CONSUMER": "reader", "KAFKA_PASSWORD_CONSUMER": "{reader}"},
         2,
