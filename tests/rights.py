@@ -22,7 +22,7 @@ class Right(NamedTuple):
         """The resource, for people."""
         if self.kind == "TOPIC":
             return f"topic `{self.setting.upper()}`"
-        return "transactional id, which `QUEUE_ID` and `SYMBOL` make up"
+        return "transactional id `loader-ws-trades.` `QUEUE_ID` `.` `SYMBOL`"
 
     @property
     def required(self) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
-from loader_ws_trades.config import OPTIONS
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.apache_kafka import Cluster
 from tests.loader import Workflow, check_events, workflow_on
@@ -94,15 +93,13 @@ def test_a_topic_that_is_only_compacted_is_noticed_with_the_right_to_see_its_con
     assert "only compacted" in noticing.errors
 
 
-@pytest.mark.skipif("delivery" not in {option.name for option in OPTIONS}, reason="there are no transactions yet")
-def test_transactions_need_a_right_on_their_id(kafka_cluster: Cluster, workflow: Workflow, exchange: Exchange) -> None:
-    grant(kafka_cluster, workflow, LEAST, ONE_USER)
-    lacking = workflow.run("--max-records", "50", **to(exchange), DELIVERY="transactional", STARTUP_GRACE="1")
-    assert lacking.wait() == 2
-    assert "right to WRITE on the transactional id" in lacking.errors
-    assert "QUEUE_ID (--queue-id)" in lacking.errors
-    kafka_cluster.grant("loader", "*", TRANSACTIONS.operation, kind=TRANSACTIONS.kind)
-    try:
-        assert workflow.run("--max-records", "50", **to(exchange), DELIVERY="transactional").wait() == 0
-    finally:
-        kafka_cluster.revoke("loader", "*", TRANSACTIONS.operation, kind=TRANSACTIONS.kind)
+def test_transactions_need_one_more_right(kafka_cluster: Cluster, workflow: Workflow, exchange: Exchange) -> None:
+    grant(kafka_cluster, workflow, (*LEAST, CHECKPOINT), ONE_USER)
+    transactional_id = f"loader-ws-trades.{workflow.queue_id}.POLUSDT"
+    kafka_cluster.grant("loader", transactional_id, TRANSACTIONS.operation, kind=TRANSACTIONS.kind)
+    for _ in range(2):
+        loader = workflow.run("--max-records", "500", **to(exchange), DELIVERY="transactional")
+        assert loader.wait() == 0
+        assert "WARNING" not in loader.errors
+    ids = [json.loads(record.value() or b"")["trade_id"] for record in workflow.records()]
+    assert ids == list(range(ids[0], ids[0] + 1000))
