@@ -21,6 +21,7 @@ _FAILED = re.compile(
     r".* \(after \d+ms in state (?!CONNECT\b)\w+",
     re.DOTALL,
 )
+_OWN_CERTIFICATE = re.compile(r"alert (?:certificate required|bad certificate|unknown ca|certificate unknown)\b")
 _OFFERED = re.compile(r"Unsupported SASL mechanism: broker's supported mechanisms: ?(?P<offered>[^(]*)")
 
 
@@ -52,7 +53,7 @@ class Trouble:
         self.reason = plain(text)
         if kind == "_AUTHENTICATION":
             self._refusal = self._of_authentication(text)
-        elif kind == "_SSL" and not self._refused_certificate:
+        elif kind == "_SSL" and not self._refused_certificate and not self._refusal:
             self._refusal = (
                 f"The TLS connection to Kafka failed ({plain(text)}); check {named('ca_path')} and "
                 f"{named('kafka_bootstrap_servers')}"
@@ -68,6 +69,11 @@ class Trouble:
                 self.reason = plain(line[failed.start("address") :])
         if "certificate verify failed" in line:
             self._refused_certificate = True
+        if _OWN_CERTIFICATE.search(line):
+            self._refusal = (
+                "The brokers ask for a certificate of the loader's own, or do not trust it; give "
+                f"ssl.certificate.location and ssl.key.location with {named('kafka_properties')}"
+            )
 
     def check(self, properties: KafkaProperties) -> None:
         """Find out whether the cluster refuses what the client is configured to do, asking it ourselves if need be.
