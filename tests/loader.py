@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,10 @@ from tests.waiting import wait_for
 
 DEBUG = "TEST_DEBUG_LOADERS"  # the variable by which `--debug-loaders` comes here
 _CLIENTS_DEBUG = "debug=security,broker,conf"
+# A line of text with what follows it up to the next one, or a line of JSON.
+_DEBUG_LINES = re.compile(
+    r"^(?:\S+Z DEBUG .*(?:\n|\Z)(?:(?!\d{4}-\d\d-\d\dT).+(?:\n|\Z))*|\{.*\"level\": \"DEBUG\".*(?:\n|\Z))", re.MULTILINE
+)
 _SHORTEST = 4  # letters of what can be a secret: the loader takes no fewer out of what it shows
 
 
@@ -39,6 +44,7 @@ class Loader:
         environment = {name: value for name, value in os.environ.items() if name not in own}
         given = {name: str(value) for name, value in variables.items()}
         self.secrets = _secrets_in(arguments, given)
+        self._debugged = bool(os.environ.get(DEBUG)) and "LOG_LEVEL" not in given
         if os.environ.get(DEBUG):
             environment["LOG_LEVEL"] = "debug"
             arguments = (*arguments, *_debug_flags(arguments, given))
@@ -55,8 +61,12 @@ class Loader:
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error so far."""
-        return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode()
+        """What it has written to standard error so far, but for what only `--debug-loaders` makes it write."""
+        return _DEBUG_LINES.sub("", self._everything) if self._debugged else self._everything
+
+    @property
+    def _everything(self) -> str:
+        return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode(errors="replace")
 
     def wait(self, seconds: float = 60) -> int:
         """Its exit code, after at most `seconds`."""
@@ -79,10 +89,10 @@ class Loader:
         if self.process.poll() is None:
             self.process.kill()
         output, _ = self.process.communicate()
-        errors = self.errors
+        errors = self._everything
         self._errors.close()
         _check_for_secrets(self.secrets, errors, "standard error")
-        _check_for_secrets(self.secrets, output.decode(), "standard output")
+        _check_for_secrets(self.secrets, output.decode(errors="replace"), "standard output")
 
 
 def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
