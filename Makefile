@@ -3,9 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+ROWS ?=
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs kafka clean
+.PHONY: help install demo test chaos check format docs kafka clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +25,9 @@ demo: $(READY)  ## Show trades flow from a simulated exchange into an embedded b
 
 test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
+	$(BIN)/python -m tests.chaos --rows "$(ROWS)" --seed $(SEED)
 
 check: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

@@ -39,6 +39,8 @@ _SHORTEST = 4  # letters of what can be a secret: the loader takes no fewer out 
 class Loader:
     """`python -m loader_ws_trades ...` with nothing but `variables` of the loader's own in its environment."""
 
+    launcher: tuple[str, ...] = ("-m", "loader_ws_trades")  # what the interpreter is given to start it
+
     def __init__(self, *arguments: str, **variables: object) -> None:
         own = {option.variable for option in OPTIONS}
         environment = {name: value for name, value in os.environ.items() if name not in own}
@@ -51,7 +53,7 @@ class Loader:
         environment |= given
         self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "loader_ws_trades", *arguments],
+            [sys.executable, *self.launcher, *arguments],
             env=environment,
             cwd=tempfile.gettempdir(),  # where no .env of a developer is read
             stdin=subprocess.DEVNULL,
@@ -153,12 +155,13 @@ class Workflow:
             "QUEUE_CONTROL_TOPIC": self.control_topic,
             "TELEMETRY_INTERVAL": "0.5",
         }
+        self.loader_class = Loader
         self._loaders: list[Loader] = []
 
     def run(self, *flags: str, **variables: object) -> Loader:
         """Start `run`; `variables` go over the workflow's, one that is None is left out."""
         merged = {name: value for name, value in (self.variables | variables).items() if value is not None}
-        self._loaders.append(Loader("run", *flags, **merged))
+        self._loaders.append(self.loader_class("run", *flags, **merged))
         return self._loaders[-1]
 
     def command(self, value: object) -> None:

@@ -1,0 +1,109 @@
+"""Rows about the exchange that want a script: a quiet pair, REST that stays away, no name, ids that begin anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from loader_ws_trades.sandbox import Fault, IdReset, Market, RestCut, RestStatus, Skip
+from tests.chaos.stage import Scenario, Stage
+from tests.chaos.trial import Trial
+from tests.waiting import wait_for
+
+QUIET = 200  # trades, after which a quiet pair has no more
+
+
+def quiet_market() -> Market:
+    """A market that stops after a few trades."""
+    return Market.generated("POLUSDT", rate=1000, count=QUIET, start="subscriber")
+
+
+def stay_quiet(trial: Trial, pings: int, **settings: str) -> None:
+    """Listen to a pair without trades for some pings."""
+    with trial:
+        trial.start(**settings)
+        trial.let_issue(QUIET)
+        wait_for(lambda: trial.exchange.counters.pings >= pings, f"{pings} pings", 150)
+        assert trial.exchange.counters.connections == 1, "a false alarm"
+        trial.let_load(0)
+        trial.stop()
+
+
+def quiet_pair(stage: Stage) -> None:
+    """Four pings come 20 s apart: 80 s without a trade, where 60 s without any frame is the limit."""
+    stay_quiet(stage.trial("3 a quiet pair whose pings come", market=quiet_market()), 4)
+
+
+REST_SKIPS = (Skip(5, after=200), Skip(1, after=400))
+
+
+def stay_without_rest(trial: Trial, fault: Fault) -> None:
+    """Let trades be skipped while REST does not give them: they are named, and the stream goes on."""
+    with trial:
+        trial.start(REPAIR_DEADLINE="2", REPAIR_OUTAGE_LIMIT="2", RESUME="off")
+        wait_for(lambda: "Connected" in trial.log, "the connection")
+        trial.exchange.inflict(fault)
+        trial.let_issue(1500)
+        trial.excused = {trial_id for skip in REST_SKIPS for trial_id in _ids_of(trial.market, skip)}
+        trial.let_load(100)
+        trial.stop()
+        missing = [trade_id for trade_id in trial.excused if not trial.on_topic(trade_id)]
+        assert len(missing) == 6, f"{len(missing)} missing"
+        assert trial.exchange.counters.requests.total() < 25, "a storm of requests"
+
+
+def _ids_of(market: Market, skip: Skip) -> list[int]:
+    return market.ids(skip.after or 0, (skip.after or 0) + skip.count)
+
+
+def rest_stays_away(stage: Stage, name: str, fault: Fault) -> None:
+    stay_without_rest(stage.trial(name, rate=200, faults=[RestStatus(503, times=1), *REST_SKIPS]), fault)
+
+
+def no_name(stage: Stage) -> None:
+    with stage.trial("11 the name does not resolve") as trial:
+        trial.struck_now()
+        lost = trial.start(BINANCE_WS_URL="ws://no-such-name.invalid/ws", FEED_OUTAGE_LIMIT="8")
+        assert lost.wait(60) == 1, lost.errors
+        assert 2 <= lost.errors.count("next attempt in") < 20, "a storm of attempts"
+        trial.start()
+        trial.let_load(500)
+        trial.stop()
+
+
+def begin_anew(trial: Trial) -> None:
+    """Load a market whose ids restart."""
+    with trial:
+        loader = trial.start()
+        loader.wait_for_line("began its trade ids anew")
+        wait_for(lambda: trial.on_topic(500), "trades of the new sequence")
+        trial.let_load(100)
+        trial.stop()
+        assert trial.exchange.counters.requests["/api/v3/historicalTrades"] < 5, "endless repair"
+
+
+# The exchange goes on without a pause, which no reset of a real one does: what falls into the second in which a low id
+# may still be a repeat is dropped. Here the ids are far below, so none is.
+RESET = IdReset(first_id=1, after=2000)
+
+
+def reset_market() -> Market:
+    """A market whose ids begin high."""
+    return Market.generated("POLUSDT", rate=1000, start="subscriber", first_id=5_000_000)
+
+
+def ids_begin_anew(stage: Stage) -> None:
+    begin_anew(stage.trial("26 ids restart from a low number", market=reset_market(), faults=[RESET]))
+
+
+def _scenario(row: int, play: Callable[[Stage], None]) -> Scenario:
+    return Scenario(row, play, alone=False)
+
+
+SCENARIOS = [
+    _scenario(3, quiet_pair),
+    _scenario(10, partial(rest_stays_away, name="10 REST 451 for good", fault=RestStatus(451, lasting=600))),
+    _scenario(10, partial(rest_stays_away, name="10 REST away for good", fault=RestCut(lasting=600))),
+    _scenario(11, no_name),
+    _scenario(26, ids_begin_anew),
+]

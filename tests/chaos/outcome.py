@@ -1,0 +1,51 @@
+"""What came of one line of the fault matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an independent reader found, compared with what the exchange issued."""
+
+    issued: int
+    """Trades that were owed: all from the first one to the newest on the topic, or to the goal of the trial."""
+    on_topic: int
+    lost: int
+    duplicated: int
+    out_of_order: int
+    altered: int
+    """Records with another field, digit, key or timestamp than the exchange's trade, or with an id it never issued."""
+
+
+@dataclass
+class Outcome:
+    """One line of the table."""
+
+    row: int
+    name: str
+    counts: Counts | None = None
+    detect: float | None = None
+    """Seconds from the fault's strike to the first sign of it in the loader's log."""
+    recover: float | None = None
+    """Seconds from the fault's end until everything issued by then was on the topic."""
+    exit_codes: list[int] = field(default_factory=list)
+    peak_memory: float | None = None
+    """MB that the loader held at most."""
+    broken: list[str] = field(default_factory=list)
+    """Promises that were not kept."""
+    log: str = field(default="", repr=False)
+    """What the loaders wrote to standard error."""
+    remark: str = ""
+    not_run: str = ""
+    """Why it could not be run here."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ran and kept its promises."""
+        return not self.broken and not self.not_run
+
+    def check(self) -> None:
+        """Raise `AssertionError` with all promises that were not kept."""
+        assert self.passed, f"{self.row} {self.name}: {'; '.join([*self.broken, self.not_run])}"

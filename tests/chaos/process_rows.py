@@ -1,0 +1,174 @@
+"""Rows about the loader's own process: killed, stopped, commanded, doubled, and with a clock that jumps."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from tests.chaos.broker_rows import broker_down
+from tests.chaos.outcome import Outcome
+from tests.chaos.shifted_clock import write_offset
+from tests.chaos.stage import Scenario, Stage
+from tests.loader import Loader
+from tests.waiting import wait_for
+
+HOUR = 3600.0
+LAUNCHER = Path(__file__).with_name("shifted_clock.py")
+
+
+def refused_at_start(stage: Stage) -> None:
+    stage.outcomes.append(Outcome(16, "refusals at the start", not_run="not there yet"))
+
+
+def killed(stage: Stage, name: str, **settings: str) -> None:
+    """Kill -9 at random moments, 20 times."""
+    chance = random.Random(stage.seed)
+    with stage.trial(name) as trial:
+        for _ in range(20):
+            loader = trial.start(**settings)
+            before, more = trial.loaded, chance.randrange(1, 2000)
+            wait_for(lambda: trial.loaded > before + more, "trades on the topic", 60)  # noqa: B023
+            loader.process.kill()
+            loader.wait()
+        trial.healed_now()
+        trial.start(**settings)
+        trial.let_load(2000)
+        trial.stop()
+
+
+def terminated(stage: Stage) -> None:
+    with stage.trial("20 SIGTERM under load", rate=5000) as trial:
+        loader = trial.start(LOG_FORMAT="json")
+        trial.let_load(10_000)
+        trial.ends()
+        loader.process.terminate()
+        assert loader.wait(25) == 143, trial.last_words()
+        words = json.loads(trial.last_words())
+        assert words["delivered"] == words["received"] - words["duplicates"], f"not drained: {words}"
+        assert trial.workflow.events()[-1]["status"] == "interrupted"
+        trial.start()
+        trial.let_load(5000)
+        trial.stop()
+
+
+def terminated_without_a_broker(stage: Stage) -> None:
+    with stage.trial("20 SIGTERM with the broker gone") as trial:
+        loader = trial.start()
+        trial.let_load(2000)
+        with trial.fault(), broker_down(stage.cluster):
+            trial.let_pass(3)
+            loader.process.terminate()
+            assert loader.wait(25) == 1, "20 s are promised"
+        found = re.search(r"not delivered: trade ids (\d+)-(\d+)", trial.last_words())
+        assert found, f"the ids are not named: {trial.last_words()}"
+        first, last = map(int, found.groups())
+        assert trial.on_topic(first - 1), f"{first - 1} is not named, and not on the topic"
+        assert last - first > 3000, f"{first}-{last}"
+        trial.start()
+        trial.let_load(3000)
+        trial.stop()
+
+
+def two_at_once(stage: Stage) -> None:
+    """Nothing fences the older one: duplicates are expected, and an independent reader sees them."""
+    with stage.trial("21 two loaders, idempotent: must double") as trial:
+        trial.expected = {"duplicated", "out_of_order"}
+        for _ in range(2):
+            trial.start()
+            trial.let_load(3000)
+        trial.let_load(5000)
+        trial.stop()
+    counts = trial.outcome.counts
+    if not (counts and counts.duplicated):
+        trial.outcome.broken.append("no duplicates were seen: the reader, or the row, cannot show any")
+
+
+def two_at_once_fenced(stage: Stage) -> None:
+    with stage.trial("21 two loaders, transactional") as trial:
+        older = trial.start(DELIVERY="transactional")
+        trial.let_load(3000)
+        with trial.fault():
+            trial.start(DELIVERY="transactional")
+            assert older.wait(60) == 1, trial.last_words()
+        assert "fenced" in older.errors, older.errors.splitlines()[-1]
+        trial.let_load(5000)
+        trial.stop()
+
+
+def stopped_before_the_start(stage: Stage) -> None:
+    with stage.trial("22 stop before the start") as trial:
+        trial.workflow.stop()
+        loader = trial.start()
+        assert loader.wait(30) == 0, trial.last_words()
+        assert "sent before this start" in loader.errors, trial.last_words()
+        trial.start(CONTROL_FROM="now")
+        trial.let_load(500)
+        trial.stop()
+
+
+NO_COMMANDS: dict[str, object] = {
+    "tombstone": None,
+    "no JSON": b"{stop",
+    "no UTF-8": b"\xff\xfe",
+    "no object": ["stop"],
+    "wrong types": {"command": 7, "queue_id": []},
+    "without an id": {"command": "stop"},
+    "unknown command": {"command": "dance", "queue_id": "*"},
+    "too deep": b"[" * 100_000,
+    "1 MB long": {"command": "stop", "queue_id": "x" * 1_000_000},
+}
+
+
+def commanded(stage: Stage) -> None:
+    """What is no command for us changes nothing; then two stops, of which one is enough."""
+    with stage.trial("22 no commands, then two stops") as trial:
+        loader = trial.start()
+        trial.let_load(500)
+        for value in NO_COMMANDS.values():
+            trial.workflow.command(value)
+        trial.workflow.command({"command": "stop", "queue_id": "another"})
+        trial.let_load(2000)
+        warnings = [line for line in loader.errors.splitlines() if "WARNING" in line or "ERROR" in line]
+        assert 0 < len(warnings) <= len(NO_COMMANDS), warnings
+        assert not any(len(line) > 2000 for line in warnings), "a megabyte in the log"
+        trial.workflow.stop()
+        trial.stop()
+
+
+def clock_jumps(stage: Stage) -> None:
+    """An hour ahead, an hour back, and an hour behind; neither the connection nor the order may care."""
+    with tempfile.TemporaryDirectory() as folder, stage.trial("23 wall clock jumps by an hour") as trial:
+        offset = Path(folder) / "offset"
+        write_offset(offset, 0.0)
+
+        class ClockedLoader(Loader):
+            launcher = (str(LAUNCHER), str(offset))
+
+        trial.workflow.loader_class = ClockedLoader
+        trial.start()
+        trial.let_load(1000)
+        for seconds in (HOUR, 0.0, -HOUR):
+            write_offset(offset, seconds)
+            trial.let_load(4000)
+        trial.stop()
+        assert trial.exchange.counters.connections == 1, "it connected anew"
+        moments = [event["timestamp"] for event in trial.workflow.events()]
+        assert max(moments) - min(moments) > 1.5 * HOUR, "the loader's clock did not jump"
+
+
+SCENARIOS = [
+    Scenario(16, refused_at_start),
+    Scenario(19, partial(killed, name="19 killed 20 times")),
+    Scenario(19, partial(killed, name="19 killed 20 times, transactional", DELIVERY="transactional")),
+    Scenario(20, terminated),
+    Scenario(20, terminated_without_a_broker),
+    Scenario(21, two_at_once),
+    Scenario(21, two_at_once_fenced),
+    Scenario(22, stopped_before_the_start, alone=False),
+    Scenario(22, commanded, alone=False),
+    Scenario(23, clock_jumps, alone=False),
+]

@@ -1,0 +1,92 @@
+"""Who watches while a trial runs: when each trade came onto the topic, and how much memory the loaders held."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.apache_kafka.node import QUIET
+
+_AT_ONCE = 2  # loaders of one trial that run at the same time, at most
+_SAMPLE = 0.1  # seconds between two looks at a process's memory
+
+
+class Follower:
+    """Reads a topic as it grows, transactions that are committed alone, and notes when each trade id came first."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self.arrivals: dict[int, float] = {}
+        """Unix seconds at which each trade id was first read."""
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": f"follower-{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                **QUIET,
+            }
+        )
+        partitions = self._consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it."""
+        self._closing.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def _follow(self) -> None:
+        while not self._closing.is_set():
+            messages = self._consumer.consume(5000, timeout=0.05)
+            now = time.time()
+            for message in messages:
+                # Errors are those of brokers that are away on purpose; the client goes on by itself.
+                if message.error() is None:
+                    self.arrivals.setdefault(json.loads(message.value() or b"")["trade_id"], now)
+
+
+class Memory:
+    """The most memory that any of some processes held, as the kernel counts it; Linux alone."""
+
+    def __init__(self) -> None:
+        self.peak: float | None = None
+        """MB, of the process that held most; none where the kernel does not say."""
+        self._pids: list[int] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+        self._thread.start()
+
+    def watch(self, pid: int) -> None:
+        """Look at one more process, until it ends."""
+        self._pids.append(pid)
+
+    def close(self) -> None:
+        """End it."""
+        self._closing.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_SAMPLE):
+            for pid in self._pids[-_AT_ONCE:]:
+                held = _high_water_mark(pid)
+                if held is not None:
+                    self.peak = max(held, self.peak or 0.0)
+
+
+def _high_water_mark(pid: int) -> float | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else None
