@@ -166,8 +166,8 @@ def right_withdrawn(stage: Stage) -> None:
         with trial.fault():
             cluster.revoke("loader", workflow.topic, "WRITE")
             assert first.wait(60) == 1, trial.last_words()
-        cluster.grant("loader", workflow.topic, "WRITE")
-        _check_error(trial)
+            _check_error(trial)
+            cluster.grant("loader", workflow.topic, "WRITE")
         trial.start(**secured)
         trial.let_load(2000)
         trial.stop()
@@ -181,8 +181,8 @@ def record_refused(stage: Stage) -> None:
         with trial.fault():
             _alter_topic(cluster, trial.workflow.topic, "max.message.bytes", "100")
             assert first.wait(60) == 1, trial.last_words()
-        _check_error(trial)
-        _alter_topic(cluster, trial.workflow.topic, "max.message.bytes", "1000000")
+            _check_error(trial)
+            _alter_topic(cluster, trial.workflow.topic, "max.message.bytes", "1000000")
         trial.start()
         trial.let_load(2000)
         trial.stop()
