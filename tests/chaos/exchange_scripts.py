@@ -27,6 +27,7 @@ def stay_quiet(trial: Trial, pings: int, **settings: str) -> None:
         assert trial.exchange.counters.connections == 1, "a false alarm"
         trial.let_load(0)
         trial.stop()
+        trial.check_events()
 
 
 def quiet_pair(stage: Stage) -> None:
@@ -35,6 +36,7 @@ def quiet_pair(stage: Stage) -> None:
 
 
 REST_SKIPS = (Skip(5, after=200), Skip(1, after=400))
+WITHOUT_REST = (RestStatus(503, times=1), *REST_SKIPS)
 
 
 def stay_without_rest(trial: Trial, fault: Fault) -> None:
@@ -57,7 +59,7 @@ def _ids_of(market: Market, skip: Skip) -> list[int]:
 
 
 def rest_stays_away(stage: Stage, name: str, fault: Fault) -> None:
-    stay_without_rest(stage.trial(name, rate=200, faults=[RestStatus(503, times=1), *REST_SKIPS]), fault)
+    stay_without_rest(stage.trial(name, rate=200, faults=WITHOUT_REST), fault)
 
 
 def no_name(stage: Stage) -> None:

@@ -17,6 +17,8 @@ class Counts:
     out_of_order: int
     altered: int
     """Records with another field, digit, key or timestamp than the exchange's trade, or with an id it never issued."""
+    examples: str = ""
+    """Some of the ids that are wrong."""
 
 
 @dataclass

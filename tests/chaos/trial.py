@@ -227,7 +227,7 @@ class Trial:
         outcome.counts = counts = compare(self.market, records, goal=self._goal, excused=self.excused)
         for column in ("lost", "duplicated", "out_of_order", "altered"):
             if getattr(counts, column) and column not in self.expected:
-                outcome.broken.append(f"{getattr(counts, column)} {column.replace('_', ' ')}")
+                outcome.broken.append(f"{getattr(counts, column)} {column.replace('_', ' ')} ({counts.examples})")
         owed = self.excused | set(self.market.holes)
         named = self.named()
         # Ids issued since, or those of a gap that the next run fills, are not to be named.

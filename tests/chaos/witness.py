@@ -14,7 +14,7 @@ from tests.chaos.outcome import Counts
 
 
 def compare(
-    market: Market, records: Iterable[Message], *, goal: int | None = None, excused: Collection[int] = ()
+    market: Market, records: Iterable[Message], *, goal: int | None = None, excused: Collection[int] = frozenset()
 ) -> Counts:
     """Count what is wrong with the records of a topic, in the order of their offsets.
 
@@ -27,27 +27,34 @@ def compare(
     issued = market.placed(0, market.issued)
     places = {trade.id: (position, trade) for position, trade in issued}
     seen: set[int] = set()
-    newest = places[goal][0] if goal in places else -1
-    on_topic = duplicated = out_of_order = altered = 0
-    furthest = -1
+    wrong: dict[str, list[str]] = {"lost": [], "duplicated": [], "out of order": [], "altered": []}
+    on_topic, furthest = 0, -1
     for record in records:
         on_topic += 1
         fields = _fields(record)
-        position, trade = places.get(int(fields.get("trade_id", -1)), (-1, None))
+        position, trade = places.get(_id(fields), (-1, None))
         if trade is None or not _is_unaltered(record, fields, trade, market.symbol):
-            altered += 1
-        if position < 0:
+            wrong["altered"].append(str(fields.get("trade_id")))
+        if trade is None:
             continue
         if position in seen:
-            duplicated += 1
+            wrong["duplicated"].append(str(trade.id))
         elif position < furthest:
-            out_of_order += 1
+            wrong["out of order"].append(str(trade.id))
         seen.add(position)
         furthest = max(furthest, position)
-    newest = max(newest, furthest)
-    owed = [trade.id for position, trade in issued if position <= newest]
-    missing = {trade_id for trade_id in owed if places[trade_id][0] not in seen}
-    return Counts(len(owed), on_topic, len(missing.difference(excused)), duplicated, out_of_order, altered)
+    newest = max(furthest, places[goal][0] if goal in places else -1)
+    owed = [(position, trade.id) for position, trade in issued if position <= newest]
+    wrong["lost"] = [str(trade_id) for position, trade_id in owed if position not in seen and trade_id not in excused]
+    return Counts(
+        issued=len(owed),
+        on_topic=on_topic,
+        lost=len(wrong["lost"]),
+        duplicated=len(wrong["duplicated"]),
+        out_of_order=len(wrong["out of order"]),
+        altered=len(wrong["altered"]),
+        examples="; ".join(f"{what}: {', '.join(ids[:5])}" for what, ids in wrong.items() if ids),
+    )
 
 
 def named_ids(messages: Iterable[str]) -> set[int]:
@@ -68,6 +75,11 @@ def _fields(record: Message) -> dict[str, Any]:
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _id(fields: dict[str, Any]) -> int:
+    text = fields.get("trade_id")
+    return int(text) if isinstance(text, str) and text.isdecimal() else -1
 
 
 def _is_unaltered(record: Message, fields: dict[str, Any], trade: Trade, symbol: str) -> bool:
