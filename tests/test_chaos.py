@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Producer
@@ -15,6 +15,12 @@ from tests.chaos.outcome import Outcome
 from tests.chaos.table import print_table
 from tests.chaos.witness import compare, named_ids
 from tests.topics import read_topic
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        yield running
 
 
 def record(trade: Trade, **other: object) -> bytes:
@@ -54,20 +60,19 @@ def altered(**other: object) -> Callable[[list[Trade]], list[bytes]]:
     ],
 )
 def test_the_judge_sees_what_is_wrong_with_a_topic(
-    written: Callable[[list[Trade]], list[bytes]], wrong: dict[str, int]
+    broker: EmbeddedBroker, written: Callable[[list[Trade]], list[bytes]], wrong: dict[str, int]
 ) -> None:
     market = Market.generated("POLUSDT", past=10, count=10)
     trades = market.trades(0, 10)
     times = {trade.id: trade.time // 1000 for trade in trades}
-    with EmbeddedBroker() as broker:
-        topic = f"t-{uuid.uuid4()}"
-        broker.create_topics(topic)
-        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
-        for value in written(trades):
-            time = next((moment for trade_id, moment in times.items() if b'"trade_id":%d,' % trade_id in value), 1)
-            producer.produce(topic, value, "POLUSDT", timestamp=time)
-        assert producer.flush(10) == 0
-        counts = compare(market, read_topic(broker.bootstrap_servers, topic), goal=trades[-1].id)
+    topic = f"t-{uuid.uuid4()}"
+    broker.create_topics(topic)
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+    for value in written(trades):
+        time = next((moment for trade_id, moment in times.items() if b'"trade_id":%d,' % trade_id in value), 1)
+        producer.produce(topic, value, "POLUSDT", timestamp=time)
+    assert producer.flush(10) == 0
+    counts = compare(market, read_topic(broker.bootstrap_servers, topic), goal=trades[-1].id)
     columns = ("lost", "duplicated", "out_of_order", "altered")
     assert {name: getattr(counts, name) for name in columns} == dict.fromkeys(columns, 0) | wrong
     assert counts.issued == 10

@@ -13,7 +13,7 @@ import pytest
 
 from loader_ws_trades.sandbox import EmbeddedBroker, Fault, Limits, Market, Random, RestCut, RestStatus
 from tests.apache_kafka import Kafka
-from tests.chaos.exchange_rows import ONCE, QUICKLY_FROZEN, RATE, ROWS, Row, live_through
+from tests.chaos.exchange_rows import ONCE, QUICKLY_FROZEN, ROWS, Row, live_through
 from tests.chaos.exchange_scripts import (
     RESET,
     WITHOUT_REST,
@@ -39,7 +39,7 @@ def embedded() -> Iterator[EmbeddedBroker]:
 def on(broker: EmbeddedBroker | Kafka, row: Row) -> Outcome:
     """What comes of a row on a broker."""
     create_topic = broker.create_topics if isinstance(broker, EmbeddedBroker) else broker.create_topic
-    market = Market.generated("POLUSDT", rate=RATE, start="subscriber")
+    market = Market.generated("POLUSDT", rate=row.rate, start="subscriber")
     trial = Trial(row.name, broker.bootstrap_servers, create_topic, market, faults=row.faults)
     live_through(row, trial)
     return trial.outcome

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from loader_ws_trades.sandbox import Fault, IdReset, Market, RestCut, RestStatus, Skip
@@ -32,7 +31,7 @@ def stay_quiet(trial: Trial, pings: int, **settings: str) -> None:
 
 def quiet_pair(stage: Stage) -> None:
     """Four pings come 20 s apart: 80 s without a trade, where 60 s without any frame is the limit."""
-    stay_quiet(stage.trial("3 a quiet pair whose pings come", market=quiet_market()), 4)
+    stay_quiet(stage.trial(market=quiet_market()), 4)
 
 
 REST_SKIPS = (Skip(5, after=200), Skip(1, after=400))
@@ -58,12 +57,12 @@ def _ids_of(market: Market, skip: Skip) -> list[int]:
     return market.ids(skip.after or 0, (skip.after or 0) + skip.count)
 
 
-def rest_stays_away(stage: Stage, name: str, fault: Fault) -> None:
-    stay_without_rest(stage.trial(name, rate=200, faults=WITHOUT_REST), fault)
+def rest_stays_away(stage: Stage, fault: Fault) -> None:
+    stay_without_rest(stage.trial(rate=200, faults=WITHOUT_REST), fault)
 
 
 def no_name(stage: Stage) -> None:
-    with stage.trial("11 the name does not resolve") as trial:
+    with stage.trial() as trial:
         trial.struck_now()
         lost = trial.start(BINANCE_WS_URL="ws://no-such-name.invalid/ws", FEED_OUTAGE_LIMIT="8")
         assert lost.wait(60) == 1, lost.errors
@@ -95,17 +94,16 @@ def reset_market() -> Market:
 
 
 def ids_begin_anew(stage: Stage) -> None:
-    begin_anew(stage.trial("26 ids restart from a low number", market=reset_market(), faults=[RESET]))
-
-
-def _scenario(row: int, play: Callable[[Stage], None]) -> Scenario:
-    return Scenario(row, play, alone=False)
+    begin_anew(stage.trial(market=reset_market(), faults=[RESET]))
 
 
 SCENARIOS = [
-    _scenario(3, quiet_pair),
-    _scenario(10, partial(rest_stays_away, name="10 REST 451 for good", fault=RestStatus(451, lasting=600))),
-    _scenario(10, partial(rest_stays_away, name="10 REST away for good", fault=RestCut(lasting=600))),
-    _scenario(11, no_name),
-    _scenario(26, ids_begin_anew),
+    Scenario(row, title, play, alone=False, anywhere=True)
+    for row, title, play in (
+        (3, "a quiet pair whose pings come", quiet_pair),
+        (10, "REST 451 for good", partial(rest_stays_away, fault=RestStatus(451, lasting=600))),
+        (10, "REST away for good", partial(rest_stays_away, fault=RestCut(lasting=600))),
+        (11, "the name does not resolve", no_name),
+        (26, "ids restart from a low number", ids_begin_anew),
+    )
 ]

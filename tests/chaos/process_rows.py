@@ -9,8 +9,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.broker_rows import broker_down
-from tests.chaos.outcome import Outcome
+from tests.chaos.outage_rows import broker_down
 from tests.chaos.shifted_clock import write_offset
 from tests.chaos.stage import Scenario, Stage
 from tests.loader import Loader
@@ -21,13 +20,13 @@ LAUNCHER = Path(__file__).with_name("shifted_clock.py")
 
 
 def refused_at_start(stage: Stage) -> None:
-    stage.outcomes.append(Outcome(16, "refusals at the start", not_run="not there yet"))
+    stage.not_run("not there yet")
 
 
-def killed(stage: Stage, name: str, **settings: str) -> None:
+def killed(stage: Stage, **settings: str) -> None:
     """Kill -9 at random moments, 20 times."""
     chance = random.Random(stage.seed)
-    with stage.trial(name) as trial:
+    with stage.trial() as trial:
         for _ in range(20):
             loader = trial.start(**settings)
             before, more = trial.loaded, chance.randrange(1, 2000)
@@ -41,7 +40,7 @@ def killed(stage: Stage, name: str, **settings: str) -> None:
 
 
 def terminated(stage: Stage) -> None:
-    with stage.trial("20 SIGTERM under load", rate=5000) as trial:
+    with stage.trial(rate=5000) as trial:
         loader = trial.start(LOG_FORMAT="json")
         trial.let_load(10_000)
         trial.ends()
@@ -56,7 +55,7 @@ def terminated(stage: Stage) -> None:
 
 
 def terminated_without_a_broker(stage: Stage) -> None:
-    with stage.trial("20 SIGTERM with the broker gone") as trial:
+    with stage.trial() as trial:
         loader = trial.start()
         trial.let_load(2000)
         with trial.fault(), broker_down(stage.cluster):
@@ -75,7 +74,7 @@ def terminated_without_a_broker(stage: Stage) -> None:
 
 def two_at_once(stage: Stage) -> None:
     """Nothing fences the older one: duplicates are expected, and an independent reader sees them."""
-    with stage.trial("21 two loaders, idempotent: must double") as trial:
+    with stage.trial() as trial:
         trial.expected = {"duplicated", "out_of_order"}
         for _ in range(2):
             trial.start()
@@ -88,7 +87,7 @@ def two_at_once(stage: Stage) -> None:
 
 
 def two_at_once_fenced(stage: Stage) -> None:
-    with stage.trial("21 two loaders, transactional") as trial:
+    with stage.trial() as trial:
         older = trial.start(DELIVERY="transactional")
         trial.let_load(3000)
         with trial.fault():
@@ -100,7 +99,7 @@ def two_at_once_fenced(stage: Stage) -> None:
 
 
 def stopped_before_the_start(stage: Stage) -> None:
-    with stage.trial("22 stop before the start") as trial:
+    with stage.trial() as trial:
         trial.workflow.stop()
         loader = trial.start()
         assert loader.wait(30) == 0, trial.last_words()
@@ -125,7 +124,7 @@ NO_COMMANDS: dict[str, object] = {
 
 def commanded(stage: Stage) -> None:
     """What is no command for us changes nothing; then two stops, of which one is enough."""
-    with stage.trial("22 no commands, then two stops") as trial:
+    with stage.trial() as trial:
         loader = trial.start()
         trial.let_load(500)
         for value in NO_COMMANDS.values():
@@ -141,7 +140,7 @@ def commanded(stage: Stage) -> None:
 
 def clock_jumps(stage: Stage) -> None:
     """An hour ahead, an hour back, and an hour behind; neither the connection nor the order may care."""
-    with tempfile.TemporaryDirectory() as folder, stage.trial("23 wall clock jumps by an hour") as trial:
+    with tempfile.TemporaryDirectory() as folder, stage.trial() as trial:
         offset = Path(folder) / "offset"
         write_offset(offset, 0.0)
 
@@ -161,14 +160,14 @@ def clock_jumps(stage: Stage) -> None:
 
 
 SCENARIOS = [
-    Scenario(16, refused_at_start),
-    Scenario(19, partial(killed, name="19 killed 20 times")),
-    Scenario(19, partial(killed, name="19 killed 20 times, transactional", DELIVERY="transactional")),
-    Scenario(20, terminated),
-    Scenario(20, terminated_without_a_broker),
-    Scenario(21, two_at_once),
-    Scenario(21, two_at_once_fenced),
-    Scenario(22, stopped_before_the_start, alone=False),
-    Scenario(22, commanded, alone=False),
-    Scenario(23, clock_jumps, alone=False),
+    Scenario(16, "refusals at the start", refused_at_start),
+    Scenario(19, "killed 20 times", killed),
+    Scenario(19, "killed 20 times, transactional", partial(killed, DELIVERY="transactional")),
+    Scenario(20, "SIGTERM under load", terminated),
+    Scenario(20, "SIGTERM with the broker gone", terminated_without_a_broker),
+    Scenario(21, "two loaders, idempotent: must double", two_at_once),
+    Scenario(21, "two loaders, transactional", two_at_once_fenced),
+    Scenario(22, "stop before the start", stopped_before_the_start, alone=False, anywhere=True),
+    Scenario(22, "no commands, then two stops", commanded, alone=False, anywhere=True),
+    Scenario(23, "wall clock jumps by an hour", clock_jumps, alone=False, anywhere=True),
 ]

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
 from functools import partial
 from types import TracebackType
 
-from loader_ws_trades.config import OPTIONS
 from loader_ws_trades.sandbox import Exchange, Fault, Limits, Market
 from tests.chaos.outcome import Outcome
+from tests.chaos.timing import first_sign, recovery
 from tests.chaos.watch import Follower, Memory
 from tests.chaos.witness import compare, named_ids
 from tests.loader import Loader, Workflow, check_events, workflow_on
 from tests.topics import read_topic
 from tests.waiting import wait_for
-
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-
-
-class NotHereError(Exception):
-    """A scenario cannot be run on this machine, or not yet; the text says why."""
 
 
 class Trial:
@@ -95,9 +87,7 @@ class Trial:
                     loader.process.kill()
                     loader.process.wait()
             self._log = self.outcome.log = self.log
-            if isinstance(error, NotHereError):
-                self.outcome.not_run = str(error)
-            elif error is not None:
+            if error is not None:
                 self.outcome.broken.append(f"{'' if isinstance(error, AssertionError) else f'{kind}: '}{error}")
             if kind is None or issubclass(kind, AssertionError):
                 self._judge()
@@ -108,9 +98,6 @@ class Trial:
 
     def start(self, *flags: str, **variables: object) -> Loader:
         """Start a loader."""
-        unknown = variables.keys() - {option.variable for option in OPTIONS}
-        if unknown:
-            raise NotHereError(f"the loader has no setting {', '.join(sorted(unknown))} yet")
         urls: dict[str, object] = {"BINANCE_WS_URL": self.exchange.ws_url, "BINANCE_REST_URL": self.exchange.rest_url}
         loader = self.workflow.run(*flags, **(urls | variables))
         self.loaders.append(loader)
@@ -149,6 +136,14 @@ class Trial:
         for loader in self.loaders:
             if loader.process.returncode is None:
                 assert loader.wait() == 0, f"exit code {loader.process.returncode}: {self.last_words()}"
+
+    @contextmanager
+    def promise(self) -> Iterator[None]:
+        """Where several trials run together: what is broken in this block is of this trial alone, and they go on."""
+        try:
+            yield
+        except AssertionError as error:
+            self.outcome.broken.append(str(error))
 
     def ends(self) -> None:
         """Take note that the loader is to end now: what it says from here on is no sign of the fault."""
@@ -217,8 +212,10 @@ class Trial:
         outcome = self.outcome
         outcome.exit_codes = [code if code >= 0 else 128 - code for code in map(_code, self.loaders)]
         outcome.peak_memory = self._memory.peak
-        outcome.detect = self._detected()
-        outcome.recover = self._recovered()
+        if self.struck_at is not None:
+            outcome.detect = first_sign(self.log, self.struck_at, self._quiet_until)
+        if self.healed_at is not None:
+            outcome.recover = recovery(self.market, self._follower.arrivals, self.healed_at)
         for column, limit in self._limits.items():
             taken = getattr(outcome, column)
             if limit is not None and (taken is None or taken > limit):
@@ -235,30 +232,6 @@ class Trial:
             outcome.broken.append(f"{len(named)} ids named as missing, where it is {len(owed)}")
         if "Traceback" in self.log:
             outcome.broken.append("a stack trace in the log")
-
-    def _detected(self) -> float | None:
-        """Seconds from the strike to the first line in the log: in good times the loader says nothing."""
-        if self.struck_at is None:
-            return None
-        moments = [
-            datetime.strptime(found[0], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc).timestamp()
-            for line in self.log.splitlines()
-            if (found := _TIME.search(line))
-        ]
-        # A line's time is cut down to milliseconds.
-        after = [moment for moment in moments if moment > self.struck_at - 0.001]
-        first = min(after, default=None)
-        if first is None or (self._quiet_until is not None and first >= self._quiet_until - 0.001):
-            return None
-        return max(0.0, first - self.struck_at)
-
-    def _recovered(self) -> float | None:
-        """Seconds from the fault's end until everything issued by then was on the topic."""
-        if self.healed_at is None:
-            return None
-        ids = self.market.ids(0, self.market.aged(time.time() - self.healed_at))
-        arrivals = self._follower.arrivals
-        return max(0.0, max((arrivals.get(trade_id, 0.0) for trade_id in ids), default=0.0) - self.healed_at)
 
 
 def _code(loader: Loader) -> int:
