@@ -33,7 +33,7 @@ SCENARIOS = [
 ]
 _AT_ONCE = 6
 LOGS = Path(__file__).parents[2] / ".cache" / "chaos"
-"""Where the logs of loaders go that broke a promise."""
+"""Where the loaders' logs go, a file for each line."""
 
 
 @click.command()
@@ -88,9 +88,8 @@ def _play(scenarios: Sequence[Scenario], stage_for: Callable[[Scenario], Stage])
 def _tell(outcome: Outcome, seconds: float) -> None:
     said = "passed" if outcome.passed else f"NOT PASSED: {'; '.join(outcome.broken) or outcome.not_run}"
     click.echo(f"{outcome.row:>2} {outcome.name}: {said} ({seconds:.0f} s)", err=True)
-    if outcome.broken:
-        LOGS.mkdir(parents=True, exist_ok=True)
-        (LOGS / f"{outcome.row} {re.sub('[^a-z0-9]+', '-', outcome.name.lower())}.log").write_text(outcome.log)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    (LOGS / f"{outcome.row}-{re.sub('[^a-z0-9]+', '-', outcome.name.lower())}.log").write_text(outcome.log)
 
 
 if __name__ == "__main__":

@@ -147,13 +147,11 @@ def _note_times(trial: Trial, row: Row) -> None:
     positions = [fault.after for fault in row.faults if fault.after is not None]
     if not positions:
         return
-    # The first trade behind the fault's place: its time is the moment at which it was issued.
-    [first, *_] = trial.market.placed(min(positions), min(positions) + 1000)
-    trial.struck_at = first[1].time / 1_000_000
+    trial.struck_with(min(positions))
     counters, offset = trial.exchange.counters, time.time() - time.monotonic()
     refused = [attempt.at for attempt in counters.attempts if attempt.status != 101]
     refused += [request.at for request in counters.history if request.status != 200]
-    trial.healed_at = max([trial.struck_at, *(moment + offset for moment in refused)])
+    trial.healed_at = max([trial.healed_at or 0.0, *(moment + offset for moment in refused)])
     trial.limits_on_times(seen=row.seen_within, recovered=row.recovered_within)
 
 

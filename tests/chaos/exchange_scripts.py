@@ -48,6 +48,7 @@ def stay_without_rest(trial: Trial, fault: Fault) -> None:
         trial.excused = {trial_id for skip in REST_SKIPS for trial_id in _ids_of(trial.market, skip)}
         trial.let_load(100)
         trial.stop()
+        trial.struck_with(REST_SKIPS[0].after or 0)
         missing = [trade_id for trade_id in trial.excused if not trial.on_topic(trade_id)]
         assert len(missing) == 6, f"{len(missing)} missing"
         assert trial.exchange.counters.requests.total() < 25, "a storm of requests"
@@ -80,6 +81,7 @@ def begin_anew(trial: Trial) -> None:
         wait_for(lambda: trial.on_topic(500), "trades of the new sequence")
         trial.let_load(100)
         trial.stop()
+        trial.struck_with(RESET.after or 0)
         assert trial.exchange.counters.requests["/api/v3/historicalTrades"] < 5, "endless repair"
 
 

@@ -168,6 +168,11 @@ class Trial:
         yield
         self.healed_now()
 
+    def struck_with(self, position: int) -> None:
+        """Take note that a fault of a moment struck with the trade at that position, or the first one behind it."""
+        [(_, trade), *_] = self.market.placed(position, position + 1000)
+        self.struck_at = self.healed_at = trade.time / 1_000_000
+
     def struck_now(self) -> None:
         """Take note that the fault begins."""
         self.struck_at = time.time()
@@ -230,6 +235,8 @@ class Trial:
         # Ids issued since, or those of a gap that the next run fills, are not to be named.
         if named != {trade_id for trade_id in owed if trade_id <= max(self._follower.arrivals, default=0)}:
             outcome.broken.append(f"{len(named)} ids named as missing, where it is {len(owed)}")
+        elif named:
+            outcome.remark = f"{len(named)} ids named as missing"
         if "Traceback" in self.log:
             outcome.broken.append("a stack trace in the log")
 
