@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Producer
 
-from loader_ws_trades.sandbox import EmbeddedBroker, Market, Trade
+from loader_ws_trades.sandbox import EmbeddedBroker, Market, Skip, Trade
 from tests.chaos.outcome import Outcome
 from tests.chaos.table import print_table
+from tests.chaos.trial import Trial
 from tests.chaos.witness import compare, named_ids
 from tests.topics import read_topic
 
@@ -76,6 +77,20 @@ def test_the_judge_sees_what_is_wrong_with_a_topic(
     columns = ("lost", "duplicated", "out_of_order", "altered")
     assert {name: getattr(counts, name) for name in columns} == dict.fromkeys(columns, 0) | wrong
     assert counts.issued == 10
+
+
+def test_a_loader_that_loses_trades_does_not_pass(broker: EmbeddedBroker) -> None:
+    market = Market.generated("POLUSDT", rate=1000, start="subscriber")
+    skip = Skip(20, after=500)
+    with Trial("8 no repair", broker.bootstrap_servers, broker.create_topics, market, faults=[skip]) as trial:
+        trial.start(GAP_REPAIR="off")
+        trial.let_load(1500)
+        trial.stop()
+    outcome = trial.outcome
+    assert outcome.counts is not None
+    assert (outcome.counts.lost, outcome.counts.issued - outcome.counts.on_topic) == (20, 20)
+    assert "lost" in outcome.broken[0]
+    assert not outcome.passed
 
 
 def test_ids_are_read_out_of_messages() -> None:

@@ -39,7 +39,7 @@ def killed(stage: Stage, **settings: str) -> None:
             loader.wait()
         trial.healed_now()
         trial.start(**settings)
-        trial.let_load(2000)
+        trial.let_load(2000, 180)  # twenty lives may have used up the minute's request weight
         trial.stop()
 
 
