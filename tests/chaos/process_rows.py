@@ -9,6 +9,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from tests.chaos import refused
 from tests.chaos.outage_rows import broker_down
 from tests.chaos.shifted_clock import write_offset
 from tests.chaos.stage import Scenario, Stage
@@ -20,7 +21,16 @@ LAUNCHER = Path(__file__).with_name("shifted_clock.py")
 
 
 def refused_at_start(stage: Stage) -> None:
-    stage.not_run("not there yet")
+    """All that a cluster can refuse, with the default grace; `python -m tests.chaos.refused` shows each message."""
+    line = stage.line()
+    for outcome in refused.outcomes(stage.cluster):
+        line.exit_codes.append(outcome.exit_code)
+        line.detect = max(line.detect or 0.0, outcome.seconds if outcome.exit_code == 2 else 0.0)
+        if outcome.wrong:
+            line.broken.append(f"{outcome.case.name}: {outcome.wrong}")
+    line.exit_codes.sort()
+    if line.detect is None or line.detect > 30:
+        line.broken.append(f"{line.detect} s to detect, where 30 are promised")
 
 
 def killed(stage: Stage, **settings: str) -> None:

@@ -85,9 +85,14 @@ class Stage:
         self.outcomes.append(trial.outcome)
         return trial
 
+    def line(self) -> Outcome:
+        """Make one line of the table that no trial makes."""
+        self.outcomes.append(Outcome(self._scenario.row, self._scenario.title))
+        return self.outcomes[-1]
+
     def not_run(self, why: str) -> None:
         """Say that the scenario cannot be played."""
-        self.outcomes.append(Outcome(self._scenario.row, self._scenario.title, not_run=why))
+        self.line().not_run = why
 
     def play(self) -> list[Outcome]:
         """Play the scenario, whatever comes of it; its lines."""
