@@ -13,7 +13,8 @@ import pytest
 from confluent_kafka import Producer
 
 from loader_ws_trades.sandbox import Cut, Exchange, Market, Replay
-from tests.apache_kafka import Kafka
+from tests.apache_kafka import Cluster, Kafka
+from tests.chaos.proxy import FaultProxy
 from tests.loader import Loader, Workflow, check_events, workflow_on
 from tests.test_checkpoint import DAY, live, newest, record, write
 from tests.topics import read_topic
@@ -193,3 +194,28 @@ def test_a_run_that_waits_for_the_checkpoint_can_be_stopped(
         assert loader.wait() == code, loader.errors
     assert "Connected" not in loader.errors
     check_events(workflow.events(), workflow, "interrupted")
+
+
+@pytest.mark.parametrize(("refused", "code"), [(2, 0), (100, 1)])
+def test_a_transaction_that_is_not_committed_is_made_again(kafka_cluster: Cluster, refused: int, code: int) -> None:
+    market = Market.generated("POLUSDT", rate=2000, start="subscriber")
+    with (
+        FaultProxy(kafka_cluster.nodes[0]) as proxy,
+        workflow_on(kafka_cluster.bootstrap_servers, kafka_cluster.create_topic) as workflow,
+        Exchange([market]) as exchange,
+    ):
+        settings = {"DELIVERY": "transactional", "KAFKA_BOOTSTRAP_SERVERS": proxy.bootstrap_servers}
+        loader = start(workflow, exchange, **settings)
+        wait_for(lambda: workflow.last_id() > market.first_id + 1000, "the first transactions")
+        proxy.refuse_commits = refused
+        loader.wait_for_line("A transaction was not committed")
+        if code == 0:
+            goal = (market.last_id or 0) + 1000
+            wait_for(lambda: workflow.last_id() > goal, "transactions behind it")
+            workflow.stop()
+        assert loader.wait() == code, loader.errors
+        found = committed(workflow)
+    assert found == list(range(found[0], found[0] + len(found)))
+        if code:
+            assert "did not commit a transaction, tried 3 times again" in loader.errors
+            assert f"not delivered: trade ids {found[-1] + 1}-" in loader.errors

@@ -11,7 +11,8 @@ from types import TracebackType
 from tests.apache_kafka import Node
 from tests.apache_kafka.node import HOST
 
-_PRODUCE = 0  # Kafka's api key
+_PRODUCE, _END_TRANSACTION = 0, 26  # Kafka's api keys
+_UNKNOWN_PRODUCER = 59  # the error code after which a producer can only abort its transaction
 _ACCEPT_EVERY = 0.2  # seconds between two looks whether to end
 
 
@@ -23,12 +24,16 @@ class FaultProxy:
         lose_every: in place of every so many-th answer to a Produce request, the connection is cut: the broker has
             written the records, and the client does not know.
         bytes_per_second: how fast each client may send; none: as it likes.
+        refuse_commits: how many requests to end a transaction are refused, without the broker seeing them.
     """
 
-    def __init__(self, node: Node, *, lose_every: int | None = None, bytes_per_second: int | None = None) -> None:
+    def __init__(
+        self, node: Node, *, lose_every: int | None = None, bytes_per_second: int | None = None, refuse_commits: int = 0
+    ) -> None:
         self.bootstrap_servers = f"{HOST}:{node.ports.proxy}"
         self.lost = 0
         """Answers lost."""
+        self.refuse_commits = refuse_commits
         self._broker = (HOST, node.ports.proxied)
         self._lose_every = lose_every
         self._bytes_per_second = bytes_per_second
@@ -86,6 +91,9 @@ class FaultProxy:
                     break
                 if requests:
                     key, _, correlation = struct.unpack(">hhi", body[:8])
+                    if key == _END_TRANSACTION and self._is_to_be_refused():
+                        source.sendall(struct.pack(">iiih", 10, correlation, 0, _UNKNOWN_PRODUCER))
+                        continue
                     if key == _PRODUCE:
                         produced.add(correlation)
                     self._brake(size)
@@ -97,6 +105,11 @@ class FaultProxy:
     def _brake(self, size: int) -> None:
         if self._bytes_per_second:
             self._closing.wait(size / self._bytes_per_second)
+
+    def _is_to_be_refused(self) -> bool:
+        with self._lock:
+            self.refuse_commits -= 1
+            return self.refuse_commits >= 0
 
     def _is_to_be_lost(self, correlation: int, produced: set[int]) -> bool:
         if correlation not in produced:
