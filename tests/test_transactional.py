@@ -215,7 +215,7 @@ def test_a_transaction_that_is_not_committed_is_made_again(kafka_cluster: Cluste
             workflow.stop()
         assert loader.wait() == code, loader.errors
         found = committed(workflow)
-    assert found == list(range(found[0], found[0] + len(found)))
+        assert found == list(range(found[0], found[0] + len(found)))
         if code:
             assert "did not commit a transaction, tried 3 times again" in loader.errors
             assert f"not delivered: trade ids {found[-1] + 1}-" in loader.errors
