@@ -99,6 +99,18 @@ def gone_in_a_transaction(stage: Stage) -> None:
         trial.stop()
 
 
+def gone_too_long(stage: Stage) -> None:
+    with stage.trial() as trial:
+        first = trial.start(KAFKA_OUTAGE_LIMIT="5", SHUTDOWN_TIMEOUT="4")
+        trial.let_load(2000)
+        with trial.fault(), broker_down(stage.cluster):
+            assert first.wait(40) == 1, trial.last_words()
+            assert "Kafka has acknowledged nothing for 5 s" in trial.last_words(), trial.last_words()
+        trial.start()
+        trial.let_load(3000)
+        trial.stop()
+
+
 def frozen(stage: Stage) -> None:
     [node] = stage.cluster.nodes
     with stage.trial() as trial:
@@ -132,6 +144,7 @@ SCENARIOS = [
     Scenario(12, "leader of three killed", leader_killed),
     Scenario(13, "gone 60 s", gone),
     Scenario(13, "gone 60 s, transactional", gone_in_a_transaction),
+    Scenario(13, "gone past the outage limit", gone_too_long),
     Scenario(15, "broker frozen 30 s", frozen),
     Scenario(25, "rotation, restart and REST 429", all_at_once),
 ]
