@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+JOBS ?= 3
 ROWS ?=
 SEED ?= 1
 
@@ -24,7 +25,7 @@ demo: $(READY)  ## Show trades flow from a simulated exchange into an embedded b
 	$(BIN)/loader-ws-trades demo $(ARGS)
 
 test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
 	$(BIN)/python -m tests.chaos --rows "$(ROWS)" --seed $(SEED)

@@ -4,6 +4,7 @@
 - Where Java or Kafka's jars cannot be had, tests are skipped with what is missing, or fail if `REQUIRE_KAFKA` is 1.
 """
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,13 @@ from tests.apache_kafka.cluster import Cluster
 from tests.apache_kafka.distribution import UnavailableError, obtain
 
 BROUGHT = "TEST_KAFKA_BOOTSTRAP_SERVERS"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Fetch the jars before several processes, each with a cluster of its own, would do so at once."""
+    if getattr(session.config.option, "numprocesses", None) and not os.environ.get(BROUGHT):
+        with contextlib.suppress(UnavailableError):
+            obtain()
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
