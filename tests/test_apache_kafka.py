@@ -179,10 +179,14 @@ def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     output = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     code = (
         "import pathlib, sys; from tests.apache_kafka.process import GuardedProcess;"
-        "child = GuardedProcess(['sh', '-c', 'echo up; exec sleep 600'], pathlib.Path(sys.argv[1])); child.wait()"
+        "child = GuardedProcess(['sh', '-c', 'echo up; exec sleep 600'], pathlib.Path(sys.argv[1]));"
+        "print('guarded', flush=True); child.wait()"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(pipe)], cwd=REPOSITORY) as parent:
+    command = [sys.executable, "-c", code, str(pipe)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as parent:
         assert next_output(output) == b"up\n"
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"guarded\n"
         parent.kill()
     assert next_output(output) == b""
     os.close(output)
