@@ -53,6 +53,7 @@ class Transactions:
         self._kept: list[Trade] = []  # what the open transaction holds
         self._opened: float | None = None  # when it was begun, on the monotonic clock
         self._again: list[Trade] = []  # what of an aborted one is still to be produced again
+        self._aborted = False  # whether the one that is being undone has ended
         self._failures = 0  # in a row
         self._acknowledged = 0
         self._patience = Deadline(0)
@@ -177,9 +178,12 @@ class Transactions:
         return [trade.trade_id for trade in self._kept]
 
     def _undo(self) -> None:
-        with contextlib.suppress(kafka.AbortableError):
-            if self._producer.abort_transaction(_TRY) and not len(self._producer):
-                self._on_undone()
-                self.aborting = False
-                self._begin()
-                self._again = list(self._kept)
+        if not self._aborted:
+            with contextlib.suppress(kafka.AbortableError):
+                self._aborted = self._producer.abort_transaction(_TRY)
+        # What was let go of is still to be reported, and must not be counted afterwards.
+        if self._aborted and not len(self._producer):
+            self._on_undone()
+            self.aborting = self._aborted = False
+            self._begin()
+            self._again = list(self._kept)
