@@ -42,6 +42,12 @@ class Reset(NamedTuple):
     first: int
 
 
+def began_anew(trade_id: int, timestamp: int, expected: int, last_time: int) -> bool:
+    """Whether a trade with an id below the `expected` one begins a new sequence, and is no repeat."""
+    is_near = trade_id >= expected - _NEAR
+    return timestamp >= last_time + (_RESET_AFTER_MS if is_near else 0)
+
+
 class Sequence:
     """The order of one symbol's trades, from any number of streams and from REST.
 
@@ -154,8 +160,7 @@ class Sequence:
     def _take(self, trade: Trade, out: list[Trade], events: list[Gap | Reset]) -> None:
         trade_id = trade.trade_id
         if trade_id < self._expected:
-            is_near = trade_id >= self._expected - _NEAR
-            if trade.timestamp < self._last_time + (_RESET_AFTER_MS if is_near else 0):
+            if not began_anew(trade_id, trade.timestamp, self._expected, self._last_time):
                 self.duplicates += 1
                 return
             self._begin_anew(trade_id, out, events)

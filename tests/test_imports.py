@@ -11,6 +11,7 @@ PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
+PURE |= {"idset", "records", "findings", "examination"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports"}
 PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "transactions", "control", "telemetry"}
 
@@ -34,6 +35,10 @@ ALLOWED = {
     "properties": {"config"},
     "trade": set[str](),
     "sequence": {"trade"},
+    "idset": {"sequence"},
+    "records": {"trade"},
+    "findings": {"sequence"},
+    "examination": {"findings", "idset", "records", "sequence", "trade"},
     "publisher": PURE | BASE | {"transactions"},
     **dict.fromkeys(PARTS - {"feed", "publisher"}, PURE | BASE),
 }

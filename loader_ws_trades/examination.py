@@ -1,0 +1,276 @@
+"""Records of a topic in, findings out. No I/O, no clock.
+
+Memory grows with the number of ranges of ids, never with the number of records or of faults.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from loader_ws_trades.findings import LISTED, Bounds, Findings, Listed, Malformed, Place, Span, Stretch
+from loader_ws_trades.idset import IdSet
+from loader_ws_trades.records import AnyRecord, Flaw, Foreign, decode, is_decimal, judge, quoted, shown
+from loader_ws_trades.sequence import Gap, began_anew
+from loader_ws_trades.trade import BAD_INPUT
+
+# What fills a hole is in disorder, rather than filled in later, if fewer records than this stand between, and none of
+# them happened so much later: a loader waits a minute for what is missing before it goes on.
+_SOON = 10
+_SOON_MS = 60_000
+
+_OTHERS = 1000  # names of other symbols that are told apart
+_MORE = "(more)"
+_END = 2**63
+
+
+class _Stretches:
+    """Stretches as they grow."""
+
+    def __init__(self) -> None:
+        self.found: Listed[Stretch] = Listed()
+        self._open: Stretch | None = None
+
+    def continues(self, trade_id: int, partition: int) -> bool:
+        """Whether the id is the next one of the last stretch."""
+        last = self._open
+        return last is not None and trade_id == last.last + 1 and partition == last.partition
+
+    def add(self, trade_id: int, partition: int, offset: int) -> None:
+        if self._open and self.continues(trade_id, partition):
+            self._open.last = trade_id
+            self.found.size += 1
+            return
+        self._open = Stretch(trade_id, trade_id, partition, offset)
+        self.found.add(self._open)
+
+
+class _Line:
+    """One sequence of ids as it grows: a front that moves up, and what is filled in behind it."""
+
+    def __init__(self, trade_id: int, timestamp: int, partition: int, begin: int) -> None:
+        self.begin = begin  # from when on trades are of this sequence, and not of the one before
+        self.first = Place(trade_id, timestamp)
+        self.run = trade_id  # the ids from here to `top` are there, and not yet in `ids`
+        self.top = trade_id
+        self.top_time = timestamp
+        self.partition = partition  # where the one at `top` stands
+        self.ids = IdSet()
+        self._fronts: deque[Gap] = deque(maxlen=_SOON)  # the runs before this one
+
+    def move_up(self, trade_id: int, timestamp: int, partition: int) -> None:
+        """Take in an id above `top`."""
+        if trade_id != self.top + 1:
+            self._end_run()
+            self.run = trade_id
+        self.top, self.top_time, self.partition = trade_id, timestamp, partition
+
+    def _end_run(self) -> None:
+        if self.run <= self.top:
+            self.ids.add(self.run, self.top)
+            self._fronts.append(Gap(self.run, self.top))
+
+    def has(self, trade_id: int) -> bool:
+        """Whether an id up to `top` is there."""
+        return trade_id >= self.run or trade_id in self.ids
+
+    def fill(self, trade_id: int, timestamp: int) -> None:
+        """Take in an id below `top` that is not there."""
+        self.ids.add(trade_id, trade_id)
+        if trade_id < self.first.trade_id:
+            self.first = Place(trade_id, timestamp)
+
+    def has_just_passed(self, trade_id: int, timestamp: int, partition: int) -> bool:
+        """Whether an id below `top` comes so soon behind higher ones that it is in disorder."""
+        passed = self.top - self.run + 1
+        for front in reversed(self._fronts):
+            if passed >= _SOON or front.first < trade_id:
+                break
+            passed += len(front)
+        return passed < _SOON and self.top_time - timestamp < _SOON_MS and partition == self.partition
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._end_run()
+        self.run = self.top + 1
+
+    @property
+    def span(self) -> Span:
+        return Span(self.first, Place(self.top, self.top_time))
+
+
+class Examination:
+    """Looks at the records of a topic, one partition after the other, each in the order of its offsets."""
+
+    def __init__(self, symbol: str, bounds: Bounds | None = None) -> None:
+        self._symbol = symbol
+        self._key = symbol.encode()
+        self._quoted = quoted(symbol)
+        self._bounds = bounds = bounds or Bounds()
+        self._from_id = bounds.from_id or 0
+        self._to_id = _END if bounds.to_id is None else bounds.to_id
+        self._since = -_END if bounds.since is None else bounds.since
+        self._until = _END if bounds.until is None else bounds.until
+        self._before = -1  # the highest id before the time that is judged
+        self._after = _END  # the lowest one behind it
+        self._here: int | None = None  # the last id that was read, judged or not
+        self._lines: list[_Line] = []
+        self._partition = -1
+        self._scanned = 0
+        self._partitions: dict[int, int] = {}
+        self._others: dict[str, int] = {}
+        self._duplicates, self._disorder, self._filled = _Stretches(), _Stretches(), _Stretches()
+        self._malformed: Listed[Malformed] = Listed()
+
+    def take(self, records: Iterable[AnyRecord]) -> None:
+        """Look at the next records."""
+        key, quoted_symbol, symbol = self._key, self._quoted, self._symbol
+        since, until, to_id = self._since, self._until, self._to_id
+        scanned = counted = 0
+        line, expected, begin = self._resume()
+        current = self._partition
+        for record in records:
+            scanned += 1
+            partition, _, timestamp, value, its_key = record
+            if its_key != key and its_key is not None and (value is None or quoted_symbol not in value):
+                if since <= timestamp < until:
+                    self._count_other(shown(its_key))
+                continue
+            trade_id = -1
+            try:
+                stored = decode(value or b"")
+            except BAD_INPUT:
+                pass
+            else:
+                if (
+                    stored.timestamp == timestamp
+                    and stored.symbol == symbol
+                    and its_key == key
+                    and is_decimal(stored.price)
+                    and is_decimal(stored.quantity)
+                ):
+                    trade_id = stored.trade_id
+            is_next = trade_id == expected and partition == current
+            if is_next and begin <= timestamp < until and trade_id <= to_id:
+                # All that most records take.
+                expected += 1
+                counted += 1
+                line.top_time = timestamp
+                continue
+            self._leave(line, expected, counted)
+            counted = 0
+            self._look_at(record, trade_id)
+            line, expected, begin = self._resume()
+            current = self._partition
+        self._leave(line, expected, counted)
+        self._scanned += scanned
+
+    def _resume(self) -> tuple[_Line, int, int]:
+        """The current sequence, the id that is next in it, and the time it began."""
+        if not self._lines:
+            return _Line(-1, 0, 0, 0), -2, 0  # no id is next
+        line = self._lines[-1]
+        return line, line.top + 1, line.begin
+
+    def _leave(self, line: _Line, expected: int, counted: int) -> None:
+        """Note `counted` trades in order."""
+        if counted:
+            line.top = self._here = expected - 1
+            self._partitions[self._partition] += counted
+
+    def _look_at(self, record: AnyRecord, trade_id: int) -> None:
+        """A record that is not the next trade in order; `trade_id` is below 0 if it is not well-formed."""
+        partition, offset, timestamp, _, _ = record
+        if trade_id >= 0:
+            self._here = trade_id
+            if self._is_judged(trade_id, timestamp):
+                self._place(trade_id, partition, offset, timestamp, sound=True)
+            return
+        found = judge(record, self._symbol)
+        if isinstance(found, Foreign):
+            if self._since <= timestamp < self._until:
+                self._count_other(found.name)
+        elif isinstance(found, Flaw):
+            place = found.trade_id
+            if place is None and self._here is not None:
+                place = self._here + 1  # where the next id should stand
+            if (place is None or self._from_id <= place <= self._to_id) and self._since <= timestamp < self._until:
+                self._malformed.add(Malformed(partition, offset, found.reason))
+                if found.trade_id is not None:
+                    self._place(found.trade_id, partition, offset, timestamp, sound=False)
+
+    def _count_other(self, name: str) -> None:
+        if name not in self._others and len(self._others) >= _OTHERS:
+            name = _MORE
+        self._others[name] = self._others.get(name, 0) + 1
+
+    def _is_judged(self, trade_id: int, timestamp: int) -> bool:
+        if timestamp < self._since:
+            self._before = max(self._before, trade_id)
+        elif timestamp >= self._until:
+            self._after = min(self._after, trade_id)
+        else:
+            return self._from_id <= trade_id <= self._to_id
+        return False
+
+    def _place(self, trade_id: int, partition: int, offset: int, timestamp: int, *, sound: bool) -> None:
+        self._partition = partition
+        self._partitions[partition] = self._partitions.get(partition, 0) + 1
+        if not self._lines:
+            self._lines.append(_Line(trade_id, timestamp, partition, -_END))
+            return
+        line = next((line for line in reversed(self._lines) if line.begin <= timestamp), self._lines[0])
+        if trade_id > line.top:
+            line.move_up(trade_id, timestamp, partition)
+        elif sound and line is self._lines[-1] and began_anew(trade_id, timestamp, line.top + 1, line.top_time):
+            self._lines.append(_Line(trade_id, timestamp, partition, timestamp))
+        elif line.has(trade_id):
+            self._duplicates.add(trade_id, partition, offset)
+        else:
+            line.fill(trade_id, timestamp)
+            is_fill = self._filled.continues(trade_id, partition)
+            in_disorder = not is_fill and line.has_just_passed(trade_id, timestamp, partition)
+            (self._disorder if in_disorder else self._filled).add(trade_id, partition, offset)
+
+    def findings(self) -> Findings:
+        """What was found; call it once, at the end."""
+        missing: Listed[Gap] = Listed()
+        fillable: list[Gap] = []
+        for line in self._lines:
+            line.close()
+            for gap in line.ids.holes(*self._ends(line)):
+                missing.add(gap, len(gap))
+                if line is self._lines[-1] and len(fillable) < LISTED:
+                    fillable.append(gap)
+        if not self._lines and self._bounds.from_id is not None and self._bounds.to_id is not None:
+            fillable.append(Gap(self._bounds.from_id, self._bounds.to_id))
+            missing.add(fillable[0], len(fillable[0]))
+        return Findings(
+            scanned=self._scanned,
+            records=sum(self._partitions.values()),
+            partitions=dict(sorted(self._partitions.items())),
+            spans=[line.span for line in self._lines],
+            missing=missing,
+            fillable=fillable,
+            duplicates=self._duplicates.found,
+            disorder=self._disorder.found,
+            filled_later=self._filled.found,
+            malformed=self._malformed,
+            others=dict(sorted(self._others.items(), key=lambda item: -item[1])),
+        )
+
+    def _ends(self, line: _Line) -> tuple[int, int]:
+        """The ids between which all should be there.
+
+        They are those that were asked for, if ids were asked for and tell which sequence is meant. If times were, what
+        is missing at an end counts as well: it may have happened within them.
+        """
+        first, last = line.first.trade_id, line.top
+        if len(self._lines) == 1:
+            first = first if self._bounds.from_id is None else self._bounds.from_id
+            last = last if self._bounds.to_id is None else self._bounds.to_id
+        if line is self._lines[0] and 0 <= self._before < first:
+            first = self._before + 1
+        if line is self._lines[-1] and last < self._after < _END:
+            last = self._after - 1
+        return first, last
