@@ -1,4 +1,4 @@
-"""The command line: flags and variables to `Settings`, errors to exit codes.
+"""The command line: what each command takes, and what it calls.
 
 What a command needs is imported when it runs, so that `--help` is quick.
 """
@@ -6,98 +6,19 @@ What a command needs is imported when it runs, so that `--help` is quick.
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import click
-from dotenv.parser import parse_stream
 
-from loader_ws_trades import __version__, config, values
-from loader_ws_trades.errors import ConfigurationError, LoaderError
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class _Group(click.Group):
-    """A group whose commands end with one sentence and an exit code when something is wrong."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ConfigurationError as error:
-            click.echo("Error: the configuration is not usable:", err=True)
-            for fault in error.faults:
-                click.echo(f"  - {fault}", err=True)
-            ctx.exit(error.exit_code)
-        except LoaderError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
+from loader_ws_trades import __version__
+from loader_ws_trades.cli_group import Group, examples, say
+from loader_ws_trades.cli_options import KAFKA, bounds_options, gather, gather_bounds, seconds, settings_options
+from loader_ws_trades.errors import ConfigurationError
 
 
-def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command], _Command]:
-    """Flags for the settings called `names`, or for all, and `--env-file`; none of them has a default of its own."""
-
-    def decorate(command: _Command) -> _Command:
-        chosen = [option for option in config.OPTIONS if names is None or option.name in names]
-        for option in reversed(chosen):
-            flags = [option.short] if option.short else []
-            default = f" [default: {option.default}]" if option.default else ""
-            click.option(
-                *flags,
-                option.flag,
-                option.name,
-                multiple=bool(option.short),
-                help=f"{option.help} [{option.variable}]{default}{' [required]' if option.required else ''}",
-            )(command)
-        click.option("--env-file", type=click.Path(), help="File of variables, instead of .env.")(command)
-        return command
-
-    return decorate
-
-
-def gather(flags: dict[str, Any], env_file: str | None, *, needed: Iterable[str] | None = None) -> config.Settings:
-    """Settings from flags, over environment variables, over the `.env` file, over defaults.
-
-    Raises:
-        ConfigurationError: with all faults at once.
-    """
-    path = Path(env_file or ".env")
-    if env_file and not path.is_file():
-        raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
-    from_file = _read_env_file(path) if path.is_file() else {}
-    layers = (
-        {name: value for name, value in flags.items() if value != ()},
-        {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
-        {option.name: from_file.get(option.variable) for option in config.OPTIONS},
-    )
-    given: dict[str, Any] = {}
-    for layer in layers:
-        # The password and its file are one setting in two forms: the layer above decides for both.
-        settled = {*given, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & given.keys() else ())}
-        # An empty value counts as not set.
-        given |= {name: value for name, value in layer.items() if value and name not in settled}
-    return config.load(given, needed=needed)
-
-
-def _read_env_file(path: Path) -> dict[str, str | None]:
-    """The variables of a file, as they stand: no `${...}` is replaced, a password may hold one."""
-    try:
-        bindings = list(parse_stream(io.StringIO(path.read_text("utf-8-sig"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The file {str(path)!r} cannot be read ({error}); make it readable text") from error
-    faults = [
-        f"{path}, line {binding.original.line}, is not NAME=value; mend it" for binding in bindings if binding.error
-    ]
-    if faults:
-        raise ConfigurationError(*faults)
-    return {binding.key: binding.value for binding in bindings if binding.key}
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="loader-ws-trades")
 def cli() -> None:
     """Loads every trade of one Binance pair into a Kafka topic.
@@ -106,7 +27,13 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(
+    epilog=examples(
+        "loader-ws-trades run --env-file btcusdt.env",
+        "loader-ws-trades run --symbol BTCUSDT --duration 10m",
+        "KAFKA_TOPIC=trades loader-ws-trades run -X compression.type=lz4",
+    )
+)
 @settings_options()
 def run(env_file: str | None, **flags: Any) -> None:
     """Stream trades into Kafka until stopped."""
@@ -117,18 +44,69 @@ def run(env_file: str | None, **flags: Any) -> None:
     sys.exit(service.run_live(settings))
 
 
+_JUDGED = ("symbol", "kafka_topic")
+
+
+@cli.command(
+    epilog=examples(
+        "loader-ws-trades audit --symbol BTCUSDT --kafka-topic trades --kafka-bootstrap-servers kafka:9092",
+        "loader-ws-trades audit --since 2024-08-01 --until 2024-08-02",
+        "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
+    )
+)
+@settings_options((*_JUDGED, *KAFKA))
+@bounds_options
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
+@click.option("--no-progress", is_flag=True, help="Show no progress bar on a terminal.")
+def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) -> None:
+    """Read a topic and say what is missing, double, in disorder or malformed.
+
+    Exit code 0: all is right. 1: something is wrong, or nothing is there of the range that was asked for.
+    """
+    from loader_ws_trades import logs, report  # noqa: PLC0415
+    from loader_ws_trades.audit import audit as judge  # noqa: PLC0415
+
+    bounds, faults = gather_bounds(flags)
+    settings = gather(flags, env_file, needed=(*_JUDGED, "kafka_bootstrap_servers"), faults=faults)
+    logs.configure(settings)
+    audited = judge(settings, bounds, bar=not no_progress)
+    if as_json:
+        say(report.as_json(audited, settings))
+    else:
+        report.show(audited, settings)
+    sys.exit(audited.exit_code)
+
+
+@cli.command(
+    epilog=examples(
+        "loader-ws-trades stop --queue-id wf-1 --kafka-bootstrap-servers kafka:9092",
+        "loader-ws-trades stop --wait --wait-timeout 5m",
+    )
+)
+@settings_options(("queue_id", "queue_control_topic", "queue_events_topic", *KAFKA))
+@click.option("--wait", is_flag=True, help="Wait for the event that says that the command was obeyed.")
+@click.option("--wait-timeout", default="60s", show_default=True, callback=seconds, help="How long --wait waits.")
+def stop(env_file: str | None, wait: bool, wait_timeout: float, **flags: Any) -> None:
+    """Send the stop command to the loaders of a workflow.
+
+    With --wait the last event of the first loader that ends is printed. Exit code 0: it obeyed, or was complete.
+    1: it ended with an error, or no such event came in time.
+    """
+    from loader_ws_trades import logs  # noqa: PLC0415
+    from loader_ws_trades.stop import stop as send_stop  # noqa: PLC0415
+
+    settings = gather(flags, env_file, needed=("queue_id", "kafka_bootstrap_servers"))
+    logs.configure(settings)
+    ended = send_stop(settings, wait_timeout if wait else None)
+    say(ended.message)
+    sys.exit(ended.exit_code)
+
+
 _RATE = click.FloatRange(min=0, max=1_000_000, min_open=True)
 
 
-def _seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    try:
-        return values.seconds(value)
-    except ValueError as error:
-        raise click.BadParameter(f"it {error}") from error
-
-
 @cli.command()
-@click.option("--duration", default="15s", show_default=True, callback=_seconds, help="How long the loader runs.")
+@click.option("--duration", default="15s", show_default=True, callback=seconds, help="How long the loader runs.")
 @click.option("--rate", type=_RATE, default=500.0, show_default=True, help="Trades a second, on average.")
 def demo(duration: float, rate: float) -> None:
     """Show trades flow from a simulated exchange into an embedded broker; needs no settings."""
@@ -147,7 +125,7 @@ def demo(duration: float, rate: float) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated trades.")
 @click.option("--frames", type=click.Path(exists=True, dir_okay=False), help="Recorded frames, one a line; may be .gz.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the exchange.  [default: a free one]")
-@click.option("--ping-interval", default="20s", show_default=True, callback=_seconds, help="Time between pings.")
+@click.option("--ping-interval", default="20s", show_default=True, callback=seconds, help="Time between pings.")
 @click.option("--broker/--no-broker", default=True, help="Run an embedded broker too.  [default: broker]")
 @click.option(
     "--fault",

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 import msgspec
 
@@ -17,6 +16,7 @@ from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.trade import BAD_INPUT
+from loader_ws_trades.values import shown_moment
 
 log = logging.getLogger(__name__)
 
@@ -140,17 +140,9 @@ class Control:
                 "Stop command for %s in %s, of %s%s",
                 self._settings.queue_id,
                 where,
-                _when(record.timestamp),
+                shown_moment(record.timestamp),
                 ""
                 if self.caught_up.is_set()
                 else "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands",
             )
         return stop
-
-
-def _when(timestamp: int) -> str:
-    """A record's time for people; whoever wrote the record may have written anything."""
-    try:
-        return datetime.fromtimestamp(timestamp / 1000, timezone.utc).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        return str(timestamp)

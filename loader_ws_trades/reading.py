@@ -105,19 +105,31 @@ class TopicReader:
         self._client.close()
 
 
+class HiddenError(UnavailableError):
+    """A transaction that is open hides what is behind its first record."""
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        super().__init__(f"an open transaction hides {topic}, partition {partition}, offset {offset} on")
+        self.offset = offset
+
+
 class TopicScanner:
     """Reads stretches of one topic's partitions, and looks offsets up.
 
     All methods raise `UnavailableError` if the brokers do not answer, or give no right to read.
     """
 
-    def __init__(self, properties: KafkaProperties, topic: str) -> None:
-        trouble = kafka.Trouble("")
-        self._properties = properties
+    def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str = "") -> None:
+        self.properties = properties
+        self.trouble = kafka.Trouble(credentials)
         self._topic = topic
         with kafka.properties_checked():
-            self._client = Consumer(kafka.with_callbacks(properties, trouble))
-            self._admin = AdminClient(kafka.with_callbacks(properties, trouble))
+            # By default fetching rests for a second whenever enough waits to be taken, and a fast reader waits for it.
+            unresting: KafkaProperties = {"fetch.queue.backoff.ms": 10, **properties}
+            self._client = Consumer(kafka.with_callbacks(unresting, self.trouble))
+            self._admin = AdminClient(kafka.with_callbacks(properties, self.trouble))
+        self.list_topics = self._client.list_topics
+        self.poll = self._client.poll
 
     def close(self) -> None:
         """Let the connections go."""
@@ -173,7 +185,8 @@ class TopicScanner:
     def read(self, partition: int, start: int, end: int) -> Iterator[Record]:
         """The committed records from the offset `start` up to `end`, which is not behind the partition's own end.
 
-        A transaction that is open hides what is behind its first record until it ends.
+        Raises:
+            HiddenError: behind the records before it, if a transaction is open and stays so.
         """
         self._client.assign([TopicPartition(self._topic, partition, start)])
         stalled = Deadline(_STALL)
@@ -198,9 +211,7 @@ class TopicScanner:
                     raise _unavailable(self._topic, KafkaException(error))
         if hidden_from is None:
             raise UnavailableError(f"the topic {self._topic} could not be read")
-        raise UnavailableError(
-            f"an open transaction hides {self._topic}, partition {partition}, offset {hidden_from} on"
-        )
+        raise HiddenError(self._topic, partition, hidden_from)
 
 
 def _record(message: Message) -> Record:

@@ -8,9 +8,16 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from math import ceil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+_ISO = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s*([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -76,6 +83,48 @@ def seconds(value: str, *, least: float = 0.001) -> float:
     if not least <= span <= 365 * 86400:
         raise ValueError(f"is {value!r}, which is out of range; give more than 0 and at most 365d")
     return span
+
+
+def moment(value: str) -> int:
+    """A moment in milliseconds since 1970: ISO 8601, in UTC if it names no zone, or these milliseconds themselves.
+
+    What is finer than a millisecond is rounded up, so that comparing whole milliseconds with it stays exact.
+    """
+    value = value.strip()
+    fault = f"is {value!r:.60}, which is no moment; give one like 2024-08-01T10:00:00Z, or milliseconds since 1970"
+    if re.fullmatch(r"[0-9]+", value):
+        # Shorter or longer ones are seconds, microseconds or a date, whose meaning must not be guessed.
+        if not 10**11 <= int(value) < 10**14:
+            raise ValueError(f"{fault}, of 12 to 14 digits")
+        return int(value)
+    match = _ISO.fullmatch(value)
+    if not match:
+        raise ValueError(fault)
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    fraction, zone = Decimal(f"0.{match[7] or 0}"), match[8] or "Z"
+    try:
+        offset = timedelta(0) if zone in "Zz" else timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+        at = datetime(year, month, day, hour, minute, second, tzinfo=timezone(-offset if zone[0] == "-" else offset))
+    except ValueError as error:
+        raise ValueError(fault) from error
+    since = at - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return since // timedelta(milliseconds=1) + ceil(fraction * 1000)
+
+
+def shown_moment(timestamp: int) -> str:
+    """Milliseconds since 1970 for people; they may come from anyone, and be anything."""
+    try:
+        at = datetime.fromtimestamp(timestamp / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return str(timestamp)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def trade_id(value: str) -> int:
+    """A trade's id, from 0."""
+    if not re.fullmatch(r"[0-9]{1,18}", value.strip()):
+        raise ValueError(f"is {value!r:.60}, which is no trade id; give a whole number")
+    return int(value)
 
 
 def count(value: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from loader_ws_trades import config, properties
-from loader_ws_trades.cli import gather
+from loader_ws_trades.cli_options import gather
 from loader_ws_trades.config import OPTIONS, Option
 from loader_ws_trades.errors import ConfigurationError
 

@@ -1,0 +1,60 @@
+"""How every command ends: what is wrong in a sentence with an exit code, and never with a stack trace."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from loader_ws_trades.errors import ConfigurationError, LoaderError
+
+
+class Group(click.Group):
+    """A group whose commands end with one sentence and an exit code when something is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            click.echo("Error: the configuration is not usable:", err=True)
+            for fault in error.faults:
+                click.echo(f"  - {fault}", err=True)
+            ctx.exit(error.exit_code)
+        except LoaderError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(128 + signal.SIGINT)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for, or name those that may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            meant = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            # Newer versions of click name them too.
+            if meant and "Did you mean" not in error.format_message():
+                raise click.UsageError(f"{error.message} Did you mean {' or '.join(meant)}?", ctx) from error
+            raise
+
+
+def say(text: str) -> None:
+    """Print on standard output; a reader who has left, as `head` does, is no error."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        # Nor may the interpreter stumble over it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def examples(*lines: str) -> str:
+    """An epilog of examples, each on a line of its own."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,148 @@
+"""Flags, variables and the `.env` file to `Settings`."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from dotenv.parser import parse_stream
+
+from loader_ws_trades import config, values
+from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.findings import Bounds
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+# What a command needs that talks to Kafka, however little else it does.
+KAFKA: Final = (
+    "kafka_bootstrap_servers",
+    *(option.name for option in config.OPTIONS if option.name.startswith(("kafka_user", "kafka_password"))),
+    "ca_path",
+    "kafka_security_protocol",
+    "kafka_sasl_mechanism",
+    "kafka_properties",
+    "startup_timeout",
+    "startup_grace",
+    "log_level",
+    "log_format",
+)
+
+
+def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command], _Command]:
+    """Flags for the settings called `names`, or for all, and `--env-file`; none of them has a default of its own."""
+
+    def decorate(command: _Command) -> _Command:
+        chosen = [option for option in config.OPTIONS if names is None or option.name in names]
+        for option in reversed(chosen):
+            flags = [option.short] if option.short else []
+            default = f" [default: {option.default}]" if option.default else ""
+            click.option(
+                *flags,
+                option.flag,
+                option.name,
+                multiple=bool(option.short),
+                help=f"{option.help} [{option.variable}]{default}{' [required]' if option.required else ''}",
+            )(command)
+        click.option("--env-file", type=click.Path(), help="File of variables, instead of .env.")(command)
+        return command
+
+    return decorate
+
+
+def gather(
+    flags: dict[str, Any], env_file: str | None, *, needed: Iterable[str] | None = None, faults: Iterable[str] = ()
+) -> config.Settings:
+    """Settings from flags, over environment variables, over the `.env` file, over defaults.
+
+    Args:
+        flags: what stands on the command line.
+        env_file: a file to read instead of `.env`.
+        needed: the settings that must have a value; all that `run` needs, if not said.
+        faults: what is wrong with the rest of the command line, to be told with the rest.
+
+    Raises:
+        ConfigurationError: with all faults at once.
+    """
+    path = Path(env_file or ".env")
+    if env_file and not path.is_file():
+        raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
+    from_file = _read_env_file(path) if path.is_file() else {}
+    layers = (
+        {name: value for name, value in flags.items() if value != ()},
+        {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
+        {option.name: from_file.get(option.variable) for option in config.OPTIONS},
+    )
+    given: dict[str, Any] = {}
+    for layer in layers:
+        # The password and its file are one setting in two forms: the layer above decides for both.
+        settled = {*given, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & given.keys() else ())}
+        # An empty value counts as not set.
+        given |= {name: value for name, value in layer.items() if value and name not in settled}
+    try:
+        settings = config.load(given, needed=needed)
+    except ConfigurationError as error:
+        raise ConfigurationError(*error.faults, *faults) from error
+    if faults := list(faults):
+        raise ConfigurationError(*faults)
+    return settings
+
+
+def _read_env_file(path: Path) -> dict[str, str | None]:
+    """The variables of a file, as they stand: no `${...}` is replaced, a password may hold one."""
+    try:
+        bindings = list(parse_stream(io.StringIO(path.read_text("utf-8-sig"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The file {str(path)!r} cannot be read ({error}); make it readable text") from error
+    faults = [
+        f"{path}, line {binding.original.line}, is not NAME=value; mend it" for binding in bindings if binding.error
+    ]
+    if faults:
+        raise ConfigurationError(*faults)
+    return {binding.key: binding.value for binding in bindings if binding.key}
+
+
+def seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """The callback of a flag that is a time span."""
+    try:
+        return values.seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}") from error
+
+
+def bounds_options(command: _Command) -> _Command:
+    """Flags for a range of trades, by id or by time."""
+    for name, meaning in reversed(
+        {
+            "--from-id": "First trade id.",
+            "--to-id": "Last trade id, included.",
+            "--since": "First moment: ISO 8601, in UTC if it names no zone, or milliseconds since 1970.",
+            "--until": "Moment behind the last one, not included.",
+        }.items()
+    ):
+        click.option(name, help=meaning)(command)
+    return command
+
+
+def gather_bounds(flags: dict[str, Any]) -> tuple[Bounds, list[str]]:
+    """The range that `bounds_options` give, which are taken out of `flags`, and what is wrong with them."""
+    parsers = {"from_id": values.trade_id, "to_id": values.trade_id, "since": values.moment, "until": values.moment}
+    faults: list[str] = []
+    found: dict[str, int] = {}
+    for name, parse in parsers.items():
+        text = flags.pop(name)
+        try:
+            if text is not None:
+                found[name] = parse(text)
+        except ValueError as error:
+            faults.append(f"--{name.replace('_', '-')} {error}")
+    if found.keys() & {"from_id", "to_id"} and found.keys() & {"since", "until"}:
+        faults.append("A range is given by ids and by times; give --from-id and --to-id, or --since and --until")
+    if found.get("from_id", 0) > found.get("to_id", 2**63):
+        faults.append("--from-id is above --to-id, so nothing is between; give the lower id first")
+    if "since" in found and found["since"] >= found.get("until", 2**63):
+        faults.append("--since is not before --until, so nothing is between; give the earlier moment first")
+    return Bounds(**found), faults
