@@ -79,7 +79,7 @@ def show(audited: Audited, settings: Settings) -> None:
     if found.spans:
         console.print(_table(audited, settings))
     else:
-        where = f" in {_judged(audited.bounds)}" if audited.bounds else ""
+        where = f" ({_judged(audited.bounds)})" if audited.bounds else ""
         others = f"; other symbols: {_others(found)}" if found.others else ""
         line = f"The topic {settings.kafka_topic} holds no trade of {settings.symbol}{where}{others}."
         _print(console, line, "bold")

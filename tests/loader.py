@@ -70,6 +70,12 @@ class Loader:
     def _everything(self) -> str:
         return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode(errors="replace")
 
+    def output(self) -> str:
+        """What it writes to standard output until it ends."""
+        assert self.process.stdout is not None
+        found: bytes = self.process.stdout.read()
+        return found.decode()
+
     def wait(self, seconds: float = 60) -> int:
         """Its exit code, after at most `seconds`."""
         try:

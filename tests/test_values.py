@@ -1,0 +1,70 @@
+"""What the value of a setting or a flag may be, where it is more than a choice or a number."""
+
+from __future__ import annotations
+
+import pytest
+
+from loader_ws_trades import values
+
+TEN = 1_722_506_400_000  # 2024-08-01T10:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-08-01", TEN - 36_000_000),
+        ("2024-08-01T10:00", TEN),
+        (" 2024-08-01 10:00:00 ", TEN),
+        ("2024-08-01T10:00:00Z", TEN),
+        ("2024-08-01t10:00:00z", TEN),
+        ("2024-08-01T12:00:00+02:00", TEN),
+        ("2024-08-01T06:30:00-0330", TEN),
+        ("2024-08-01T10:00:00.5", TEN + 500),
+        ("2024-08-01T10:00:00,123Z", TEN + 123),
+        ("2024-08-01T10:00:00.123000001Z", TEN + 124),
+        ("2024-08-01T10:00:00.999999999Z", TEN + 1000),
+        ("1722506400000", TEN),
+    ],
+)
+def test_a_moment_in_milliseconds(text: str, expected: int) -> None:
+    assert values.moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "2024",
+        "20240801",
+        "1722506400",
+        "1722506400000000",
+        "-1722506400000",
+        "2024-8-1",
+        "2024-02-30",
+        "2024-08-01T24:00",
+        "2024-08-01T10:00:60",
+        "2024-08-01T10:00:00+25:00",
+        "2024-08-01T10",
+        "٢٠٢٤-08-01",
+        "x" * 1000,
+    ],
+)
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(ValueError, match="which is no moment; give one like 2024-08-01T10:00:00Z") as caught:
+        values.moment(text)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_moment_is_shown_in_utc_and_anything_else_as_it_is() -> None:
+    assert values.shown_moment(TEN + 5) == "2024-08-01T10:00:00.005Z"
+    assert values.moment(values.shown_moment(TEN + 5)) == TEN + 5
+    assert values.shown_moment(2**63) == str(2**63)
+
+
+def test_a_trade_id() -> None:
+    assert values.trade_id("0") == 0
+    assert values.trade_id(" 5123456789 ") == 5_123_456_789
+    for text in ("", "-1", "1.0", "1_0", "x", "9" * 19):
+        with pytest.raises(ValueError, match="which is no trade id"):
+            values.trade_id(text)
