@@ -83,7 +83,12 @@ def show(audited: Audited, settings: Settings) -> None:
         others = f"; other symbols: {_others(found)}" if found.others else ""
         line = f"The topic {settings.kafka_topic} holds no trade of {settings.symbol}{where}{others}."
         _print(console, line, "bold")
-    _list(console, "Missing trade ids", [f"{gap} ({_number(len(gap))})" for gap in found.missing.first], found.missing)
+    _list(
+        console,
+        "Missing trade ids",
+        [f"{gap} ({_number(len(gap))} ids)" if len(gap) > 1 else str(gap) for gap in found.missing.first],
+        found.missing,
+    )
     for title, kind in (
         ("Duplicates", found.duplicates),
         ("In disorder", found.disorder),
