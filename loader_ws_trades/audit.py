@@ -35,7 +35,7 @@ class Audited(NamedTuple):
     @property
     def exit_code(self) -> int:
         """1 if anything is wrong, or nothing is there of what was asked for; else 0."""
-        return int(bool(self.findings.faults) or (bool(self.bounds) and not self.findings.spans))
+        return int(bool(self.findings.faults) or (bool(self.bounds) and not self.findings.spans.count))
 
 
 def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:

@@ -5,98 +5,18 @@ Memory grows with the number of ranges of ids, never with the number of records 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
-from loader_ws_trades.findings import LISTED, Bounds, Findings, Listed, Malformed, Place, Span, Stretch
-from loader_ws_trades.idset import IdSet
+from loader_ws_trades.findings import LISTED, Bounds, Findings, Listed, Malformed, Span
+from loader_ws_trades.line import Line, Stretches
 from loader_ws_trades.records import AnyRecord, Flaw, Foreign, decode, is_decimal, judge, quoted, shown
 from loader_ws_trades.sequence import Gap, began_anew
 from loader_ws_trades.trade import BAD_INPUT
 
-# What fills a hole is in disorder, rather than filled in later, if fewer records than this stand between, and none of
-# them happened so much later: a loader waits a minute for what is missing before it goes on.
-_SOON = 10
-_SOON_MS = 60_000
-
+_LINES = 20  # sequences of ids that may still be filled; those before the last so many are closed
 _OTHERS = 1000  # names of other symbols that are told apart
 _MORE = "(more)"
 _END = 2**63
-
-
-class _Stretches:
-    """Stretches as they grow."""
-
-    def __init__(self) -> None:
-        self.found: Listed[Stretch] = Listed()
-        self._open: Stretch | None = None
-
-    def continues(self, trade_id: int, partition: int) -> bool:
-        """Whether the id is the next one of the last stretch."""
-        last = self._open
-        return last is not None and trade_id == last.last + 1 and partition == last.partition
-
-    def add(self, trade_id: int, partition: int, offset: int) -> None:
-        if self._open and self.continues(trade_id, partition):
-            self._open.last = trade_id
-            self.found.size += 1
-            return
-        self._open = Stretch(trade_id, trade_id, partition, offset)
-        self.found.add(self._open)
-
-
-class _Line:
-    """One sequence of ids as it grows: a front that moves up, and what is filled in behind it."""
-
-    def __init__(self, trade_id: int, timestamp: int, partition: int, begin: int) -> None:
-        self.begin = begin  # from when on trades are of this sequence, and not of the one before
-        self.first = Place(trade_id, timestamp)
-        self.run = trade_id  # the ids from here to `top` are there, and not yet in `ids`
-        self.top = trade_id
-        self.top_time = timestamp
-        self.partition = partition  # where the one at `top` stands
-        self.ids = IdSet()
-        self._fronts: deque[Gap] = deque(maxlen=_SOON)  # the runs before this one
-
-    def move_up(self, trade_id: int, timestamp: int, partition: int) -> None:
-        """Take in an id above `top`."""
-        if trade_id != self.top + 1:
-            self._end_run()
-            self.run = trade_id
-        self.top, self.top_time, self.partition = trade_id, timestamp, partition
-
-    def _end_run(self) -> None:
-        if self.run <= self.top:
-            self.ids.add(self.run, self.top)
-            self._fronts.append(Gap(self.run, self.top))
-
-    def has(self, trade_id: int) -> bool:
-        """Whether an id up to `top` is there."""
-        return trade_id >= self.run or trade_id in self.ids
-
-    def fill(self, trade_id: int, timestamp: int) -> None:
-        """Take in an id below `top` that is not there."""
-        self.ids.add(trade_id, trade_id)
-        if trade_id < self.first.trade_id:
-            self.first = Place(trade_id, timestamp)
-
-    def has_just_passed(self, trade_id: int, timestamp: int, partition: int) -> bool:
-        """Whether an id below `top` comes so soon behind higher ones that it is in disorder."""
-        passed = self.top - self.run + 1
-        for front in reversed(self._fronts):
-            if passed >= _SOON or front.first < trade_id:
-                break
-            passed += len(front)
-        return passed < _SOON and self.top_time - timestamp < _SOON_MS and partition == self.partition
-
-    def close(self) -> None:
-        """Nothing more comes."""
-        self._end_run()
-        self.run = self.top + 1
-
-    @property
-    def span(self) -> Span:
-        return Span(self.first, Place(self.top, self.top_time))
 
 
 class Examination:
@@ -114,12 +34,15 @@ class Examination:
         self._before = -1  # the highest id before the time that is judged
         self._after = _END  # the lowest one behind it
         self._here: int | None = None  # the last id that was read, judged or not
-        self._lines: list[_Line] = []
+        self._lines: list[Line] = []
+        self._spans: Listed[Span] = Listed()  # of the sequences that are closed
+        self._missing: Listed[Gap] = Listed()
+        self._fillable: list[Gap] = []
         self._partition = -1
         self._scanned = 0
         self._partitions: dict[int, int] = {}
         self._others: dict[str, int] = {}
-        self._duplicates, self._disorder, self._filled = _Stretches(), _Stretches(), _Stretches()
+        self._duplicates, self._disorder, self._filled = Stretches(), Stretches(), Stretches()
         self._malformed: Listed[Malformed] = Listed()
 
     def take(self, records: Iterable[AnyRecord]) -> None:
@@ -165,17 +88,18 @@ class Examination:
         self._leave(line, expected, counted)
         self._scanned += scanned
 
-    def _resume(self) -> tuple[_Line, int, int]:
+    def _resume(self) -> tuple[Line, int, int]:
         """The current sequence, the id that is next in it, and the time it began."""
         if not self._lines:
-            return _Line(-1, 0, 0, 0), -2, 0  # no id is next
+            return Line(-1, 0, 0, 0), -2, 0  # no id is next
         line = self._lines[-1]
         return line, line.top + 1, line.begin
 
-    def _leave(self, line: _Line, expected: int, counted: int) -> None:
+    def _leave(self, line: Line, expected: int, counted: int) -> None:
         """Note `counted` trades in order."""
         if counted:
             line.top = self._here = expected - 1
+            line.partition = self._partition
             self._partitions[self._partition] += counted
 
     def _look_at(self, record: AnyRecord, trade_id: int) -> None:
@@ -217,13 +141,15 @@ class Examination:
         self._partition = partition
         self._partitions[partition] = self._partitions.get(partition, 0) + 1
         if not self._lines:
-            self._lines.append(_Line(trade_id, timestamp, partition, -_END))
+            self._lines.append(Line(trade_id, timestamp, partition, -_END))
             return
         line = next((line for line in reversed(self._lines) if line.begin <= timestamp), self._lines[0])
         if trade_id > line.top:
             line.move_up(trade_id, timestamp, partition)
         elif sound and line is self._lines[-1] and began_anew(trade_id, timestamp, line.top + 1, line.top_time):
-            self._lines.append(_Line(trade_id, timestamp, partition, timestamp))
+            self._lines.append(Line(trade_id, timestamp, partition, timestamp))
+            if len(self._lines) > _LINES:
+                self._close(self._lines.pop(0))
         elif line.has(trade_id):
             self._duplicates.add(trade_id, partition, offset)
         else:
@@ -234,24 +160,19 @@ class Examination:
 
     def findings(self) -> Findings:
         """What was found; call it once, at the end."""
-        missing: Listed[Gap] = Listed()
-        fillable: list[Gap] = []
-        for line in self._lines:
-            line.close()
-            for gap in line.ids.holes(*self._ends(line)):
-                missing.add(gap, len(gap))
-                if line is self._lines[-1] and len(fillable) < LISTED:
-                    fillable.append(gap)
-        if not self._lines and self._bounds.from_id is not None and self._bounds.to_id is not None:
-            fillable.append(Gap(self._bounds.from_id, self._bounds.to_id))
-            missing.add(fillable[0], len(fillable[0]))
+        while self._lines:
+            self._close(self._lines.pop(0))
+        asked = self._bounds
+        if not self._spans.count and asked.from_id is not None and asked.to_id is not None:
+            self._fillable = [Gap(asked.from_id, asked.to_id)]
+            self._missing.add(self._fillable[0], len(self._fillable[0]))
         return Findings(
             scanned=self._scanned,
             records=sum(self._partitions.values()),
             partitions=dict(sorted(self._partitions.items())),
-            spans=[line.span for line in self._lines],
-            missing=missing,
-            fillable=fillable,
+            spans=self._spans,
+            missing=self._missing,
+            fillable=self._fillable,
             duplicates=self._duplicates.found,
             disorder=self._disorder.found,
             filled_later=self._filled.found,
@@ -259,18 +180,29 @@ class Examination:
             others=dict(sorted(self._others.items(), key=lambda item: -item[1])),
         )
 
-    def _ends(self, line: _Line) -> tuple[int, int]:
+    def _close(self, line: Line) -> None:
+        """Note what is missing in the oldest sequence that was not closed."""
+        is_first, is_last = not self._spans.count, not self._lines
+        line.close()
+        self._fillable = []
+        for gap in line.ids.holes(*self._ends(line, is_first=is_first, is_last=is_last)):
+            self._missing.add(gap, len(gap))
+            if is_last and len(self._fillable) < LISTED:
+                self._fillable.append(gap)
+        self._spans.add(line.span)
+
+    def _ends(self, line: Line, *, is_first: bool, is_last: bool) -> tuple[int, int]:
         """The ids between which all should be there.
 
         They are those that were asked for, if ids were asked for and tell which sequence is meant. If times were, what
         is missing at an end counts as well: it may have happened within them.
         """
         first, last = line.first.trade_id, line.top
-        if len(self._lines) == 1:
+        if is_first and is_last:
             first = first if self._bounds.from_id is None else self._bounds.from_id
             last = last if self._bounds.to_id is None else self._bounds.to_id
-        if line is self._lines[0] and 0 <= self._before < first:
+        if is_first and 0 <= self._before < first:
             first = self._before + 1
-        if line is self._lines[-1] and last < self._after < _END:
+        if is_last and last < self._after < _END:
             last = self._after - 1
         return first, last

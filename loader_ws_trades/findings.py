@@ -82,7 +82,7 @@ class Findings:
     scanned: int  # records of all kinds
     records: int  # records of the symbol that are judged, malformed ones that show no trade id left out
     partitions: dict[int, int]  # how many of them are on which partition
-    spans: list[Span]  # the sequences of ids: more than one if the exchange began anew
+    spans: Listed[Span]  # the sequences of ids: more than one if the exchange began anew
     missing: Listed[Gap]
     fillable: list[Gap]  # the first missing ranges of the last sequence, which the exchange may still have
     duplicates: Listed[Stretch]

@@ -29,6 +29,7 @@ def as_json(audited: Audited, settings: Settings) -> str:
     missing = [
         {**gap._asdict(), **({"backfill": commands[gap]} if gap in commands else {})} for gap in found.missing.first
     ]
+    spans = [{"first": span.first._asdict(), "last": span.last._asdict()} for span in found.spans.first]
     shown: dict[str, Any] = {
         "symbol": settings.symbol,
         "topic": settings.kafka_topic,
@@ -38,7 +39,7 @@ def as_json(audited: Audited, settings: Settings) -> str:
         "scanned": found.scanned,
         "records": found.records,
         "partitions": found.partitions,
-        "sequences": [{"first": span.first._asdict(), "last": span.last._asdict()} for span in found.spans],
+        "sequences": {"count": found.spans.count, "listed": spans},
         "missing": {"ids": found.missing.size, "ranges": found.missing.count, "listed": missing},
         "duplicates": _stretches(found.duplicates),
         "disorder": _stretches(found.disorder),
@@ -76,7 +77,7 @@ def show(audited: Audited, settings: Settings) -> None:
     """Print it on standard output."""
     console = _Console()
     found = audited.findings
-    if found.spans:
+    if found.spans.count:
         console.print(_table(audited, settings))
     else:
         where = f" ({_judged(audited.bounds)})" if audited.bounds else ""
@@ -108,7 +109,7 @@ def show(audited: Audited, settings: Settings) -> None:
     _print(console, f"\n{_number(found.scanned)} records read in {audited.seconds:.1f} s, {rate:,.0f} a second.")
     if found.faults:
         _print(console, f"Wrong: {', '.join(found.faults)}.", "bold red")
-    elif found.spans:
+    elif found.spans.count:
         _print(console, "All is right.", "bold green")
 
 
@@ -128,9 +129,11 @@ def _table(audited: Audited, settings: Settings) -> Table:
     if audited.bounds:
         row("judged", _judged(audited.bounds))
     row("records", _number(found.records))
-    for number, span in enumerate(found.spans):
+    for number, span in enumerate(found.spans.first):
         row("ids began anew" if number else "first", _place(span.first))
         row("last", _place(span.last))
+    if found.spans.count > len(found.spans.first):
+        row("ids began anew", f"{_number(found.spans.count - len(found.spans.first))} more times")
     partitions = [f"{partition} ({_number(count)} records)" for partition, count in found.partitions.items()]
     only = len(partitions) == 1
     row(

@@ -90,12 +90,15 @@ def test_a_topic_in_order_is_right(kafka: Kafka) -> None:
         "scanned": 30_000,
         "records": 30_000,
         "partitions": {"0": 30_000},
-        "sequences": [
-            {
-                "first": {"trade_id": 100, "timestamp": time_of(100)},
-                "last": {"trade_id": 30_099, "timestamp": time_of(30_099)},
-            }
-        ],
+        "sequences": {
+            "count": 1,
+            "listed": [
+                {
+                    "first": {"trade_id": 100, "timestamp": time_of(100)},
+                    "last": {"trade_id": 30_099, "timestamp": time_of(30_099)},
+                }
+            ],
+        },
         "missing": {"ids": 0, "ranges": 0, "listed": []},
         "duplicates": nothing,
         "disorder": nothing,
@@ -186,7 +189,7 @@ def test_a_reset_of_ids_begins_a_new_sequence(kafka: Kafka) -> None:
         planted.put(number, time=DAY + 86_400_000)
     code, found = found_on(kafka, topic_of(kafka, planted))
     assert (code, found["faults"]) == (0, [])
-    ends = [(sequence["first"]["trade_id"], sequence["last"]["trade_id"]) for sequence in found["sequences"]]
+    ends = [(sequence["first"]["trade_id"], sequence["last"]["trade_id"]) for sequence in found["sequences"]["listed"]]
     assert ends == [(1_000_000, 1_000_099), (3, 5)]
 
 
@@ -246,8 +249,8 @@ def test_ranges_restrict_what_is_judged(kafka: Kafka) -> None:
     assert found_on(kafka, topic, "--from-id", "0", "--to-id", "7000")[0] == 1
     code, found = found_on(kafka, topic, "--since", str(time_of(8400)), "--until", "2023-11-14T22:13:21.500Z")
     assert code == 0
-    assert found["sequences"][0]["first"]["trade_id"] == 8400
-    assert found["sequences"][0]["last"]["trade_id"] == 1500 * 7 - 1
+    assert found["sequences"]["listed"][0]["first"]["trade_id"] == 8400
+    assert found["sequences"]["listed"][0]["last"]["trade_id"] == 1500 * 7 - 1
     assert found["scanned"] < 7000, "what is long before is not read"
 
 

@@ -73,7 +73,7 @@ def test_nothing_is_found_in_trades_in_order() -> None:
     found = of(*range(100, 5000))
     assert found.faults == []
     assert (found.scanned, found.records, found.partitions) == (4900, 4900, {0: 4900})
-    [span] = found.spans
+    [span] = found.spans.first
     assert (span.first, span.last) == ((100, time_of(100)), (4999, time_of(4999)))
     assert found.missing.count == found.filled_later.count == 0
     assert found.others == {}
@@ -81,7 +81,7 @@ def test_nothing_is_found_in_trades_in_order() -> None:
 
 def test_an_empty_topic_has_no_faults_and_no_trades() -> None:
     assert examined().faults == []
-    assert examined().spans == []
+    assert examined().spans.count == 0
 
 
 def test_missing_ids_are_found() -> None:
@@ -142,7 +142,7 @@ def test_history_filled_in_behind_few_live_trades_is_no_fault() -> None:
     found = examined(topic)
     assert found.faults == []
     assert found.filled_later.first == [Stretch(980_000, 999_999, 0, 2)]
-    assert found.spans[0].first.trade_id == 980_000
+    assert found.spans.first[0].first.trade_id == 980_000
 
 
 def test_filling_beside_a_live_loader_is_one_stretch() -> None:
@@ -222,7 +222,7 @@ def test_a_reset_of_ids_begins_a_new_sequence() -> None:
     for number in (3, 4, 6, 7):
         topic.put(number, time=DAY + 86_400_000 + number)
     found = examined(topic)
-    assert [(span.first.trade_id, span.last.trade_id) for span in found.spans] == [(1_000_000, 1_000_099), (3, 7)]
+    assert [(span.first.trade_id, span.last.trade_id) for span in found.spans.first] == [(1_000_000, 1_000_099), (3, 7)]
     assert found.missing.first == [Gap(1_000_050, 1_000_059), Gap(5, 5)]
     assert found.fillable == [Gap(5, 5)], "the exchange has no more what came before it began anew"
     assert found.faults == ["missing ids"]
@@ -237,7 +237,7 @@ def test_what_fills_a_hole_of_the_sequence_before_the_last_is_of_that_one() -> N
     found = examined(topic)
     assert found.faults == []
     assert found.filled_later.first == [Stretch(1_000_050, 1_000_059, 0, 190)]
-    assert len(found.spans) == 2
+    assert found.spans.count == 2
 
 
 def test_a_symbol_on_several_partitions_is_a_fault_of_its_own() -> None:
@@ -265,6 +265,16 @@ def test_many_faults_are_counted_and_the_first_of_them_listed() -> None:
     assert sum(found.others.values()) == 10_000
 
 
+def test_ids_that_begin_anew_again_and_again_are_counted() -> None:
+    topic = Topic()
+    for number in range(1000):
+        topic.put(1_000_000 - number, 1_000_002 - number, time=DAY + number * 86_400_000)
+    found = examined(topic)
+    assert found.spans.count == found.missing.count == 1000
+    assert len(found.spans.first) == LISTED
+    assert found.fillable == [Gap(999_002, 999_002)]
+
+
 def test_ids_that_are_asked_for_are_judged_alone() -> None:
     ids = [1, 2, 2, *range(5, 60), *range(100, 200), 110, 300]
     topic = Topic()
@@ -284,7 +294,7 @@ def test_ids_that_are_asked_for_are_judged_alone() -> None:
     assert between(60, 80).missing.first == between(60, 80).fillable == [Gap(60, 80)]
     assert between(301, None).faults == ["malformed records"], "it stands where 301 should"
     assert between(400, None).faults == []
-    assert between(400, None).spans == []
+    assert between(400, None).spans.count == 0
 
 
 def test_times_that_are_asked_for_are_judged_alone_and_the_ends_with_them() -> None:
@@ -299,13 +309,13 @@ def test_times_that_are_asked_for_are_judged_alone_and_the_ends_with_them() -> N
     assert (whole.missing.size, whole.malformed.count) == (12, 1)
     within = between(time_of(84), time_of(126))
     assert within.faults == []
-    assert (within.spans[0].first.trade_id, within.spans[0].last.trade_id) == (84, 125)
+    assert (within.spans.first[0].first.trade_id, within.spans.first[0].last.trade_id) == (84, 125)
     assert between(time_of(77), time_of(126)).faults == [], "76 happened before, so all that is missing did"
     assert between(time_of(70), time_of(126)).missing.first == [Gap(70, 74)], "they may have happened within"
     assert between(time_of(84), time_of(147)).missing.first == [Gap(140, 146)]
     assert between(time_of(252), None).faults == []
-    assert between(DAY + 1000, None).spans == []
-    assert between(None, DAY).spans == []
+    assert between(DAY + 1000, None).spans.count == 0
+    assert between(None, DAY).spans.count == 0
 
 
 # -- random mixtures
@@ -400,8 +410,8 @@ def test_what_is_planted_is_found_and_nothing_else(
     assert found.filled_later.first == planted.filled_later
     assert [bad.offset for bad in found.malformed.first] == planted.malformed
     assert found.others == ({"BTCUSDT": planted.others} if planted.others else {})
-    assert len(found.spans) == 1 + is_reset
-    assert found.spans[0].first.trade_id == first
-    assert found.spans[0].last.trade_id == start + BLOCK - 1
+    assert found.spans.count == 1 + is_reset
+    assert found.spans.first[0].first.trade_id == first
+    assert found.spans.first[0].last.trade_id == start + BLOCK - 1
     assert found.records == len(topic.records) - len(planted.malformed) - planted.others
     assert found.scanned == len(topic.records)

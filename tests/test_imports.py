@@ -11,8 +11,7 @@ PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
-PURE |= {"idset", "records", "findings", "examination"}
-BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports"}
+PURE |= {"idset", "records", "findings", "line", "examination"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {"service", "audit", "report", "stop"}
 PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "transactions", "control", "telemetry"}
@@ -46,7 +45,8 @@ ALLOWED = {
     "idset": {"sequence"},
     "records": {"trade"},
     "findings": {"sequence"},
-    "examination": {"findings", "idset", "records", "sequence", "trade"},
+    "line": {"findings", "idset", "sequence"},
+    "examination": {"findings", "line", "records", "sequence", "trade"},
     "publisher": PURE | BASE | {"transactions"},
     **dict.fromkeys(PARTS - {"feed", "publisher"}, PURE | BASE),
 }
