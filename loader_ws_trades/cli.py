@@ -38,10 +38,12 @@ def cli() -> None:
 def run(env_file: str | None, **flags: Any) -> None:
     """Stream trades into Kafka until stopped."""
     from loader_ws_trades import logs, service  # noqa: PLC0415 - see the module's docstring
+    from loader_ws_trades.live import Live  # noqa: PLC0415
+    from loader_ws_trades.publisher import Publisher  # noqa: PLC0415
 
     settings = gather(flags, env_file)
     logs.configure(settings)
-    sys.exit(service.run_live(settings))
+    sys.exit(service.run(settings, lambda: Live(settings), lambda: Publisher(settings)))
 
 
 _JUDGED = ("symbol", "kafka_topic")

@@ -72,19 +72,35 @@ class Ingest:
             if self._left == 0 or self._closed:
                 return False
             trades, refusals = self._decoder.decode(frames)
-            self.received += len(trades)
-            ready, events = self._sequence.push(trades)
-            events = self._hand_on(ready, events)
+            events = self._push(trades)
             in_order = self._sequence.in_order
+        if refusals:
+            self.refuse(refusals)
+        if not in_order:
+            self.gap_seen.set()
+        self._finish(events, "repair is off")
+        return bool(trades)
+
+    def give(self, trades: Many[Trade]) -> None:
+        """Take trades as they came. Blocks while the sink is full."""
+        with self._lock:
+            if self._left == 0 or self._closed:
+                return
+            events = self._push(trades)
+        self._finish(events, "the source does not have them")
+
+    def _push(self, trades: Many[Trade]) -> list[Gap | Reset]:
+        self.received += len(trades)
+        ready, events = self._sequence.push(trades)
+        return self._hand_on(ready, events)
+
+    def refuse(self, refusals: Iterable[Refusal]) -> None:
+        """Count what was no trade of ours, and pass it on."""
         for refusal in refusals:
             known = refusal.kind in self.refused or len(self.refused) < _KINDS
             kind = refusal.kind if known else "other"
             self.refused[kind] += 1
             self._on_refusal(Refusal(kind, refusal.detail))
-        if not in_order:
-            self.gap_seen.set()
-        self._finish(events, "repair is off")
-        return bool(trades)
 
     def fill(self, rows: Many[Trade]) -> int:
         """Take trades from REST, ascending; how many came out, held ones included. Blocks while the sink is full."""
@@ -108,7 +124,7 @@ class Ingest:
         self._finish(events, why)
 
     def resume(self, last: Trade) -> None:
-        """Go on behind `last`, which is out already; only before the first trade."""
+        """Go on behind `last`, which is out already; only while nothing is held back."""
         with self._lock:
             self._sequence.resume(last)
 

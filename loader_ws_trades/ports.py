@@ -1,37 +1,92 @@
-"""What a run needs of the source it loads from and of the sink it loads into."""
+"""What a run, its source and its sink need of each other."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Many
 from typing import Protocol
 
 from loader_ws_trades.kafka import Startup
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.trade import Trade
+from loader_ws_trades.sequence import Gap
+from loader_ws_trades.trade import Refusal, Trade
+
+OnDeath = Callable[[BaseException], None]
+
+
+class Intake(Protocol):
+    """Where a source brings what it has; all of it may be called in any thread, and blocks while the sink is full."""
+
+    gap_seen: threading.Event
+    """Set when something is missing; cleared by who sees to it."""
+
+    def take(self, frames: list[bytes]) -> bool:
+        """Take frames as they came; whether a trade of ours was among them."""
+
+    def give(self, trades: Many[Trade]) -> None:
+        """Take trades as they came."""
+
+    def refuse(self, refusals: Iterable[Refusal]) -> None:
+        """Take note of what was no trade."""
+
+    def resume(self, last: Trade) -> None:
+        """Go on behind `last`, which is out already; only while nothing is held back."""
+
+    def expect(self, newest: int) -> None:
+        """Know that there are trades up to the id `newest`."""
+
+    def in_order(self) -> bool:
+        """Whether nothing is missing before the newest trade seen."""
+
+    def gap(self) -> Gap | None:
+        """The ids that hold back what follows."""
+
+    def behind(self) -> int:
+        """How many ids have not come out, up to the newest one seen."""
+
+    def fill(self, rows: Many[Trade]) -> int:
+        """Take trades that were missing; how many trades came out, the held ones behind them among them."""
+
+    def skip(self, before: int, why: str) -> None:
+        """Give up on the ids missing before the id `before`."""
 
 
 class Source(Protocol):
-    """Where frames come from, in threads of its own."""
+    """Where trades come from, in threads of its own."""
 
-    def start(
-        self,
-        take: Callable[[list[bytes]], bool],
-        in_order: Callable[[], bool],
-        on_death: Callable[[BaseException], None],
-    ) -> None:
-        """Begin; `take` gets the frames and blocks while the sink is full, `in_order` says whether none is missing."""
+    def check(self) -> None:
+        """See whether it can be read from; before the run says that it has started."""
+
+    def prepare(self, intake: Intake) -> None:
+        """Find out where to begin; called in a thread of its own, and left alone there if the run is to end."""
+
+    def start(self, intake: Intake, on_death: OnDeath) -> None:
+        """Begin."""
 
     def tick(self) -> None:
         """Do what the time has come for; called by the main thread now and again."""
 
-    def rotate(self, why: str) -> None:
-        """Replace what is read from, without a gap."""
+    def refused(self, refusal: Refusal) -> None:
+        """Note a frame that was no trade."""
 
     def close(self) -> None:
-        """Stop reading, without waiting."""
+        """Stop reading, without waiting; may be called again."""
+
+    @property
+    def done(self) -> bool:
+        """Whether all that was to be read has been brought."""
+
+    def finish(self, *, final: bool, patient: bool) -> bool:
+        """End what still goes on after `close`; whether it has ended.
+
+        Args:
+            final: whether no later run will bring what is missing, so that it must be named.
+            patient: whether there is time to fetch what is missing.
+        """
 
     def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the end; whether it has come."""
+        """Wait at most `timeout` seconds for the end of reading, and let go; whether it has come."""
 
     def trouble(self) -> str | None:
         """Why nothing can come at present, if so."""

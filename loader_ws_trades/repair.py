@@ -6,11 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from loader_ws_trades.config import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
+from loader_ws_trades.ports import Intake
 from loader_ws_trades.sequence import Gap
 from loader_ws_trades.trade import Trade
 
@@ -21,27 +21,6 @@ _LAG_DELAY = 1.0  # seconds between two questions for an id that REST does not h
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after REST did not answer
 _PROGRESS_EVERY = 10.0  # seconds between two log lines about a long repair
 _TURN = 0.2  # seconds in which the end of the run is noticed
-
-
-class Fills(Protocol):
-    """The part of the ingest that is needed here."""
-
-    gap_seen: threading.Event
-
-    def gap(self) -> Gap | None:
-        """The ids that hold back what follows."""
-
-    def behind(self) -> int:
-        """How many ids have not come out, up to the newest one seen."""
-
-    def expect(self, newest: int) -> None:
-        """Know that there are trades up to an id."""
-
-    def fill(self, rows: list[Trade]) -> int:
-        """Take rows; how many trades came out, the held ones behind them among them."""
-
-    def skip(self, before: int, why: str) -> None:
-        """Give up on the ids missing before `before`."""
 
 
 class Repair:
@@ -63,7 +42,7 @@ class Repair:
         settings: Settings,
         fetch: Callable[[int], list[Trade]],
         newest: Callable[[], int],
-        ingest: Fills,
+        ingest: Intake,
         stopping: threading.Event,
     ) -> None:
         self._settings = settings
@@ -142,7 +121,7 @@ class Repair:
 class _Progress:
     """Tells in the log how a long repair goes on."""
 
-    def __init__(self, ingest: Fills) -> None:
+    def __init__(self, ingest: Intake) -> None:
         self._ingest = ingest
         self.begun = False
         self._done = 0

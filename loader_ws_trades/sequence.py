@@ -75,7 +75,7 @@ class Sequence:
         self.duplicates = 0
 
     def resume(self, last: Trade) -> None:
-        """Go on behind `last`, which is out already; only before the first trade."""
+        """Go on behind `last`, which is out already; only while nothing is held back."""
         self._expected = last.trade_id + 1
         self._last_time = last.timestamp
 

@@ -14,22 +14,17 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
 
-from loader_ws_trades.checkpoint import newest_trade
-from loader_ws_trades.config import Settings, consumer_credentials, named
+from loader_ws_trades.config import Settings
 from loader_ws_trades.control import Control
-from loader_ws_trades.errors import LoaderError, RunError, UnavailableError
-from loader_ws_trades.feed import Feed
+from loader_ws_trades.errors import LoaderError, RunError
 from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.kafka import Startup
-from loader_ws_trades.lifecycle import Deadline, StopReason, Task, spawn
+from loader_ws_trades.lifecycle import Deadline, StopReason, Task
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.ports import Sink, Source
-from loader_ws_trades.publisher import Publisher
-from loader_ws_trades.repair import Repair
-from loader_ws_trades.rest import Rest
 from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
 from loader_ws_trades.telemetry import Telemetry
-from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.trade import FrameDecoder, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -37,32 +32,22 @@ _TURN = 0.1  # seconds that one turn of the main loop may wait for delivery repo
 _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last event
 _HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
 _THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
-_FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
-_LOOK_AGAIN = 1.0  # seconds between two looks for the last trade on the topic
 _GAP_LINES = 200  # log lines about missing ids; telemetry names them all the same
 _RANGES = 10  # ranges of ids that one message names
 
 
-def run_live(settings: Settings) -> int:
-    """Load the live stream of `settings.symbol` into Kafka until stopped; the exit code."""
-    return run(settings, lambda: Feed(settings), lambda: Publisher(settings), live=True)
-
-
-def run(
-    settings: Settings, make_source: Callable[[], Source], make_sink: Callable[[], Sink], *, live: bool = False
-) -> int:
+def run(settings: Settings, make_source: Callable[[], Source], make_sink: Callable[[], Sink]) -> int:
     """Load from a source into a sink until the source is done or the run is stopped; the exit code.
 
     Args:
         settings: the settings of the process.
         make_source: gives the source; called once.
         make_sink: gives the sink; called once.
-        live: whether the symbol is checked, the run goes on where the last one ended, and gaps are repaired.
     """
     mailbox: SimpleQueue[StopReason] = SimpleQueue()
     with _signals_to(mailbox):
         try:
-            parts = _Run(settings, make_source(), make_sink(), mailbox, live=live)
+            parts = _Run(settings, make_source(), make_sink(), mailbox)
         except LoaderError as error:
             log.error("%s", error)  # noqa: TRY400 - a user's fault is one sentence
             return error.exit_code
@@ -93,13 +78,10 @@ class _Run:
         source: Source,
         sink: Sink,
         mailbox: SimpleQueue[StopReason],
-        *,
-        live: bool,
     ) -> None:
         self._settings = settings
         self._source = source
         self._sink = sink
-        self._live = live
         self._mailbox = mailbox
         self._telemetry = Telemetry(settings)
         self._control = Control(settings)
@@ -115,17 +97,6 @@ class _Run:
             on_refusal=self._on_refusal,
             on_events=self._on_events,
         )
-        self._shutdown_seen = False
-        self._repair_stopping = threading.Event()
-        self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
-        self._repair = Repair(
-            settings,
-            fetch=self._fetch,
-            newest=lambda: self._rest.newest_id(settings.symbol),
-            ingest=self._ingest,
-            stopping=self._repair_stopping,
-        )
-        self._repair_task: Task | None = None
 
     def run(self) -> int:
         """The run; its exit code."""
@@ -137,15 +108,8 @@ class _Run:
 
     # -- what other threads call
 
-    def _fetch(self, first_id: int) -> list[Trade]:
-        rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
-        for refusal in refusals:
-            self._on_refusal(refusal)
-        return rows
-
     def _on_refusal(self, refusal: Refusal) -> None:
-        if refusal.kind == "event serverShutdown":
-            self._shutdown_seen = True
+        self._source.refused(refusal)
         self._refusals.warn(
             refusal.kind, f"Frames that are no trade of ours are dropped ({refusal.kind}): {refusal.detail}"
         )
@@ -185,8 +149,7 @@ class _Run:
         self._control.open(startup)
         if startup.stopped():
             return self._mailbox.get()
-        if self._live:
-            self._check_symbol()
+        self._source.check()
         log.info("Loading trades of %s into the topic %s", settings.symbol, settings.kafka_topic)
         self._telemetry.send("started", f"Started loading trades of {settings.symbol} into {settings.kafka_topic}", 0)
         self._control.start(lambda: self._mailbox.put(StopReason.by_command()), self._on_death)
@@ -206,12 +169,14 @@ class _Run:
         # A stop command that was read on the way to the end of its topic comes first.
         if not self._mailbox.empty():
             return self._mailbox.get()
-        resumed = self._live and self._settings.resume == "on" and self._resume()
+        preparing = Task("prepare", lambda: self._source.prepare(self._ingest))
+        preparing.start()
+        while not preparing.join(_TURN) and self._mailbox.empty():
+            self._tick()
         if not self._mailbox.empty():
             return self._mailbox.get()
-        if self._live and self._settings.gap_repair == "on":
-            self._repair_task = spawn("repair", lambda: self._repair.run(resuming=resumed), self._on_death)
-        self._source.start(self._ingest.take, self._ingest.in_order, self._on_death)
+        preparing.future.result()
+        self._source.start(self._ingest, self._on_death)
         complete: StopReason | None = None
         while True:
             self._sink.poll(_TURN)
@@ -223,80 +188,21 @@ class _Run:
                 if reason.status != "finished":
                     return reason
                 complete = reason
+            if self._source.done:
+                complete = complete or StopReason.complete("All that was asked for is here")
             if complete:
                 self._sink.drain()
                 # Nobody asked it to hurry: the tail has all the time that the limits of repair and of Kafka give.
                 self._source.close()
-                if self._source.join(0) and self._ingest.gap() is None and self._all_delivered():
+                if self._source.done and self._all_delivered():
                     return complete
 
     def _all_delivered(self) -> bool:
         return self._ingest.idle and not self._sink.in_flight
 
-    def _check_symbol(self) -> None:
-        try:
-            status = self._rest.symbol_status(self._settings.symbol)
-        except UnavailableError as error:
-            log.warning("The symbol could not be checked, going on without: %s", error)
-            return
-        if status != "TRADING":
-            log.warning("%s is in status %s: no trades come until it changes", self._settings.symbol, status)
-
-    def _resume(self) -> bool:
-        """Go on behind the newest trade on the topic; whether there is one. Left early when the run is to end."""
-        patience = Deadline(self._settings.kafka_outage_limit)
-        told = False
-        while self._mailbox.empty():
-            try:
-                last = self._checkpoint()
-            except UnavailableError as error:
-                if error.lasting:
-                    log.warning(
-                        "Where the last run ended cannot be seen, starting at the first live trade: %s; grant it to "
-                        "the user, check %s, or set %s to off",
-                        error,
-                        consumer_credentials(self._settings),
-                        named("resume"),
-                    )
-                    return False
-                # To start without knowing would leave a gap that nobody names.
-                if patience.passed:
-                    raise RunError(f"Where the last run ended cannot be seen: {error}; check the brokers") from error
-                if not told:
-                    log.warning("Where the last run ended cannot be seen yet: %s", error)
-                told = True
-                pause = Deadline(_LOOK_AGAIN)
-                while not pause.passed and self._mailbox.empty():
-                    self._sink.poll(_TURN)
-                    self._tick()
-                continue
-            if last is not None:
-                log.info("Going on behind trade id %d", last.trade_id)
-                self._ingest.resume(last)
-                return True
-            if self._mailbox.empty():
-                log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
-                break
-        return False
-
-    def _checkpoint(self) -> Trade | None:
-        """The newest trade on the topic, looked up while events go out as ever; None also when the run is to end."""
-        found: list[Trade | None] = []
-        lookup = Task("checkpoint", lambda: found.append(newest_trade(self._settings)))
-        lookup.start()
-        while not lookup.join(_TURN):
-            self._tick()
-            if not self._mailbox.empty():
-                return None
-        lookup.future.result()
-        return found[0]
-
     def _tick(self) -> None:
         self._telemetry.poll()
         self._source.tick()
-        if self._shutdown_seen:
-            self._shutdown_seen = False
-            self._source.rotate("the exchange announced its shutdown")
         if self._telemetry.due:
             self._telemetry.send("loading", self._progress(), self._sink.delivered)
 
@@ -333,7 +239,6 @@ class _Run:
             self._telemetry.give_up()
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
-        self._rest.close()
         level = logging.ERROR if reason.status == "error" else logging.INFO
         log.log(level, "%s: %s", reason.status.capitalize(), message, extra=self._counts())
         return reason.exit_code
@@ -357,15 +262,11 @@ class _Run:
         If `final`, no later run fetches what a gap holds back: repair gets half of the time, then the gap is given up.
         """
         repair_end = Deadline(self._tail.remaining / 2 if final else 0.0)
-        feed_end = Deadline(_FEED_END)
         while not self._tail.passed:
-            if self._source.join(0) or feed_end.passed:
-                if repair_end.passed or self._ingest.gap() is None:
-                    self._repair.close(give_up=final)
-                if self._repair_task is None or self._repair_task.join(0):
-                    self._ingest.close()
-                    if self._all_delivered():
-                        return []
+            if self._source.finish(final=final, patient=not repair_end.passed):
+                self._ingest.close()
+                if self._all_delivered():
+                    return []
             try:
                 self._sink.poll(_TURN)
             except RunError as error:
@@ -373,7 +274,6 @@ class _Run:
                 break
             self._tick()
             self._note_reasons()
-        self._repair.close(give_up=False)
         waiting = self._ingest.abandon()
         return self._sink.give_up(Deadline(min(0.5, self._deadline.remaining))) + waiting
 

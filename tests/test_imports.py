@@ -14,6 +14,8 @@ PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "seque
 PURE |= {"idset", "records", "findings", "line", "examination"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {"service", "audit", "report", "stop"}
+BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
+COMMANDS = {"live", "publisher", "service", "audit", "report", "stop"}
 PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "transactions", "control", "telemetry"}
 
 # Which modules of ours each may import.
@@ -26,7 +28,8 @@ ALLOWED = {
     "audit": PARTS | BASE | PURE,
     "report": PURE | {"audit"},
     "stop": PARTS | BASE | PURE,
-    "service": PARTS | BASE | PURE,
+    "service": {"ingest", "control", "telemetry"} | BASE | PURE,
+    "live": PARTS | BASE | PURE,
     "feed": PURE | {"wire"},
     "kafka": PURE | {"trouble"},
     "trouble": {"config", "errors", "properties", "listener"},

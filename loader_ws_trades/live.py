@@ -1,0 +1,163 @@
+"""The source of `run`: the live stream, behind what the last run left, with what is missing fetched from REST."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from loader_ws_trades.checkpoint import newest_trade
+from loader_ws_trades.config import Settings
+from loader_ws_trades.errors import RunError, UnavailableError
+from loader_ws_trades.feed import Feed
+from loader_ws_trades.lifecycle import Deadline, Task, spawn
+from loader_ws_trades.ports import Intake, OnDeath
+from loader_ws_trades.repair import Repair
+from loader_ws_trades.rest import Rest
+from loader_ws_trades.trade import Refusal, Trade
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 1.0  # seconds between two looks for the last trade on the topic
+_FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
+
+
+class Live:
+    """Streams `settings.symbol`, and repairs the gaps; a `Source`.
+
+    Args:
+        settings: the limits.
+        from_topic: whether to go on behind the newest trade on the topic.
+    """
+
+    def __init__(self, settings: Settings, *, from_topic: bool = True) -> None:
+        self._settings = settings
+        self._from_topic = from_topic and settings.resume == "on"
+        self._closed = threading.Event()
+        self._repair_stopping = threading.Event()
+        self._feed_end = Deadline(_FEED_END)
+        self._shutdown_seen = False  # set in a feed's thread
+        self._resumed = False
+        self._feed = Feed(settings)
+        self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
+        self._repair: Repair | None = None
+        self._repair_task: Task | None = None
+
+    def check(self) -> None:
+        """See whether the symbol is one that trades.
+
+        Raises:
+            ConfigurationError: if the exchange does not know it, or does not serve this location.
+        """
+        try:
+            status = self._rest.symbol_status(self._settings.symbol)
+        except UnavailableError as error:
+            log.warning("The symbol could not be checked, going on without: %s", error)
+            return
+        if status != "TRADING":
+            log.warning("%s is in status %s: no trades come until it changes", self._settings.symbol, status)
+
+    def prepare(self, intake: Intake) -> None:
+        """Go on behind the newest trade on the topic, if there is one.
+
+        Raises:
+            RunError: if that cannot be seen.
+        """
+        patience = Deadline(self._settings.kafka_outage_limit)
+        told = False
+        while self._from_topic and not self._closed.is_set():
+            try:
+                last = newest_trade(self._settings)
+            except UnavailableError as error:
+                if error.lasting:
+                    log.warning("No right to see where the last run ended, starting at the first live trade: %s", error)
+                    return
+                # To start without knowing would leave a gap that nobody names.
+                if patience.passed:
+                    raise RunError(f"Where the last run ended cannot be seen: {error}; check the brokers") from error
+                if not told:
+                    log.warning("Where the last run ended cannot be seen yet: %s", error)
+                told = True
+                self._closed.wait(_LOOK_AGAIN)
+                continue
+            if self._closed.is_set():
+                return
+            if last is None:
+                log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
+                return
+            log.info("Going on behind trade id %d", last.trade_id)
+            intake.resume(last)
+            self._resumed = True
+            return
+
+    def start(self, intake: Intake, on_death: OnDeath) -> None:
+        """Begin to stream into `intake`."""
+        self._intake = intake
+        if self._settings.gap_repair == "on":
+            self._repair = Repair(
+                self._settings,
+                fetch=self._fetch,
+                newest=lambda: self._rest.newest_id(self._settings.symbol),
+                ingest=intake,
+                stopping=self._repair_stopping,
+            )
+            repair, resumed = self._repair, self._resumed
+            self._repair_task = spawn("repair", lambda: repair.run(resuming=resumed), on_death)
+        self._feed.start(intake.take, intake.in_order, on_death)
+
+    def _fetch(self, first_id: int) -> list[Trade]:
+        rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
+        self._intake.refuse(refusals)
+        return rows
+
+    def refused(self, refusal: Refusal) -> None:
+        """Note a frame that is no trade: the exchange may have announced its shutdown."""
+        if refusal.kind == "event serverShutdown":
+            self._shutdown_seen = True
+
+    def tick(self) -> None:
+        """Rotate the connection when it is time to.
+
+        Raises:
+            RunError: when there was no connection for longer than the outage limit.
+        """
+        self._feed.tick()
+        if self._shutdown_seen:
+            self._shutdown_seen = False
+            self._feed.rotate("the exchange announced its shutdown")
+
+    def trouble(self) -> str | None:
+        """Since when and why there is no connection; None while there is one."""
+        return self._feed.trouble()
+
+    def close(self) -> None:
+        """Stop reading the stream, without waiting."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._feed_end = Deadline(_FEED_END)
+            self._feed.close()
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream is closed, and nothing is missing of what it brought."""
+        return self._closed.is_set() and self._feed.join(0) and not self._has_gap()
+
+    def _has_gap(self) -> bool:
+        return self._repair is not None and self._intake.gap() is not None
+
+    def finish(self, *, final: bool, patient: bool) -> bool:
+        """End what still goes on behind the closed stream; whether it has ended."""
+        if not (self._feed.join(0) or self._feed_end.passed):
+            return False
+        if self._repair is None or self._repair_task is None:
+            return True
+        if not patient or not self._has_gap():
+            self._repair.close(give_up=final)
+        return self._repair_task.join(0)
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the end; whether it has come."""
+        ended = self._feed.join(timeout)
+        if self._repair is not None:
+            self._repair.close(give_up=False)
+        self._rest.close()
+        return ended
