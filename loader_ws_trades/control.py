@@ -146,3 +146,26 @@ class Control:
                 else "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands",
             )
         return stop
+
+
+class NoControl:
+    """Hears no commands: for a run without Kafka."""
+
+    silent_for = 0.0
+
+    def __init__(self) -> None:
+        self.caught_up = threading.Event()
+        self.caught_up.set()
+
+    def open(self, startup: kafka.Startup) -> None:
+        """Nothing to reach."""
+
+    def start(self, on_stop: Callable[[], None], on_death: Callable[[BaseException], None]) -> None:
+        """Nothing to read."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def join(self, timeout: float) -> bool:
+        """Nothing to wait for."""
+        return timeout >= 0

@@ -3,6 +3,7 @@
     LoaderError
     ├── ConfigurationError   give up, exit code 2: running again will not help
     ├── RunError             give up, exit code 1: running again may help
+    ├── EndOfOutputError          stop, exit code 0: nobody reads what is written
     └── UnavailableError     the other side does not answer now: warn, or try again later
 
 The text of each is one sentence for the user: what is wrong and what to do.
@@ -31,6 +32,12 @@ class ConfigurationError(LoaderError):
 
 class RunError(LoaderError):
     """The run cannot go on; running again may help."""
+
+
+class EndOfOutputError(LoaderError):
+    """Nobody reads what is written any more: a pipe was closed."""
+
+    exit_code = 0
 
 
 class UnavailableError(LoaderError):

@@ -49,6 +49,9 @@ class Publisher:
         self._producer = self._make_producer()
         self._transactions: Transactions | None = None
 
+    def __str__(self) -> str:
+        return f"the topic {self._topic}"
+
     def _make_producer(self) -> kafka.Producer:
         return kafka.Producer(
             trade_producer_properties(self._settings), self._report, credentials=producer_credentials()

@@ -15,15 +15,15 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from loader_ws_trades.config import Settings
-from loader_ws_trades.control import Control
-from loader_ws_trades.errors import LoaderError, RunError
+from loader_ws_trades.control import Control, NoControl
+from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError
 from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.kafka import Startup
 from loader_ws_trades.lifecycle import Deadline, StopReason, Task
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
-from loader_ws_trades.telemetry import Telemetry
+from loader_ws_trades.telemetry import NoTelemetry, Telemetry
 from loader_ws_trades.trade import FrameDecoder, Refusal
 
 log = logging.getLogger(__name__)
@@ -36,18 +36,25 @@ _GAP_LINES = 200  # log lines about missing ids; telemetry names them all the sa
 _RANGES = 10  # ranges of ids that one message names
 
 
-def run(settings: Settings, make_source: Callable[[], Source], make_sink: Callable[[], Sink]) -> int:
+def run(
+    settings: Settings,
+    make_source: Callable[[], Source],
+    make_sink: Callable[[], Sink],
+    *,
+    reports: bool = True,
+) -> int:
     """Load from a source into a sink until the source is done or the run is stopped; the exit code.
 
     Args:
         settings: the settings of the process.
         make_source: gives the source; called once.
         make_sink: gives the sink; called once.
+        reports: whether the run sends telemetry and obeys commands.
     """
     mailbox: SimpleQueue[StopReason] = SimpleQueue()
     with _signals_to(mailbox):
         try:
-            parts = _Run(settings, make_source(), make_sink(), mailbox)
+            parts = _Run(settings, make_source(), make_sink(), mailbox, reports=reports)
         except LoaderError as error:
             log.error("%s", error)  # noqa: TRY400 - a user's fault is one sentence
             return error.exit_code
@@ -78,13 +85,15 @@ class _Run:
         source: Source,
         sink: Sink,
         mailbox: SimpleQueue[StopReason],
+        *,
+        reports: bool,
     ) -> None:
         self._settings = settings
         self._source = source
         self._sink = sink
         self._mailbox = mailbox
-        self._telemetry = Telemetry(settings)
-        self._control = Control(settings)
+        self._telemetry = Telemetry(settings) if reports else NoTelemetry()
+        self._control = Control(settings) if reports else NoControl()
         self._refusals = Throttle(log, per_kind=1)
         self._gap_lines = Throttle(log, per_kind=_GAP_LINES)
         self._missing: SimpleQueue[Gap] = SimpleQueue()
@@ -129,6 +138,8 @@ class _Run:
 
     @staticmethod
     def _reason_of(error: BaseException) -> StopReason:
+        if isinstance(error, EndOfOutputError):
+            return StopReason.complete(str(error))
         if isinstance(error, LoaderError):
             return StopReason.failed(str(error), error.exit_code)
         log.debug("Internal error", exc_info=error)
@@ -150,7 +161,7 @@ class _Run:
         if startup.stopped():
             return self._mailbox.get()
         self._source.check()
-        log.info("Loading trades of %s into the topic %s", settings.symbol, settings.kafka_topic)
+        log.info("Loading trades of %s into %s", settings.symbol, self._sink)
         self._telemetry.send("started", f"Started loading trades of {settings.symbol} into {settings.kafka_topic}", 0)
         self._control.start(lambda: self._mailbox.put(StopReason.by_command()), self._on_death)
         while not self._control.caught_up.wait(_TURN):
@@ -269,7 +280,7 @@ class _Run:
                     return []
             try:
                 self._sink.poll(_TURN)
-            except RunError as error:
+            except (EndOfOutputError, RunError) as error:
                 self._mailbox.put(self._reason_of(error))
                 break
             self._tick()

@@ -106,3 +106,23 @@ class Telemetry:
     def _report(self, error: object, _message: kafka.Message) -> None:
         if error is not None and not self._given_up:
             log.warning("A telemetry event was not delivered: %s", error)
+
+
+class NoTelemetry:
+    """Tells nobody: for a run without Kafka."""
+
+    is_open = False
+    due = False
+    flushed = True
+
+    def open(self, startup: kafka.Startup) -> None:
+        """Nothing to reach."""
+
+    def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
+        """Nobody to send to."""
+
+    def poll(self, timeout: float = 0) -> None:
+        """Nothing to serve."""
+
+    def give_up(self) -> None:
+        """Nothing to let go of."""

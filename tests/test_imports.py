@@ -13,10 +13,20 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
-COMMANDS = {"service", "audit", "report", "stop"}
-BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
-COMMANDS = {"live", "publisher", "service", "audit", "report", "stop"}
-PARTS = {"feed", "wire", "rest", "repair", "checkpoint", "ingest", "publisher", "transactions", "control", "telemetry"}
+COMMANDS = {"live", "publisher", "output", "service", "audit", "report", "stop"}
+PARTS = {
+    "feed",
+    "wire",
+    "rest",
+    "repair",
+    "checkpoint",
+    "ingest",
+    "publisher",
+    "transactions",
+    "control",
+    "telemetry",
+    "output",
+}
 
 # Which modules of ours each may import.
 ALLOWED = {

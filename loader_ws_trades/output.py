@@ -1,0 +1,89 @@
+"""The sink of `--stdout`: records to standard output, one a line."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterable
+from queue import SimpleQueue
+
+from loader_ws_trades.errors import EndOfOutputError, RunError
+from loader_ws_trades.kafka import Startup
+from loader_ws_trades.lifecycle import Deadline, spawn
+from loader_ws_trades.trade import Trade, record_encoder
+
+_STDOUT = 1  # the file descriptor: what Python buffers above it could not be left to a daemon thread
+_QUEUED = 50_000  # records that may wait for the reader
+
+
+class Output:
+    """Writes the records of trades of `symbol`, in a thread: a reader that does not read must not block the run."""
+
+    def __init__(self, symbol: str) -> None:
+        self._encode = record_encoder(symbol)
+        self._accepted = 0  # moved by `put` alone
+        self._queue: SimpleQueue[tuple[bytes, list[int]]] = SimpleQueue()
+        self._moved = threading.Event()
+        self._failure: EndOfOutputError | RunError | None = None
+        self.delivered = 0  # moved by the writing thread alone
+
+    def __str__(self) -> str:
+        return "standard output"
+
+    def open(self, _startup: Startup) -> None:
+        """Begin to write what is put."""
+        spawn("output", self._write, self._on_death)
+
+    def put(self, trades: Iterable[Trade]) -> int:
+        """Hand trades to the writing thread, without blocking; how many it took, fewer when too many wait."""
+        taken = list(itertools.islice(trades, _QUEUED - self.in_flight))
+        if taken:
+            lines = "".join(f"{self._encode(trade)}\n" for trade in taken)
+            self._accepted += len(taken)
+            self._queue.put((lines.encode(), [trade.trade_id for trade in taken]))
+        return len(taken)
+
+    def _write(self) -> None:
+        while True:
+            lines, ids = self._queue.get()
+            while lines:
+                lines = lines[os.write(_STDOUT, lines) :]
+            self.delivered += len(ids)
+            self._moved.set()
+
+    def _on_death(self, error: BaseException) -> None:
+        if isinstance(error, BrokenPipeError):
+            self._failure = EndOfOutputError("The reader of standard output has had enough")
+        else:
+            self._failure = RunError(f"Standard output cannot be written to ({error}); check where it leads")
+        self._moved.set()
+
+    def poll(self, timeout: float) -> None:
+        """Wait for at most `timeout` seconds, or until something was written.
+
+        Raises:
+            EndOfOutputError: once nobody reads any more.
+            RunError: if it cannot be written.
+        """
+        self._moved.wait(timeout)
+        self._moved.clear()
+        if self._failure:
+            raise self._failure
+
+    @property
+    def in_flight(self) -> int:
+        """Records that wait to be written."""
+        return self._accepted - self.delivered
+
+    def drain(self) -> None:
+        """Nothing to do: what is put is written at once."""
+
+    def give_up(self, _deadline: Deadline) -> list[int]:
+        """The ids of what waits; none where nobody reads any more."""
+        if isinstance(self._failure, EndOfOutputError):
+            return []
+        left = []
+        while not self._queue.empty():
+            left += self._queue.get()[1]
+        return left
