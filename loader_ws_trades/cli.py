@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from loader_ws_trades import __version__
 from loader_ws_trades.cli_group import Group, examples, say
 from loader_ws_trades.cli_options import KAFKA, bounds_options, gather, gather_bounds, seconds, settings_options
+from loader_ws_trades.config import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from loader_ws_trades.ports import Sink, Source
+
+STDOUT = click.option("--stdout", is_flag=True, help="Write records to standard output; only the symbol is needed.")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -35,15 +41,69 @@ def cli() -> None:
     )
 )
 @settings_options()
-def run(env_file: str | None, **flags: Any) -> None:
+@STDOUT
+def run(env_file: str | None, stdout: bool, **flags: Any) -> None:
     """Stream trades into Kafka until stopped."""
-    from loader_ws_trades import logs, service  # noqa: PLC0415 - see the module's docstring
-    from loader_ws_trades.live import Live  # noqa: PLC0415
+    from loader_ws_trades.live import Live  # noqa: PLC0415 - see the module's docstring
+
+    settings = gather(flags, env_file, needed=_ALONE if stdout else None)
+    _load(settings, lambda: Live(settings, from_topic=not stdout), stdout=stdout)
+
+
+def _load(settings: Settings, make_source: Callable[[], Source], *, stdout: bool, kind: str = "") -> NoReturn:
+    """Load from a source into Kafka or to standard output, and end with the run's exit code."""
+    from loader_ws_trades import logs, service  # noqa: PLC0415
+    from loader_ws_trades.output import Output  # noqa: PLC0415
     from loader_ws_trades.publisher import Publisher  # noqa: PLC0415
 
-    settings = gather(flags, env_file)
+    def make_sink() -> Sink:
+        return Output(settings.symbol) if stdout else Publisher(settings, kind)
+
     logs.configure(settings)
-    sys.exit(service.run(settings, lambda: Live(settings), lambda: Publisher(settings)))
+    sys.exit(service.run(settings, make_source, make_sink, reports=not stdout))
+
+
+_ALONE = ("symbol",)  # what a run without Kafka needs
+_OF_THE_STREAM = {"binance_ws_url", "feed_silence_limit", "feed_outage_limit", "max_connection_age", "duration"}
+_OF_GAPS = {"gap_repair", "resume", "resume_limit", "resume_scan_limit"}
+_BOUNDED = [option.name for option in OPTIONS if option.name not in _OF_THE_STREAM | _OF_GAPS]
+
+
+@cli.command(
+    epilog=examples(
+        "loader-ws-trades backfill --from-id 1000 --to-id 1999",
+        "loader-ws-trades backfill --since 2024-08-01T12:00 --until 2024-08-01T13:00 --dry-run",
+        "loader-ws-trades backfill --symbol BTCUSDT --since 2024-08-01 --stdout | head",
+    )
+)
+@settings_options(_BOUNDED)
+@bounds_options
+@click.option("--beyond", is_flag=True, help="Go on behind the topic's newest trade; not beside a live loader.")
+@click.option("--no-scan", is_flag=True, help="Load all, without a look at what the topic holds already.")
+@click.option("--dry-run", is_flag=True, help="Say what would be loaded and what it takes, and load nothing.")
+@STDOUT
+def backfill(env_file: str | None, beyond: bool, no_scan: bool, dry_run: bool, stdout: bool, **flags: Any) -> None:
+    """Load what a topic lacks of a range of past trades, by id or by time.
+
+    Running it again goes on where it stopped, and doubles nothing. It stops at the topic's newest trade, so it is safe
+    beside a live loader: give it a queue id of its own then, because its last event says that it is finished.
+    """
+    from loader_ws_trades import logs  # noqa: PLC0415
+    from loader_ws_trades.backfill import FromRest, cost  # noqa: PLC0415
+    from loader_ws_trades.bounded import Bounded  # noqa: PLC0415
+
+    bounds, faults = gather_bounds(flags)
+    if bounds.from_id is None and bounds.since is None:
+        faults.append("The range has no beginning; give --from-id or --since")
+    needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None
+    settings = gather(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
+    source = Bounded(settings, FromRest(settings, bounds), topic=not stdout, scan=not no_scan, beyond=beyond)
+    if not dry_run:
+        _load(settings, lambda: source, stdout=stdout, kind="backfill")
+    logs.configure(settings)
+    source.prepare()
+    requests, minutes = cost(settings, source.lacking)
+    say(f"{source.total} trades in {len(source.lacking)} ranges: {requests} requests, about {minutes:.1f} minutes")
 
 
 _JUDGED = ("symbol", "kafka_topic")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -54,7 +54,12 @@ def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command],
 
 
 def gather(
-    flags: dict[str, Any], env_file: str | None, *, needed: Iterable[str] | None = None, faults: Iterable[str] = ()
+    flags: dict[str, Any],
+    env_file: str | None,
+    *,
+    needed: Iterable[str] | None = None,
+    faults: Iterable[str] = (),
+    defaults: Mapping[str, str] | None = None,
 ) -> config.Settings:
     """Settings from flags, over environment variables, over the `.env` file, over defaults.
 
@@ -62,6 +67,7 @@ def gather(
         flags: what stands on the command line.
         env_file: a file to read instead of `.env`.
         needed: the settings that must have a value; all that `run` needs, if not said.
+        defaults: what takes the place of a setting's own default.
         faults: what is wrong with the rest of the command line, to be told with the rest.
 
     Raises:
@@ -77,7 +83,7 @@ def gather(
         {option.name: from_file.get(option.variable) for option in config.OPTIONS},
     )
     given: dict[str, Any] = {}
-    for layer in layers:
+    for layer in (*layers, defaults or {}):
         # The password and its file are one setting in two forms: the layer above decides for both.
         settled = {*given, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & given.keys() else ())}
         # An empty value counts as not set.

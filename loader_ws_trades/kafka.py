@@ -307,13 +307,13 @@ class Inspector:
     def __init__(self, properties: KafkaProperties) -> None:
         self._admin = AdminClient(with_callbacks(properties, Trouble("")))
 
-    def cleanup_policy(self, topic: str) -> str | None:
-        """The topic's `cleanup.policy`."""
+    def setting(self, topic: str, name: str) -> str | None:
+        """One of the topic's settings, like `cleanup.policy`."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         configs = self._ask(
             topic, lambda: self._admin.describe_configs([resource], request_timeout=ASK_TIMEOUT)[resource]
         )
-        return str(configs["cleanup.policy"].value) if configs else None
+        return str(configs[name].value) if configs else None
 
     def rights(self, topic: str) -> set[AclOperation] | None:
         """The operations on the topic that this client is allowed."""

@@ -48,13 +48,7 @@ class Live:
         Raises:
             ConfigurationError: if the exchange does not know it, or does not serve this location.
         """
-        try:
-            status = self._rest.symbol_status(self._settings.symbol)
-        except UnavailableError as error:
-            log.warning("The symbol could not be checked, going on without: %s", error)
-            return
-        if status != "TRADING":
-            log.warning("%s is in status %s: no trades come until it changes", self._settings.symbol, status)
+        self._rest.check_symbol(self._settings.symbol)
 
     def prepare(self, intake: Intake) -> None:
         """Go on behind the newest trade on the topic, if there is one.

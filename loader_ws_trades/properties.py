@@ -52,14 +52,17 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
     }
 
 
-def transactional_id(settings: Settings) -> str:
-    """What all loaders of one symbol in one workflow share, so that a newer one fences off the older."""
-    return f"loader-ws-trades.{settings.queue_id}.{settings.symbol}"
+def transactional_id(settings: Settings, kind: str = "") -> str:
+    """What all loaders of one symbol in one workflow share, so that a newer one fences off the older.
+
+    A command that may run beside `run` has a `kind`, which sets it apart.
+    """
+    return ".".join(part for part in ("loader-ws-trades", settings.queue_id, settings.symbol, kind) if part)
 
 
-def trade_producer_properties(settings: Settings) -> KafkaProperties:
+def trade_producer_properties(settings: Settings, kind: str = "") -> KafkaProperties:
     """Properties of the producer of trades."""
-    fence = {"transactional.id": transactional_id(settings)} if settings.delivery == "transactional" else {}
+    fence = {"transactional.id": transactional_id(settings, kind)} if settings.delivery == "transactional" else {}
     return _producer_properties(settings) | {
         **fence,
         "queue.buffering.max.messages": settings.kafka_queue_records,

@@ -31,11 +31,12 @@ class Publisher:
     """Writes trades of `settings.symbol` to `settings.kafka_topic`, in the order of the calls to `put`.
 
     `put` is called under its caller's lock, by one thread at a time; all else by the main thread, which serves the
-    delivery reports in `poll`.
+    delivery reports in `poll`. A command that may run beside `run` gives its `kind`, not to fence it off.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kind: str = "") -> None:
         self._settings = settings
+        self._kind = kind
         self._topic = settings.kafka_topic
         self._key = settings.symbol.encode()
         self._encode = record_encoder(settings.symbol)
@@ -54,7 +55,7 @@ class Publisher:
 
     def _make_producer(self) -> kafka.Producer:
         return kafka.Producer(
-            trade_producer_properties(self._settings), self._report, credentials=producer_credentials()
+            trade_producer_properties(self._settings, self._kind), self._report, credentials=producer_credentials()
         )
 
     def open(self, startup: kafka.Startup) -> None:
@@ -66,7 +67,7 @@ class Publisher:
         """
         if not kafka.await_topic(self._producer, self._topic, "kafka_topic", startup, right=kafka.AclOperation.WRITE):
             return
-        if kafka.Inspector(self._producer.properties).cleanup_policy(self._topic) == "compact":
+        if kafka.Inspector(self._producer.properties).setting(self._topic, "cleanup.policy") == "compact":
             raise ConfigurationError(
                 f"The topic {self._topic} is only compacted and would keep one trade of a symbol; set its "
                 f"cleanup.policy to delete, or check {named('kafka_topic')}"

@@ -51,6 +51,8 @@ class Repair:
         self._ingest = ingest
         self._stopping = stopping
         self._give_up = False
+        self.unrepaired: Gap | None = None
+        """The last gap that was left because REST did not answer."""
 
     def run(self, *, resuming: bool) -> None:
         """Fill every gap as it shows itself; `resuming`: what came since the checkpoint first."""
@@ -59,7 +61,8 @@ class Repair:
         while not self._stopping.is_set():
             if self._ingest.gap_seen.wait(_TURN):
                 self._ingest.gap_seen.clear()
-                self._fill_gaps()
+                self._stopping.wait(_GRACE)
+                self.fill_gaps()
         while self._give_up and (gap := self._ingest.gap()) is not None:
             self._ingest.skip(gap.last + 1, "the run ended")
 
@@ -76,12 +79,12 @@ class Repair:
         except UnavailableError as error:
             log.warning("What was missed since the last run cannot be asked for yet: %s", error)
 
-    def _fill_gaps(self) -> None:
+    def fill_gaps(self) -> None:
+        """Fill what is missing now, and return when nothing is, or the run ends."""
         backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         silent: Deadline | None = None  # when REST's silence ends the wait
         absent: Deadline | None = None  # when an id that REST does not have is a hole
         progress = _Progress(self._ingest)
-        self._stopping.wait(_GRACE)
         while not self._stopping.is_set() and (gap := self._ingest.gap()) is not None:
             if not progress.begun and len(gap) > self._settings.resume_limit:
                 self._ingest.skip(gap.last + 1, f"more than RESUME_LIMIT ({self._settings.resume_limit})")
@@ -96,6 +99,7 @@ class Repair:
                 if silent.passed:
                     log.warning("The gap %s is left unrepaired: %s", gap, error)
                     self._ingest.skip(gap.last + 1, "unrepaired")
+                    self.unrepaired = gap
                     continue
                 delay = min(max(backoff.next(), error.retry_after), silent.remaining + 0.01)
                 log.info("Trade ids %s cannot be asked for (%s); again in %.1f s", gap, error, delay)

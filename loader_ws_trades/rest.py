@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -19,8 +20,10 @@ from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade, decode_rows
 
+log = logging.getLogger(__name__)
+
 ROWS = 1000  # the most that one request gives
-TRADES_WEIGHT, SYMBOL_WEIGHT = 25, 20
+TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT = 25, 20, 4
 
 _MINUTE = 60.0  # seconds over which the exchange counts request weight
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
@@ -35,6 +38,10 @@ class _Symbol(msgspec.Struct):
 
 class _ExchangeInfo(msgspec.Struct):
     symbols: list[_Symbol]
+
+
+class _Aggregate(msgspec.Struct):
+    f: int
 
 
 class _Error(msgspec.Struct):
@@ -127,6 +134,20 @@ class Rest:
                 raise ConfigurationError(str(error)) from error
             raise
 
+    def check_symbol(self, symbol: str) -> None:
+        """See whether the exchange knows `symbol`, and warn if it does not trade or cannot be asked.
+
+        Raises:
+            ConfigurationError: if the exchange does not know it, or does not serve this location.
+        """
+        try:
+            status = self.symbol_status(symbol)
+        except UnavailableError as error:
+            log.warning("The symbol could not be checked, going on without: %s", error)
+            return
+        if status != "TRADING":
+            log.warning("%s is in status %s: no trades come until it changes", symbol, status)
+
     def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
         """At most 1000 trades from `first_id` on, ascending (source: `GET /api/v3/historicalTrades`).
 
@@ -153,6 +174,32 @@ class Rest:
             return decode_rows(body, symbol)[0][-1].trade_id
         except (ValueError, IndexError) as error:
             raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+
+    def first_id_at(self, symbol: str, moment: int) -> int | None:
+        """The id of the first trade at or after `moment` (ms since 1970); None if there is none yet.
+
+        Aggregated trades are found by time and name the ids that they hold (source: `GET /api/v3/aggTrades`); the
+        trades before the first of them are looked at one by one, because that one may begin earlier.
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or not with what was asked for.
+        """
+        body = self._get("/api/v3/aggTrades", {"symbol": symbol, "startTime": moment, "limit": 1}, AGGREGATES_WEIGHT)
+        try:
+            found = msgspec.json.decode(body, type=list[_Aggregate])
+        except BAD_INPUT as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+        if not found:
+            return None
+        first = found[0].f
+        while True:
+            begin = max(0, first - ROWS // 2)
+            rows = [row for row in self.trades_from(symbol, begin)[0] if row.timestamp >= moment]
+            if not rows:
+                raise UnavailableError(f"REST does not have the trade {first} yet")
+            first = rows[0].trade_id
+            if first > begin or begin == 0:
+                return first
 
     def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
         while (wait := self._limit.wait_needed(weight)) > 0:

@@ -166,8 +166,12 @@ class Workflow:
 
     def run(self, *flags: str, **variables: object) -> Loader:
         """Start `run`; `variables` go over the workflow's, one that is None is left out."""
+        return self.start("run", *flags, **variables)
+
+    def start(self, *arguments: str, **variables: object) -> Loader:
+        """Start any command, as `run` does."""
         merged = {name: value for name, value in (self.variables | variables).items() if value is not None}
-        self._loaders.append(self.loader_class("run", *flags, **merged))
+        self._loaders.append(self.loader_class(*arguments, **merged))
         return self._loaders[-1]
 
     def command(self, value: object) -> None:

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
-COMMANDS = {"live", "publisher", "output", "service", "audit", "report", "stop"}
+COMMANDS = {"backfill", "bounded", "live", "publisher", "output", "service", "audit", "report", "stop"}
 PARTS = {
     "feed",
     "wire",
@@ -32,7 +32,7 @@ PARTS = {
 ALLOWED = {
     "__init__": set[str](),
     "__main__": {"cli"},
-    "cli": {*COMMANDS, "cli_group", "cli_options", "sandbox", "logs", "errors", "__init__"},
+    "cli": {*COMMANDS, "cli_group", "cli_options", "sandbox", "logs", "config", "ports", "errors", "__init__"},
     "cli_group": {"errors"},
     "cli_options": PURE,
     "audit": PARTS | BASE | PURE,
@@ -40,6 +40,8 @@ ALLOWED = {
     "stop": PARTS | BASE | PURE,
     "service": {"ingest", "control", "telemetry"} | BASE | PURE,
     "live": PARTS | BASE | PURE,
+    "bounded": {"checkpoint"} | BASE | PURE,
+    "backfill": {"bounded", "rest", "repair"} | BASE | PURE,
     "feed": PURE | {"wire"},
     "kafka": PURE | {"trouble"},
     "trouble": {"config", "errors", "properties", "listener"},

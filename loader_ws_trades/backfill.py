@@ -1,0 +1,114 @@
+"""The supplies of `backfill`: trades by id or by time from REST, and the exchange's archive files."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from loader_ws_trades.bounded import Stretch, begin
+from loader_ws_trades.config import Settings
+from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.findings import Bounds
+from loader_ws_trades.lifecycle import Backoff, Deadline
+from loader_ws_trades.ports import Intake
+from loader_ws_trades.repair import Repair
+from loader_ws_trades.rest import ROWS, TRADES_WEIGHT, Rest
+from loader_ws_trades.sequence import Gap
+from loader_ws_trades.trade import Trade
+
+log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+
+_HOLE = 10.0  # seconds after which an id that REST does not have is a hole
+
+
+class FromRest:
+    """Trades within bounds, from REST.
+
+    Args:
+        settings: the symbol, and the limits of REST.
+        bounds: ids or times; one of them must say where to begin.
+    """
+
+    def __init__(self, settings: Settings, bounds: Bounds) -> None:
+        self._settings = settings
+        self._bounds = bounds
+        self._stopping = threading.Event()
+        self._rest = Rest(settings.binance_rest_url, self._stopping, weight_limit=settings.rest_weight_limit)
+
+    def survey(self) -> Stretch | None:
+        """The ids within the bounds, up to the exchange's newest trade.
+
+        Raises:
+            ConfigurationError: if the exchange does not know the symbol, or does not serve this location.
+            RunError: if it does not answer for `REPAIR_OUTAGE_LIMIT`.
+        """
+        symbol, bounds = self._settings.symbol, self._bounds
+        self._rest.check_symbol(symbol)
+        last = self._asked(lambda: self._rest.newest_id(symbol))
+        first = bounds.from_id or 0
+        if bounds.since is not None:
+            since = bounds.since
+            found = self._asked(lambda: self._rest.first_id_at(symbol, since))
+            first = last + 1 if found is None else found
+        if bounds.until is not None:
+            until = bounds.until
+            behind = self._asked(lambda: self._rest.first_id_at(symbol, until))
+            last = last if behind is None else behind - 1
+        if bounds.to_id is not None:
+            last = min(last, bounds.to_id)
+        rows = self._asked(lambda: self._rest.trades_from(symbol, first)[0]) if first <= last else []
+        return Stretch(first, last, rows[0].timestamp) if rows else None
+
+    def _asked(self, ask: Callable[[], _Answer]) -> _Answer:
+        patience, backoff = Deadline(self._settings.repair_outage_limit), Backoff(0.5, 30.0)
+        while True:
+            try:
+                return ask()
+            except UnavailableError as error:  # noqa: PERF203 - it waits for the network
+                if error.lasting:
+                    raise ConfigurationError(str(error)) from error
+                if patience.passed or self._stopping.is_set():
+                    raise RunError(f"REST does not say where the range begins and ends: {error}; run again") from error
+                log.info("REST does not answer (%s); asking again", error)
+                self._stopping.wait(max(backoff.next(), error.retry_after))
+
+    def load(self, lacking: list[Gap], intake: Intake) -> None:
+        """Bring the trades of the ranges.
+
+        Raises:
+            RunError: if REST did not answer for `REPAIR_OUTAGE_LIMIT`.
+        """
+        wanted = Gap(0, 0)
+
+        def fetch(first_id: int) -> list[Trade]:
+            rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
+            intake.refuse(refusals)
+            return [row for row in rows if row.trade_id <= wanted.last]
+
+        # Nobody waits behind these gaps, and what is long past is there or is not.
+        deadline = min(self._settings.repair_deadline, _HOLE)
+        settings = dataclasses.replace(self._settings, resume_limit=2**63, repair_deadline=deadline)
+        repair = Repair(settings, fetch, lambda: self._rest.newest_id(self._settings.symbol), intake, self._stopping)
+        for wanted in lacking:
+            begin(wanted, intake)
+            intake.expect(wanted.last)
+            repair.fill_gaps()
+            if repair.unrepaired:
+                raise RunError(f"REST did not give the trade ids {repair.unrepaired}; run again to go on there")
+            if self._stopping.is_set():
+                return
+
+    def close(self) -> None:
+        """End every wait."""
+        self._stopping.set()
+
+
+def cost(settings: Settings, lacking: Iterable[Gap]) -> tuple[int, float]:
+    """How many requests it takes to fetch ranges from REST, and about how many minutes."""
+    requests = sum(-(-len(gap) // ROWS) for gap in lacking)
+    return requests, requests * TRADES_WEIGHT / settings.rest_weight_limit

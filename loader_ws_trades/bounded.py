@@ -1,0 +1,245 @@
+"""A source that has an end: what the topic lacks of a stretch of trades, ascending, wherever they come from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from loader_ws_trades import kafka
+from loader_ws_trades.checkpoint import newest_trade
+from loader_ws_trades.config import Settings, consumer_credentials, named
+from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.idset import IdSet
+from loader_ws_trades.lifecycle import Task, spawn
+from loader_ws_trades.ports import Intake, OnDeath
+from loader_ws_trades.properties import consumer_properties
+from loader_ws_trades.reading import TopicScanner
+from loader_ws_trades.sequence import Gap
+from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade
+
+log = logging.getLogger(__name__)
+
+_Read = TypeVar("_Read")
+
+_BEFORE = 1000  # offsets before the first time that are read, as records share times
+
+
+class Stretch(NamedTuple):
+    """Trades that can be had: ids with both ends, and the time of the first one in milliseconds."""
+
+    first_id: int
+    last_id: int
+    first_time: int
+
+
+class Supply(Protocol):
+    """Where the trades of a bounded run come from."""
+
+    def survey(self) -> Stretch | None:
+        """Find out what can be had of what was asked for; None if nothing. May take long."""
+
+    def load(self, lacking: list[Gap], intake: Intake) -> None:
+        """Bring the trades of the ranges `lacking`, which ascend; what cannot be had is skipped by name."""
+
+    def close(self) -> None:
+        """End every wait; may be called again."""
+
+
+class Bounded:
+    """Loads what the topic lacks of a supply; a `Source`.
+
+    Args:
+        settings: the symbol and the topic.
+        supply: what there is.
+        topic: whether there is a topic that may hold some of it.
+        scan: whether to look what the topic holds.
+        beyond: whether to go on behind the topic's newest trade, where a live loader may be writing.
+    """
+
+    def __init__(self, settings: Settings, supply: Supply, *, topic: bool, scan: bool, beyond: bool) -> None:
+        self._settings = settings
+        self._supply = supply
+        self._topic = topic
+        self._scan = scan
+        self._beyond = beyond
+        self._task: Task | None = None
+        self.lacking: list[Gap] = []
+        self.total: int | None = None
+        """How many trades are to be loaded, once that is known."""
+
+    def check(self) -> None:
+        """Nothing: what there is shows in `prepare`."""
+
+    def prepare(self, intake: Intake | None = None) -> None:  # noqa: ARG002 - the port's
+        """Find out what the topic lacks.
+
+        Raises:
+            ConfigurationError: if there is no right to read the topic, or the supply is of no use.
+            RunError: if the brokers or the supply do not answer.
+        """
+        stretch = self._supply.survey()
+        if stretch is not None and self._topic:
+            stretch = self._kept_behind(stretch)
+        if stretch is None:
+            log.info("There is nothing to load")
+            self.total = 0
+            return
+        present = IdSet()
+        if self._topic and self._scan:
+            present = self._reading(lambda: ids_on_topic(self._settings, stretch))
+        self.lacking = list(present.holes(stretch.first_id, stretch.last_id))
+        self.total = sum(map(len, self.lacking))
+        log.info(
+            "Of the trade ids %d-%d the topic lacks %d, in %d ranges",
+            stretch.first_id,
+            stretch.last_id,
+            self.total,
+            len(self.lacking),
+        )
+
+    def _kept_behind(self, stretch: Stretch) -> Stretch | None:
+        _warn_of_retention(self._settings, stretch)
+        newest = self._reading(lambda: newest_trade(self._settings))
+        if newest is None or self._beyond or newest.trade_id >= stretch.last_id:
+            return stretch
+        log.info("Only up to the topic's newest trade, id %d; --beyond goes further", newest.trade_id)
+        return stretch._replace(last_id=newest.trade_id) if newest.trade_id >= stretch.first_id else None
+
+    def _reading(self, read: Callable[[], _Read]) -> _Read:
+        try:
+            return read()
+        except UnavailableError as error:
+            if error.lasting:
+                raise ConfigurationError(
+                    f"{error}; grant it to the user, check {named('kafka_topic')} and "
+                    f"{consumer_credentials(self._settings)}, or give --no-scan and --beyond"
+                ) from error
+            raise RunError(
+                f"What the topic holds cannot be seen: {error}; check the brokers, then run again"
+            ) from error
+
+    def start(self, intake: Intake, on_death: OnDeath) -> None:
+        """Begin to load."""
+        self._task = spawn("supply", lambda: self._supply.load(self.lacking, intake), on_death)
+
+    def tick(self) -> None:
+        """Nothing: the supply sees to itself."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Nothing: it is counted already."""
+
+    def trouble(self) -> str | None:
+        """None: the log says it."""
+        return None
+
+    def close(self) -> None:
+        """Stop loading, without waiting."""
+        self._supply.close()
+
+    @property
+    def done(self) -> bool:
+        """Whether all has been brought."""
+        return self._task is not None and self._task.join(0) and self._task.future.exception() is None
+
+    def finish(self, *, final: bool, patient: bool) -> bool:  # noqa: ARG002 - the port's
+        """Whether nothing more comes; what is left is lacking on the topic, where the next run finds that."""
+        return self.join(0)
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the end; whether it has come."""
+        return self._task is None or self._task.join(timeout)
+
+
+class _Stored(msgspec.Struct):
+    trade_id: int
+
+
+def ids_on_topic(settings: Settings, stretch: Stretch) -> IdSet:
+    """The ids of a stretch that the topic holds, read from its first time to the end of the topic.
+
+    What was filled in later stands behind newer trades, so no time ends the search.
+
+    Raises:
+        UnavailableError: if the brokers do not answer, or give no right to read the topic.
+    """
+    found = IdSet()
+    decode = msgspec.json.Decoder(_Stored).decode
+    key = settings.symbol.encode()
+    scanner = TopicScanner(consumer_properties(settings), settings.kafka_topic)
+    try:
+        for partition, (low, end) in scanner.bounds().items():
+            at = scanner.offset_after(partition, stretch.first_time - 1) if end > low else None
+            start = low if at is None else max(low, at - _BEFORE)
+            first = last = -1  # of a run of ids that is not in `found` yet
+            for record in scanner.read(partition, start, end) if end > start else ():
+                if record.key != key or not record.value:
+                    continue
+                try:
+                    trade_id = decode(record.value).trade_id
+                except BAD_INPUT:
+                    continue
+                is_new = stretch.first_id <= trade_id <= stretch.last_id and trade_id not in found
+                if is_new and trade_id == last + 1 and first >= 0:
+                    last = trade_id
+                    continue
+                if first >= 0:
+                    found.add(first, last)
+                    is_new = is_new and trade_id not in found
+                first = last = trade_id if is_new else -1
+            if first >= 0:
+                found.add(first, last)
+    finally:
+        scanner.close()
+    return found
+
+
+def _warn_of_retention(settings: Settings, stretch: Stretch) -> None:
+    retention = kafka.Inspector(consumer_properties(settings)).setting(settings.kafka_topic, "retention.ms")
+    if retention is not None and 0 <= int(retention) < time.time() * 1000 - stretch.first_time:
+        log.warning(
+            "The topic %s keeps records for %g hours, counted from the trade time: Kafka soon deletes what is loaded; "
+            "raise its retention.ms",
+            settings.kafka_topic,
+            int(retention) / 3_600_000,
+        )
+
+
+def give_lacking(batches: Iterable[list[Trade]], lacking: list[Gap], intake: Intake, why: str) -> None:
+    """Bring of trades that ascend by id those in the ranges `lacking`; ids that are not among them are skipped."""
+    by_id = attrgetter("trade_id")
+    ranges = iter(lacking)
+    wanted: Gap | None = None
+
+    def turn_to_next() -> None:
+        nonlocal wanted
+        if wanted:
+            intake.skip(wanted.last + 1, why)
+        wanted = next(ranges, None)
+        if wanted:
+            begin(wanted, intake)
+
+    turn_to_next()
+    for batch in batches:
+        while wanted:
+            low, high = bisect_left(batch, wanted.first, key=by_id), bisect_right(batch, wanted.last, key=by_id)
+            intake.give(batch[low:high])
+            while (gap := intake.gap()) is not None:
+                intake.skip(gap.last + 1, why)
+            if batch[-1].trade_id < wanted.last:
+                break
+            turn_to_next()
+        if not wanted:
+            return
+    while wanted:
+        turn_to_next()
+
+
+def begin(wanted: Gap, intake: Intake) -> None:
+    """Expect the first trade of a range next."""
+    intake.resume(Trade(wanted.first - 1, "0", "0", 0, False, ""))

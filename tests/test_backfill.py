@@ -1,0 +1,167 @@
+"""`backfill` from REST: exactly what the topic lacks, however often it is started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Message
+
+from loader_ws_trades.sandbox import Exchange, Hole, Limits, Market, RestStatus
+from tests.apache_kafka import Kafka
+from tests.loader import Loader, Workflow, check_events, workflow_on
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def workflow(kafka: Kafka) -> Iterator[Workflow]:
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
+        yield made
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market.generated("POLUSDT", rate=100, past=20_000)
+
+
+def backfill(workflow: Workflow, exchange: Exchange, *flags: str, **settings: object) -> Loader:
+    return workflow.start("backfill", *flags, BINANCE_REST_URL=exchange.rest_url, **settings)
+
+
+def ids(records: list[Message]) -> list[int]:
+    return [json.loads(record.value() or b"")["trade_id"] for record in records]
+
+
+def test_a_range_of_ids_is_loaded_as_run_would(workflow: Workflow, market: Market) -> None:
+    first = market.first_id + 100
+    with Exchange([market]) as exchange:
+        loader = backfill(workflow, exchange, "--from-id", str(first), "--to-id", str(first + 4321))
+        assert loader.wait() == 0, loader.errors
+    records = workflow.records()
+    assert ids(records) == list(range(first, first + 4322))
+    events = workflow.events()
+    check_events(events, workflow, "finished")
+    assert events[-1]["records_written"] == 4322
+    [trade] = market.trades(100, 101)
+    value = json.loads(records[0].value() or b"", parse_float=str)
+    assert value == {
+        "trade_id": first,
+        "price": trade.price,
+        "quantity": trade.quantity,
+        "timestamp": trade.time // 1000,
+        "is_buyer_maker": trade.is_buyer_maker,
+        "symbol": "POLUSDT",
+    }
+    assert records[0].key() == b"POLUSDT"
+    assert records[0].timestamp()[1] == value["timestamp"]
+
+
+def test_it_loads_only_what_the_topic_lacks(workflow: Workflow, market: Market) -> None:
+    first = market.first_id
+    with Exchange([market]) as exchange:
+        flags: tuple[str, ...]
+        for begin, end in ((0, 999), (3000, 3999), (3500, 3500)):
+            flags = ("--from-id", str(first + begin), "--to-id", str(first + end), "--beyond")
+            assert backfill(workflow, exchange, *flags).wait() == 0
+        assert ids(workflow.records()) == [*range(first, first + 1000), *range(first + 3000, first + 4000)]
+        flags = ("--from-id", str(first), "--to-id", str(first + 5000))
+        assert backfill(workflow, exchange, *flags).wait() == 0
+        # Up to the topic's newest trade, and what was lacking behind what was there.
+        assert ids(workflow.records())[2000:] == [*range(first + 1000, first + 3000)]
+        asked = exchange.counters.requests["/api/v3/historicalTrades"]
+        loader = backfill(workflow, exchange, *flags)
+        assert loader.wait() == 0
+        assert len(workflow.records()) == 4000
+        assert exchange.counters.requests["/api/v3/historicalTrades"] == asked + 1, "only the look at the first trade"
+        assert backfill(workflow, exchange, *flags, "--beyond").wait() == 0
+    assert ids(workflow.records())[4000:] == [*range(first + 4000, first + 5001)]
+
+
+def test_a_dry_run_says_what_it_would_take(workflow: Workflow, market: Market) -> None:
+    with Exchange([market]) as exchange:
+        flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9999), "--dry-run")
+        loader = backfill(workflow, exchange, *flags)
+        assert loader.output() == "10000 trades in 1 ranges: 10 requests, about 0.1 minutes\n"
+    assert not workflow.records()
+    assert not workflow.events()
+
+
+def test_times_name_the_first_and_the_trade_behind_the_last(workflow: Workflow) -> None:
+    market = Market.generated("POLUSDT", rate=100, past=5000)
+    trades = market.trades(0, 5000)
+    # Between two milliseconds, so that what shares one is not cut apart.
+    since, until = trades[1000].time // 1000, trades[3000].time // 1000
+    wanted = [trade.id for trade in trades if since <= trade.time // 1000 < until]
+    with Exchange([market]) as exchange:
+        assert backfill(workflow, exchange, "--since", str(since), "--until", str(until)).wait() == 0
+    assert ids(workflow.records()) == wanted
+
+
+def test_rest_that_is_away_is_waited_for_and_then_the_run_ends_with_1(workflow: Workflow, market: Market) -> None:
+    with Exchange([market], faults=[RestStatus(503, times=3)]) as exchange:
+        flags: tuple[str, ...] = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 2999))
+        assert backfill(workflow, exchange, *flags).wait() == 0
+        exchange.inflict(RestStatus(503, lasting=600))
+        flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9999), "--beyond")
+        loader = backfill(workflow, exchange, *flags, REPAIR_OUTAGE_LIMIT="1")
+        assert loader.wait() == 1
+    assert ids(workflow.records()) == list(range(market.first_id, market.first_id + 3000))
+    assert "run again" in loader.errors
+
+
+def test_true_holes_are_named(workflow: Workflow) -> None:
+    market = Market.generated("POLUSDT", rate=5000)
+    with Exchange([market], faults=[Hole(5, after=1000)]) as exchange:
+        wait_for(lambda: market.issued > 3000, "trades")
+        first = market.first_id
+        flags = ("--from-id", str(first), "--to-id", str(first + 2000))
+        assert backfill(workflow, exchange, *flags, REPAIR_DEADLINE="1").wait() == 0
+    assert len(market.holes) == 5
+    assert ids(workflow.records()) == [trade for trade in range(first, first + 2001) if trade not in market.holes]
+    named = f"missing trade ids {min(market.holes)}-{max(market.holes)}"
+    assert named in " ".join(event["message"] for event in workflow.events())
+
+
+def test_killed_and_started_again_it_goes_on_where_it_stopped(workflow: Workflow) -> None:
+    market = Market.generated("POLUSDT", rate=100, past=100_000)
+    first = market.first_id
+    flags = ("--from-id", str(first), "--to-id", str(first + 99_999), "--rest-weight-limit", "1000000")
+    with Exchange([market], limits=Limits(weight=1_000_000)) as exchange:
+        for share in (20_000, 50_000, 80_000):
+            loader = backfill(workflow, exchange, *flags, "--beyond")
+            wait_for(lambda: workflow.last_id() > first + share, "some of it")  # noqa: B023
+            loader.process.kill()
+            loader.wait()
+        assert backfill(workflow, exchange, *flags, "--beyond").wait() == 0
+    assert ids(workflow.records()) == list(range(first, first + 100_000))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "The range has no beginning; give --from-id or --since"),
+        (("--from-id", "7", "--since", "2024-08-01"), "by ids and by times"),
+        (("--since", "yesterday"), "--since"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_a_fault(flags: tuple[str, ...], words: str) -> None:
+    loader = Loader("backfill", *flags, SYMBOL="POLUSDT")
+    try:
+        assert loader.wait() == 2
+        assert words in loader.errors
+    finally:
+        loader.close()
+
+
+def test_records_go_to_standard_output_without_kafka(market: Market) -> None:
+    with Exchange([market]) as exchange:
+        first = market.first_id
+        flags = ("--from-id", str(first), "--to-id", str(first + 2999), "--stdout")
+        loader = Loader("backfill", *flags, SYMBOL="POLUSDT", BINANCE_REST_URL=exchange.rest_url)
+        try:
+            lines = loader.output().splitlines()
+            assert loader.wait() == 0
+        finally:
+            loader.close()
+    assert [json.loads(line)["trade_id"] for line in lines] == list(range(first, first + 3000))
