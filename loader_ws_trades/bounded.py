@@ -73,6 +73,16 @@ class Bounded:
         self.total: int | None = None
         """How many trades are to be loaded, once that is known."""
 
+    @property
+    def state(self) -> str:
+        """Looking for what is lacking, or loading it."""
+        return "looking" if self._task is None else "loading"
+
+    @property
+    def reconnects(self) -> int:
+        """None."""
+        return 0
+
     def check(self) -> None:
         """Nothing: what there is shows in `prepare`."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loader_ws_trades.ports import Sink, Source
 
 STDOUT = click.option("--stdout", is_flag=True, help="Write records to standard output; only the symbol is needed.")
+NO_PROGRESS = click.option("--no-progress", is_flag=True, help="Show no progress on a terminal.")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -42,25 +43,32 @@ def cli() -> None:
 )
 @settings_options()
 @STDOUT
-def run(env_file: str | None, stdout: bool, **flags: Any) -> None:
+@NO_PROGRESS
+def run(env_file: str | None, stdout: bool, no_progress: bool, **flags: Any) -> None:
     """Stream trades into Kafka until stopped."""
     from loader_ws_trades.live import Live  # noqa: PLC0415 - see the module's docstring
 
     settings = gather(flags, env_file, needed=_ALONE if stdout else None)
-    _load(settings, lambda: Live(settings, from_topic=not stdout), stdout=stdout)
+    _load(settings, lambda: Live(settings, from_topic=not stdout), stdout=stdout, status=not no_progress)
 
 
-def _load(settings: Settings, make_source: Callable[[], Source], *, stdout: bool, kind: str = "") -> NoReturn:
+def _load(
+    settings: Settings, make_source: Callable[[], Source], *, stdout: bool, status: bool, kind: str = ""
+) -> NoReturn:
     """Load from a source into Kafka or to standard output, and end with the run's exit code."""
     from loader_ws_trades import logs, service  # noqa: PLC0415
     from loader_ws_trades.output import Output  # noqa: PLC0415
     from loader_ws_trades.publisher import Publisher  # noqa: PLC0415
+    from loader_ws_trades.status import StatusLine  # noqa: PLC0415
 
     def make_sink() -> Sink:
         return Output(settings.symbol) if stdout else Publisher(settings, kind)
 
     logs.configure(settings)
-    sys.exit(service.run(settings, make_source, make_sink, reports=not stdout))
+    line = StatusLine() if status and StatusLine.is_wanted() else None
+    if line:
+        line.put_below(logs.LOGGER)
+    sys.exit(service.run(settings, make_source, make_sink, reports=not stdout, status=line))
 
 
 _ALONE = ("symbol",)  # what a run without Kafka needs
@@ -82,7 +90,17 @@ _BOUNDED = [option.name for option in OPTIONS if option.name not in _OF_THE_STRE
 @click.option("--no-scan", is_flag=True, help="Load all, without a look at what the topic holds already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be loaded and what it takes, and load nothing.")
 @STDOUT
-def backfill(env_file: str | None, beyond: bool, no_scan: bool, dry_run: bool, stdout: bool, **flags: Any) -> None:
+@NO_PROGRESS
+def backfill(
+    *,
+    env_file: str | None,
+    beyond: bool,
+    no_scan: bool,
+    dry_run: bool,
+    stdout: bool,
+    no_progress: bool,
+    **flags: Any,
+) -> None:
     """Load what a topic lacks of a range of past trades, by id or by time.
 
     Running it again goes on where it stopped, and doubles nothing. It stops at the topic's newest trade, so it is safe
@@ -99,7 +117,7 @@ def backfill(env_file: str | None, beyond: bool, no_scan: bool, dry_run: bool, s
     settings = gather(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
     source = Bounded(settings, FromRest(settings, bounds), topic=not stdout, scan=not no_scan, beyond=beyond)
     if not dry_run:
-        _load(settings, lambda: source, stdout=stdout, kind="backfill")
+        _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="backfill")
     logs.configure(settings)
     source.prepare()
     requests, minutes = cost(settings, source.lacking)
@@ -119,7 +137,7 @@ _JUDGED = ("symbol", "kafka_topic")
 @settings_options((*_JUDGED, *KAFKA))
 @bounds_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
-@click.option("--no-progress", is_flag=True, help="Show no progress bar on a terminal.")
+@NO_PROGRESS
 def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) -> None:
     """Read a topic and say what is missing, double, in disorder or malformed.
 

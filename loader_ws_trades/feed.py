@@ -114,7 +114,8 @@ class Feed:
         self._down_since: float | None = None
         self._down_text = "no connection to the exchange yet"
         self._told_down = False
-        self._connected_once = False
+        self.connections = 0
+        """How many were opened so far."""
 
     def start(
         self,
@@ -228,7 +229,7 @@ class Feed:
         leg.until = leg.opened + leg.age
         self._down_since = None
         self._told_down = False
-        self._connected_once = True
+        self.connections += 1
 
     def _on_frames(self, leg: _Leg, frames: list[bytes]) -> None:
         if self._take(frames):
@@ -239,7 +240,7 @@ class Feed:
 
     def _await_next(self, leg: _Leg, ending: Exception | None) -> None:
         reason = _explain(ending)
-        if isinstance(ending, WebSocketBadStatusException) and not self._connected_once:
+        if isinstance(ending, WebSocketBadStatusException) and not self.connections:
             _refuse_location(ending)
         if leg.predecessor is None or leg.predecessor.opened is None:
             if self._down_since is None:

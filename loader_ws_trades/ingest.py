@@ -66,6 +66,11 @@ class Ingest:
         """Trades that were dropped because their id had been passed."""
         return self._sequence.duplicates
 
+    @property
+    def last_time(self) -> int:
+        """Milliseconds since 1970, of the last trade that was handed on; 0 if there was none."""
+        return self._sequence.last_time
+
     def take(self, frames: list[bytes]) -> bool:
         """Take the frames of one read; whether a trade of ours was among them. Blocks while the sink is full."""
         with self._lock:

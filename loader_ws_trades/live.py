@@ -30,6 +30,7 @@ class Live:
     """
 
     def __init__(self, settings: Settings, *, from_topic: bool = True) -> None:
+        self.total = settings.max_records
         self._settings = settings
         self._from_topic = from_topic and settings.resume == "on"
         self._closed = threading.Event()
@@ -118,6 +119,20 @@ class Live:
         if self._shutdown_seen:
             self._shutdown_seen = False
             self._feed.rotate("the exchange announced its shutdown")
+
+    @property
+    def state(self) -> str:
+        """Connecting, repairing, live, or ending."""
+        if self._closed.is_set():
+            return "ending"
+        if not self._feed.connections or self._feed.trouble():
+            return "connecting"
+        return "repairing" if self._has_gap() else "live"
+
+    @property
+    def reconnects(self) -> int:
+        """How often the stream was connected again, rotations included."""
+        return max(0, self._feed.connections - 1)
 
     def trouble(self) -> str | None:
         """Since when and why there is no connection; None while there is one."""

@@ -11,7 +11,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from loader_ws_trades.config import Settings, redacted
 
-_PACKAGE = "loader_ws_trades"
+LOGGER = logging.getLogger("loader_ws_trades")
 
 
 def configure(settings: Settings) -> None:
@@ -35,10 +35,9 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(_Redaction(settings))
-    logger = logging.getLogger(_PACKAGE)
-    logger.handlers[:] = [handler]
-    logger.setLevel(settings.log_level.upper())
-    logger.propagate = False
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(settings.log_level.upper())
+    LOGGER.propagate = False
 
 
 class _Redaction(logging.Filter):

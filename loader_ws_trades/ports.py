@@ -55,6 +55,17 @@ class Intake(Protocol):
 class Source(Protocol):
     """Where trades come from, in threads of its own."""
 
+    total: int | None
+    """How many trades it brings, if it has an end and knows."""
+
+    @property
+    def state(self) -> str:
+        """What it does at present, in a word."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often it has connected again."""
+
     def check(self) -> None:
         """See whether it can be read from; before the run says that it has started."""
 

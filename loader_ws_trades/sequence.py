@@ -69,7 +69,8 @@ class Sequence:
     def __init__(self, window: int = WINDOW) -> None:
         self._window = window
         self._expected = _EMPTY
-        self._last_time = 0
+        self.last_time = 0
+        """Milliseconds since 1970, of the last trade that came out."""
         self._held: dict[int, Trade] = {}
         self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
         self.duplicates = 0
@@ -77,7 +78,7 @@ class Sequence:
     def resume(self, last: Trade) -> None:
         """Go on behind `last`, which is out already; only while nothing is held back."""
         self._expected = last.trade_id + 1
-        self._last_time = last.timestamp
+        self.last_time = last.timestamp
 
     def expect(self, newest: int) -> None:
         """Know that there are trades up to the id `newest`, though none of them has come."""
@@ -124,7 +125,7 @@ class Sequence:
             expected += 1
         if trades:
             self._expected = expected
-            self._last_time = trades[-1].timestamp
+            self.last_time = trades[-1].timestamp
             # What came far ahead before it was no sign of more: the stream itself goes on here.
             self._newest = _EMPTY
         return trades, []
@@ -160,7 +161,7 @@ class Sequence:
     def _take(self, trade: Trade, out: list[Trade], events: list[Gap | Reset]) -> None:
         trade_id = trade.trade_id
         if trade_id < self._expected:
-            if not began_anew(trade_id, trade.timestamp, self._expected, self._last_time):
+            if not began_anew(trade_id, trade.timestamp, self._expected, self.last_time):
                 self.duplicates += 1
                 return
             self._begin_anew(trade_id, out, events)
@@ -195,7 +196,7 @@ class Sequence:
     def _emit(self, trade: Trade, out: list[Trade]) -> None:
         out.append(trade)
         self._expected = trade.trade_id + 1
-        self._last_time = trade.timestamp
+        self.last_time = trade.timestamp
 
     def _release(self, out: list[Trade]) -> None:
         while self._held and (trade := self._held.pop(self._expected, None)) is not None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -23,6 +24,7 @@ from loader_ws_trades.lifecycle import Deadline, StopReason, Task
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
+from loader_ws_trades.status import Facts, StatusLine
 from loader_ws_trades.telemetry import NoTelemetry, Telemetry
 from loader_ws_trades.trade import FrameDecoder, Refusal
 
@@ -42,6 +44,7 @@ def run(
     make_sink: Callable[[], Sink],
     *,
     reports: bool = True,
+    status: StatusLine | None = None,
 ) -> int:
     """Load from a source into a sink until the source is done or the run is stopped; the exit code.
 
@@ -50,11 +53,12 @@ def run(
         make_source: gives the source; called once.
         make_sink: gives the sink; called once.
         reports: whether the run sends telemetry and obeys commands.
+        status: a line that is kept up to date.
     """
     mailbox: SimpleQueue[StopReason] = SimpleQueue()
     with _signals_to(mailbox):
         try:
-            parts = _Run(settings, make_source(), make_sink(), mailbox, reports=reports)
+            parts = _Run(settings, make_source(), make_sink(), mailbox, reports=reports, status=status)
         except LoaderError as error:
             log.error("%s", error)  # noqa: TRY400 - a user's fault is one sentence
             return error.exit_code
@@ -87,7 +91,9 @@ class _Run:
         mailbox: SimpleQueue[StopReason],
         *,
         reports: bool,
+        status: StatusLine | None,
     ) -> None:
+        self._status = status
         self._settings = settings
         self._source = source
         self._sink = sink
@@ -217,6 +223,21 @@ class _Run:
         if self._telemetry.due:
             self._telemetry.send("loading", self._progress(), self._sink.delivered)
 
+        if self._status and self._status.due:
+            self._status.draw(self._facts())
+
+    def _facts(self) -> Facts:
+        last = self._ingest.last_time
+        return Facts(
+            state=self._source.state,
+            delivered=self._sink.delivered,
+            in_flight=self._sink.in_flight,
+            lag=max(0.0, time.time() - last / 1000) if last else None,
+            missing=self._ingest.missing,
+            reconnects=self._source.reconnects,
+            total=self._source.total,
+        )
+
     def _progress(self) -> str:
         parts = [f"Loaded and published {self._sink.delivered} trade records", self._source.trouble()]
         missing = []
@@ -248,6 +269,8 @@ class _Run:
                 self._telemetry.poll(_TURN)
                 self._note_reasons()
             self._telemetry.give_up()
+        if self._status:
+            self._status.close()
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO

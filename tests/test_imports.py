@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
-COMMANDS = {"backfill", "bounded", "live", "publisher", "output", "service", "audit", "report", "stop"}
+COMMANDS = {"status", "backfill", "bounded", "live", "publisher", "output", "service", "audit", "report", "stop"}
 PARTS = {
     "feed",
     "wire",
@@ -38,7 +38,7 @@ ALLOWED = {
     "audit": PARTS | BASE | PURE,
     "report": PURE | {"audit"},
     "stop": PARTS | BASE | PURE,
-    "service": {"ingest", "control", "telemetry"} | BASE | PURE,
+    "service": {"status", "ingest", "control", "telemetry"} | BASE | PURE,
     "live": PARTS | BASE | PURE,
     "bounded": {"checkpoint"} | BASE | PURE,
     "backfill": {"bounded", "rest", "repair"} | BASE | PURE,
@@ -49,6 +49,7 @@ ALLOWED = {
     "reading": PURE | {"kafka"},
     "ports": PURE | {"kafka"},
     "logs": PURE,
+    "status": set[str](),
     "progress": set[str](),
     "errors": set[str](),
     "lifecycle": set[str](),

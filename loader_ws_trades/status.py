@@ -1,0 +1,115 @@
+"""The line at the bottom of a terminal that says how a run is doing; log lines go above it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple, TextIO
+
+_REDRAW = 0.25  # seconds between two looks of the line
+_RATE_OVER = 5.0  # seconds that a rate is taken over
+_CLEAR = "\r\x1b[K"
+_BAR = 20  # characters
+
+
+class Facts(NamedTuple):
+    """How a run is doing."""
+
+    state: str
+    delivered: int
+    in_flight: int
+    lag: float | None = None  # seconds since the last trade, by the exchange's clock and ours
+    missing: int = 0
+    reconnects: int = 0
+    total: int | None = None  # trades, where the run has an end
+
+
+class StatusLine:
+    """Draws `Facts`; `draw` is called by one thread, log lines may come from any."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._lock = threading.Lock()
+        self._text = ""
+        self._drawn = 0.0
+        self._seen: deque[tuple[float, int]] = deque()
+
+    @staticmethod
+    def is_wanted() -> bool:
+        """Whether standard error is a terminal that can draw a line anew."""
+        return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to draw again."""
+        return time.monotonic() - self._drawn >= _REDRAW
+
+    def draw(self, facts: Facts) -> None:
+        """Draw the line anew."""
+        now = self._drawn = time.monotonic()
+        self._seen.append((now, facts.delivered))
+        while len(self._seen) > 2 and self._seen[1][0] < now - _RATE_OVER:
+            self._seen.popleft()
+        (since, before), passed = self._seen[0], now - self._seen[0][0]
+        rate = (facts.delivered - before) / passed if passed > 0 and now > since else 0.0
+        text = line(facts, rate)[: shutil.get_terminal_size().columns - 1]
+        with self._lock:
+            self._text = text
+            self._write(_CLEAR + text)
+
+    def close(self) -> None:
+        """Take the line away."""
+        with self._lock:
+            self._text = ""
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the line away while something else is written."""
+        with self._lock:
+            self._write(_CLEAR)
+            yield
+            self._write(self._text)
+
+    def put_below(self, logger: logging.Logger) -> None:
+        """Keep the line below what the handlers of `logger` write."""
+        for handler in logger.handlers:
+            emit = handler.emit
+
+            def emit_above(record: logging.LogRecord, emit: object = emit) -> None:
+                with self.hidden():
+                    emit(record)  # type: ignore[operator]
+
+            handler.emit = emit_above  # type: ignore[method-assign]
+
+
+def line(facts: Facts, rate: float) -> str:
+    """The text for `facts` and a rate in trades/s, in at most 79 characters for what is usual."""
+    if facts.total is not None:
+        share = min(1.0, facts.delivered / facts.total) if facts.total else 1.0
+        bar = "#" * round(share * _BAR)
+        left = f"{_clock((facts.total - facts.delivered) / rate)} left" if rate > 0 else ""
+        return f"{bar:-<{_BAR}} {share:4.0%}  {facts.delivered:,} of {facts.total:,}  {rate:,.0f}/s  {left}".rstrip()
+    lag = "-" if facts.lag is None else f"{facts.lag:.1f} s"
+    return (
+        f"{facts.state}  {rate:,.0f}/s  delivered {facts.delivered:,}  in flight {facts.in_flight:,}  lag {lag}  "
+        f"missing {facts.missing:,}  reconnects {facts.reconnects}"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
