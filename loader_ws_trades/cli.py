@@ -65,7 +65,7 @@ def _load(
         return Output(settings.symbol) if stdout else Publisher(settings, kind)
 
     logs.configure(settings)
-    line = StatusLine() if status and StatusLine.is_wanted() else None
+    line = StatusLine() if status and not stdout and StatusLine.is_wanted() else None
     if line:
         line.put_below(logs.LOGGER)
     sys.exit(service.run(settings, make_source, make_sink, reports=not stdout, status=line))
