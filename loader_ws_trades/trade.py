@@ -22,7 +22,8 @@ _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Time = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 # What is both an exact decimal of the exchange's and a JSON number: no sign, no exponent, no NaN, no leading zeros.
-_is_decimal = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?").fullmatch
+DECIMAL = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+_is_decimal = re.compile(DECIMAL).fullmatch
 
 
 class Trade(

@@ -11,7 +11,7 @@ PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
-PURE |= {"idset", "records", "findings", "line", "examination"}
+PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {"status", "backfill", "bounded", "live", "publisher", "output", "service", "audit", "report", "stop"}
 PARTS = {
@@ -26,6 +26,8 @@ PARTS = {
     "control",
     "telemetry",
     "output",
+    "archive",
+    "archive_file",
 }
 
 # Which modules of ours each may import.
@@ -63,8 +65,11 @@ ALLOWED = {
     "findings": {"sequence"},
     "line": {"findings", "idset", "sequence"},
     "examination": {"findings", "line", "records", "sequence", "trade"},
+    "archive_rows": {"trade"},
+    "archive_tally": {"errors", "sequence", "trade"},
+    "archive": PURE | BASE | {"archive_file"},
     "publisher": PURE | BASE | {"transactions"},
-    **dict.fromkeys(PARTS - {"feed", "publisher"}, PURE | BASE),
+    **dict.fromkeys(PARTS - {"feed", "publisher", "archive"}, PURE | BASE),
 }
 
 # The only modules that may import each library.
