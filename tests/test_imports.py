@@ -28,6 +28,9 @@ PARTS = {
     "output",
     "archive",
     "archive_file",
+    "recording",
+    "capture",
+    "pacing",
 }
 
 # Which modules of ours each may import.
