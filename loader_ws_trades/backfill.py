@@ -6,9 +6,11 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import TypeVar
 
-from loader_ws_trades.bounded import Stretch, begin
+from loader_ws_trades.archive import Archive
+from loader_ws_trades.bounded import Stretch, begin, give_lacking
 from loader_ws_trades.config import Settings
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.findings import Bounds
@@ -102,6 +104,37 @@ class FromRest:
                 raise RunError(f"REST did not give the trade ids {repair.unrepaired}; run again to go on there")
             if self._stopping.is_set():
                 return
+
+    def close(self) -> None:
+        """End every wait."""
+        self._stopping.set()
+
+
+class FromArchive:
+    """The trades of the exchange's public archive files.
+
+    Args:
+        paths: zip or csv files of one symbol.
+        symbol: which one.
+    """
+
+    def __init__(self, paths: Iterable[str], symbol: str) -> None:
+        self._stopping = threading.Event()
+        self._archive = Archive(paths, symbol, self._stopping)
+
+    def survey(self) -> Stretch | None:
+        """Check the files, all of them to their ends.
+
+        Raises:
+            ConfigurationError: if one is missing, damaged or of another symbol or kind.
+        """
+        summary = self._archive.check()
+        return Stretch(summary.first_id, summary.last_id, summary.first_time)
+
+    def load(self, lacking: list[Gap], intake: Intake) -> None:
+        """Bring what is lacking."""
+        batches = takewhile(lambda _: not self._stopping.is_set(), self._archive.batches())
+        give_lacking(batches, lacking, intake, "the archive does not have them", self._stopping)
 
     def close(self) -> None:
         """End every wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
@@ -220,8 +221,13 @@ def _warn_of_retention(settings: Settings, stretch: Stretch) -> None:
         )
 
 
-def give_lacking(batches: Iterable[list[Trade]], lacking: list[Gap], intake: Intake, why: str) -> None:
-    """Bring of trades that ascend by id those in the ranges `lacking`; ids that are not among them are skipped."""
+def give_lacking(
+    batches: Iterable[list[Trade]], lacking: list[Gap], intake: Intake, why: str, stopping: threading.Event
+) -> None:
+    """Bring of trades that ascend by id those in the ranges `lacking`; ids that are not among them are skipped.
+
+    Once `stopping` is set, what has not come is not missing: the next run finds it lacking.
+    """
     by_id = attrgetter("trade_id")
     ranges = iter(lacking)
     wanted: Gap | None = None
@@ -246,7 +252,7 @@ def give_lacking(batches: Iterable[list[Trade]], lacking: list[Gap], intake: Int
             turn_to_next()
         if not wanted:
             return
-    while wanted:
+    while wanted and not stopping.is_set():
         turn_to_next()
 
 

@@ -6,6 +6,7 @@ What a command needs is imported when it runs, so that `--help` is quick.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,14 +43,20 @@ def cli() -> None:
     )
 )
 @settings_options()
+@click.option("--record", type=click.Path(), help="File that also gets the raw frames, one a line; .gz by name.")
 @STDOUT
 @NO_PROGRESS
-def run(env_file: str | None, stdout: bool, no_progress: bool, **flags: Any) -> None:
+def run(env_file: str | None, record: str | None, stdout: bool, no_progress: bool, **flags: Any) -> None:
     """Stream trades into Kafka until stopped."""
     from loader_ws_trades.live import Live  # noqa: PLC0415 - see the module's docstring
+    from loader_ws_trades.recording import Recorder  # noqa: PLC0415
 
     settings = gather(flags, env_file, needed=_ALONE if stdout else None)
-    _load(settings, lambda: Live(settings, from_topic=not stdout), stdout=stdout, status=not no_progress)
+
+    def make_source() -> Source:
+        return Live(settings, from_topic=not stdout, recorder=Recorder(record) if record else None)
+
+    _load(settings, make_source, stdout=stdout, status=not no_progress)
 
 
 def _load(
@@ -82,10 +89,12 @@ _BOUNDED = [option.name for option in OPTIONS if option.name not in _OF_THE_STRE
         "loader-ws-trades backfill --from-id 1000 --to-id 1999",
         "loader-ws-trades backfill --since 2024-08-01T12:00 --until 2024-08-01T13:00 --dry-run",
         "loader-ws-trades backfill --symbol BTCUSDT --since 2024-08-01 --stdout | head",
+        "loader-ws-trades backfill --archive BTCUSDT-trades-2024-08-01.zip --beyond",
     )
 )
 @settings_options(_BOUNDED)
 @bounds_options
+@click.option("--archive", multiple=True, help="File of the exchange's archive, zip or csv; may be said again.")
 @click.option("--beyond", is_flag=True, help="Go on behind the topic's newest trade; not beside a live loader.")
 @click.option("--no-scan", is_flag=True, help="Load all, without a look at what the topic holds already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be loaded and what it takes, and load nothing.")
@@ -94,6 +103,7 @@ _BOUNDED = [option.name for option in OPTIONS if option.name not in _OF_THE_STRE
 def backfill(
     *,
     env_file: str | None,
+    archive: tuple[str, ...],
     beyond: bool,
     no_scan: bool,
     dry_run: bool,
@@ -107,21 +117,69 @@ def backfill(
     beside a live loader: give it a queue id of its own then, because its last event says that it is finished.
     """
     from loader_ws_trades import logs  # noqa: PLC0415
-    from loader_ws_trades.backfill import FromRest, cost  # noqa: PLC0415
+    from loader_ws_trades.backfill import FromArchive, FromRest, cost  # noqa: PLC0415
     from loader_ws_trades.bounded import Bounded  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
-    if bounds.from_id is None and bounds.since is None:
+    if archive and bounds:
+        faults.append("A range and --archive are given; an archive is loaded as a whole, so leave one of them out")
+    if not archive and bounds.from_id is None and bounds.since is None:
         faults.append("The range has no beginning; give --from-id or --since")
     needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None
     settings = gather(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
-    source = Bounded(settings, FromRest(settings, bounds), topic=not stdout, scan=not no_scan, beyond=beyond)
+    supply = FromArchive(archive, settings.symbol) if archive else FromRest(settings, bounds)
+    source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
     if not dry_run:
         _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="backfill")
     logs.configure(settings)
     source.prepare()
-    requests, minutes = cost(settings, source.lacking)
+    requests, minutes = (0, 0.0) if archive else cost(settings, source.lacking)
     say(f"{source.total} trades in {len(source.lacking)} ranges: {requests} requests, about {minutes:.1f} minutes")
+
+
+def _speed(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    try:
+        speed = math.inf if value == "max" else float(value)
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise click.BadParameter(f"it is {value!r}; give a number above 0, or max")
+    return speed
+
+
+@cli.command(
+    epilog=examples(
+        "loader-ws-trades run --symbol BTCUSDT --stdout --record btcusdt.jsonl.gz > /dev/null",
+        "loader-ws-trades replay btcusdt.jsonl.gz --symbol BTCUSDT --stdout | head",
+        "loader-ws-trades replay btcusdt.jsonl.gz --speed max",
+    )
+)
+@click.argument("file", type=click.Path())
+@settings_options([name for name in _BOUNDED if not name.startswith(("binance", "re"))])
+@click.option("--speed", default="1", show_default=True, callback=_speed, help="Times the recorded pace, or max.")
+@click.option("--beyond", is_flag=True, help="Go on behind the topic's newest trade; not beside a live loader.")
+@click.option("--no-scan", is_flag=True, help="Load all, without a look at what the topic holds already.")
+@STDOUT
+@NO_PROGRESS
+def replay(
+    *,
+    file: str,
+    env_file: str | None,
+    speed: float,
+    beyond: bool,
+    no_scan: bool,
+    stdout: bool,
+    no_progress: bool,
+    **flags: Any,
+) -> None:
+    """Load what a topic lacks of recorded frames, one a line in FILE, which may be gzipped."""
+    from loader_ws_trades.bounded import Bounded  # noqa: PLC0415
+    from loader_ws_trades.replay import FromRecording  # noqa: PLC0415
+
+    settings = gather(flags, env_file, needed=_ALONE if stdout else None, defaults={"control_from": "now"})
+    supply = FromRecording(file, settings.symbol, speed)
+    source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
+    _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="replay")
 
 
 _JUDGED = ("symbol", "kafka_topic")

@@ -11,6 +11,7 @@ from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.feed import Feed
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.ports import Intake, OnDeath
+from loader_ws_trades.recording import Recorder
 from loader_ws_trades.repair import Repair
 from loader_ws_trades.rest import Rest
 from loader_ws_trades.trade import Refusal, Trade
@@ -18,6 +19,7 @@ from loader_ws_trades.trade import Refusal, Trade
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 1.0  # seconds between two looks for the last trade on the topic
+_FLUSH_EVERY = 0.9  # seconds between two writes of recorded frames: a kill loses at most the last second
 _FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
 
 
@@ -27,12 +29,15 @@ class Live:
     Args:
         settings: the limits.
         from_topic: whether to go on behind the newest trade on the topic.
+        recorder: takes the raw frames too.
     """
 
-    def __init__(self, settings: Settings, *, from_topic: bool = True) -> None:
+    def __init__(self, settings: Settings, *, from_topic: bool = True, recorder: Recorder | None = None) -> None:
         self.total = settings.max_records
         self._settings = settings
         self._from_topic = from_topic and settings.resume == "on"
+        self._recorder = recorder
+        self._flush = Deadline(_FLUSH_EVERY)
         self._closed = threading.Event()
         self._repair_stopping = threading.Event()
         self._feed_end = Deadline(_FEED_END)
@@ -97,7 +102,12 @@ class Live:
             )
             repair, resumed = self._repair, self._resumed
             self._repair_task = spawn("repair", lambda: repair.run(resuming=resumed), on_death)
-        self._feed.start(intake.take, intake.in_order, on_death)
+        self._feed.start(self._take if self._recorder else intake.take, intake.in_order, on_death)
+
+    def _take(self, frames: list[bytes]) -> bool:
+        if self._recorder:
+            self._recorder.write(frames)
+        return self._intake.take(frames)
 
     def _fetch(self, first_id: int) -> list[Trade]:
         rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
@@ -116,6 +126,9 @@ class Live:
             RunError: when there was no connection for longer than the outage limit.
         """
         self._feed.tick()
+        if self._recorder and self._flush.passed:
+            self._flush = Deadline(_FLUSH_EVERY)
+            self._recorder.flush()
         if self._shutdown_seen:
             self._shutdown_seen = False
             self._feed.rotate("the exchange announced its shutdown")
@@ -169,4 +182,6 @@ class Live:
         if self._repair is not None:
             self._repair.close(give_up=False)
         self._rest.close()
+        if self._recorder:
+            self._recorder.close()
         return ended

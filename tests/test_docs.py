@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import click
 import pytest
 
 from loader_ws_trades.cli import cli
@@ -35,6 +36,9 @@ def test_every_command_has_help_with_sentences(command: str) -> None:
     found = cli.commands[command]
     assert found.help
     for parameter in found.params:
+        if isinstance(parameter, click.Argument):  # it has no help of its own: the command's names it
+            assert parameter.make_metavar(click.Context(found)) in found.help
+            continue
         assert (getattr(parameter, "help", "") or "").strip(), parameter.name
 
 

@@ -13,7 +13,20 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
-COMMANDS = {"status", "backfill", "bounded", "live", "publisher", "output", "service", "audit", "report", "stop"}
+COMMANDS = {
+    "replay",
+    "recording",
+    "status",
+    "backfill",
+    "bounded",
+    "live",
+    "publisher",
+    "output",
+    "service",
+    "audit",
+    "report",
+    "stop",
+}
 PARTS = {
     "feed",
     "wire",
@@ -46,7 +59,8 @@ ALLOWED = {
     "service": {"status", "ingest", "control", "telemetry"} | BASE | PURE,
     "live": PARTS | BASE | PURE,
     "bounded": {"checkpoint"} | BASE | PURE,
-    "backfill": {"bounded", "rest", "repair"} | BASE | PURE,
+    "backfill": {"bounded", "archive", "rest", "repair"} | BASE | PURE,
+    "replay": {"bounded", "capture", "pacing"} | BASE | PURE,
     "feed": PURE | {"wire"},
     "kafka": PURE | {"trouble"},
     "trouble": {"config", "errors", "properties", "listener"},

@@ -1,0 +1,95 @@
+"""The supply of `replay`: recorded frames, decoded and put in order as those of the live stream are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from loader_ws_trades.bounded import Stretch, give_lacking
+from loader_ws_trades.capture import frames
+from loader_ws_trades.errors import RunError
+from loader_ws_trades.idset import IdSet
+from loader_ws_trades.pacing import paced
+from loader_ws_trades.ports import Intake
+from loader_ws_trades.sequence import Gap, Reset, Sequence
+from loader_ws_trades.trade import FrameDecoder, Trade
+
+
+class FromRecording:
+    """The trades of a file of frames, one a line.
+
+    Args:
+        path: the file, with gzip or without.
+        symbol: whose trades are taken.
+        speed: times the recorded pace; infinite is as fast as they can be taken.
+    """
+
+    def __init__(self, path: str | Path, symbol: str, speed: float) -> None:
+        self._path = path
+        self._symbol = symbol
+        self._speed = speed
+        self._stopping = threading.Event()
+        self._recorded = IdSet()
+
+    def survey(self) -> Stretch | None:
+        """Read the whole file for the ids that it holds.
+
+        Raises:
+            ConfigurationError: if it cannot be read.
+        """
+        first: Trade | None = None
+        last_id = -1
+        for batch in frames(self._path):
+            if self._stopping.is_set():
+                raise RunError("The recording was not read to its end")
+            for run in _runs(self._decoded(batch, None)):
+                begin, end = run[0].trade_id, run[-1].trade_id
+                for gap in list(self._recorded.holes(begin, end)) if begin <= last_id else [Gap(begin, end)]:
+                    self._recorded.add(gap.first, gap.last)
+                first = run[0] if first is None or begin < first.trade_id else first
+                last_id = max(last_id, end)
+        return None if first is None else Stretch(first.trade_id, last_id, first.timestamp)
+
+    def load(self, lacking: list[Gap], intake: Intake) -> None:
+        """Bring what is lacking, at the recorded pace."""
+        give_lacking(self._ascending(intake), lacking, intake, "the recording does not have them", self._stopping)
+
+    def close(self) -> None:
+        """End every wait."""
+        self._stopping.set()
+
+    def _ascending(self, intake: Intake) -> Iterator[list[Trade]]:
+        sequence = Sequence()
+        for batch in paced(frames(self._path), self._speed, self._stopping):
+            ready, events = sequence.push(self._decoded(batch, intake))
+            out = list(ready)
+            while (gap := sequence.gap()) is not None and gap.first not in self._recorded:
+                more, _ = sequence.skip(gap.last + 1)
+                out += more
+            for event in events:
+                if isinstance(event, Reset):
+                    raise RunError(f"The recording begins its ids anew with {event.first}; replay it in two parts")
+            if self._stopping.is_set():
+                return
+            if out:
+                yield out
+
+    def _decoded(self, batch: list[bytes], intake: Intake | None) -> list[Trade]:
+        combined = batch[0].lstrip().startswith(b'{"stream"')
+        trades, refusals = FrameDecoder(self._symbol, combined=combined).decode(batch)
+        if intake is not None:
+            intake.refuse(refusals)
+        return trades
+
+
+def _runs(trades: Iterable[Trade]) -> Iterator[list[Trade]]:
+    """Trades, cut where an id does not follow the one before."""
+    run: list[Trade] = []
+    for trade in trades:
+        if run and trade.trade_id != run[-1].trade_id + 1:
+            yield run
+            run = []
+        run.append(trade)
+    if run:
+        yield run
