@@ -30,13 +30,14 @@ class Archive:
     again. Memory is bounded, but for a file that is not in order of ids: that one is sorted in memory.
 
     Args:
-        paths: zip or csv files.
+        paths: zip or csv files; `.CHECKSUM` files among them are passed over, for they are found by themselves.
         symbol: in upper case; the rows do not name it, the names of the files do.
         stopping: ends the check when it is set.
     """
 
     def __init__(self, paths: Iterable[str | Path], symbol: str, stopping: threading.Event | None = None) -> None:
-        self._files = [ArchiveFile(Path(path), symbol) for path in paths]
+        given = map(Path, paths)
+        self._files = [ArchiveFile(path, symbol) for path in given if path.suffix.upper() != ".CHECKSUM"]
         self._stopping = stopping or threading.Event()
         self._groups: list[list[_Source]] = []
         self._read = 0
@@ -102,7 +103,7 @@ class Archive:
     def _inspect(self) -> None:
         faults: list[str] = []
         if not self._files:
-            faults.append("No archive file was given; name at least one")
+            faults.append("No archive was given; name at least one zip or csv file")
         for file in self._files:
             faults += self._faults(file)
         if faults:

@@ -60,8 +60,6 @@ class ArchiveFile:
 
         `note` is called now and again; what it raises ends the work.
         """
-        if self.path.exists() and not self.path.is_file():
-            raise ConfigurationError(f"{self.path} is not a regular file, and it is read twice; give a file")
         with self._opened() as file:
             self._state = _state(file)
             self._verify(file, note)
@@ -130,6 +128,8 @@ class ArchiveFile:
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
         try:
+            if self.path.exists() and not self.path.is_file():
+                raise ConfigurationError(f"{self.path} is not a regular file, and it is read twice; give a file")
             file = self.path.open("rb")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no file name"
@@ -178,7 +178,7 @@ class ArchiveFile:
     def _verify(self, file: IO[bytes], note: Callable[[], None]) -> None:
         beside = self.path.with_name(self.path.name + ".CHECKSUM")
         try:
-            lines = beside.read_text("utf-8").splitlines()
+            lines = beside.read_text("utf-8-sig").splitlines()
         except FileNotFoundError:
             log.info("%s was not verified: there is no %s", self.path, beside.name)
             return

@@ -99,7 +99,8 @@ def _find_fault(text: str) -> None:
 def _fault(line: str) -> str:
     fields = line.split(",")
     if len(fields) != len(_COLUMNS):
-        return f"has {len(fields)} columns where a spot archive has {len(_COLUMNS)}: {line!r:.80}"
+        columns = f"{len(fields)} column{'s' if len(fields) > 1 else ''}"
+        return f"has {columns} where a spot archive has {len(_COLUMNS)}: {line!r:.80}"
     for column, (form, what) in _FORMS.items():
         if not form.fullmatch(fields[column]):
             return f"has the {_COLUMNS[column]} {fields[column]!r:.40}, which is no {what}"

@@ -124,9 +124,9 @@ class Recorder:
                 log.error("%s may lack its end (%s)", self._path, error.strerror)  # noqa: TRY400
 
     def _open(self) -> IO[bytes]:
-        if self._path.exists() and not self._path.is_file():
-            raise ConfigurationError(f"--record names {self._path}, which is no regular file; name a file")
         try:
+            if self._path.exists() and not self._path.is_file():
+                raise ConfigurationError(f"--record names {self._path}, which is no regular file; name a file")
             file = self._path.open("a+b", buffering=0)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no file name"

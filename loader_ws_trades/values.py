@@ -5,6 +5,7 @@ Each raises `ValueError` with the end of a sentence that begins with the setting
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 from collections.abc import Callable, Iterable
@@ -139,6 +140,15 @@ def queue_size(value: str) -> int:
     if not 1 <= (size := count(value)) <= 10_000_000:
         raise ValueError(f"is {value!r}, which is out of range; give at most 10000000")
     return size
+
+
+def speed(value: str) -> float:
+    """A multiple of the pace of a recording; `max`, which waits for nothing, is infinite."""
+    if value.strip().lower() == "max":
+        return math.inf
+    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value.strip()) or not float(value):
+        raise ValueError(f"is {value!r}, which is no speed; give a number above 0, such as 1 or 10, or max")
+    return float(value)
 
 
 def choice(*choices: str) -> Callable[[str], str]:

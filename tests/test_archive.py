@@ -142,7 +142,7 @@ def test_a_symbol_may_hold_any_letters(tmp_path: Path, symbol: str) -> None:
 def test_a_checksum_is_verified(tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture) -> None:
     path = with_checksum(zipped(tmp_path, rows([1, 2])), form)
     with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        load(path)
+        load(*sorted(tmp_path.glob(f"{NAME}*")))
     assert "is the file that" in caplog.text
     csv(tmp_path, rows([1]))
     path.write_bytes(zipped(tmp_path, rows([1, 3])).read_bytes())
@@ -161,13 +161,14 @@ def test_a_checksum_file_that_says_nothing_is_a_fault(tmp_path: Path, text: byte
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "cannot be read (No such file or directory)" in refused(tmp_path / f"{NAME}.zip")
+    assert "cannot be read (File name too long)" in refused(tmp_path / ("x" * 300))
     (tmp_path / "folder").mkdir()
     assert "is not a regular file" in refused(tmp_path / "folder")
     empty = tmp_path / f"{NAME}.csv"
     empty.touch()
     assert "is empty; download it again" in refused(empty)
     with pytest.raises(ConfigurationError, match="name at least one"):
-        Archive([], "BTCUSDT").check()
+        Archive([f"{NAME}.zip.CHECKSUM"], "BTCUSDT").check()
 
 
 def test_faults_of_several_files_are_told_together(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("rubbish", "has 1 columns where a spot archive has 7: 'rubbish'"),
+        ("rubbish", "has 1 column where a spot archive has 7: 'rubbish'"),
         ("12,1.0,1.0,1.0", "has 4 columns where"),
         (row(12) + ",True", "has 8 columns where"),
         (HEADER, "has the id 'id', which is no whole number"),
@@ -266,7 +267,7 @@ def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
         (row(12, when=-SINCE), "has the time"),
         (row(12, side="1"), "has the isBuyerMaker '1', which is no True or False"),
         (row(12)[:-2], "has the isBestMatch 'Tr'"),
-        ("\x00" * 30, "has 1 columns"),
+        ("\x00" * 30, "has 1 column "),
         (row(12) + "\r" + row(13), "has 13 columns"),
     ],
 )

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from loader_ws_trades import values
 from loader_ws_trades.capture import MAX_FRAME, frames
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.pacing import event_time, paced
@@ -228,6 +228,7 @@ def test_files_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "is no regular file" in refused(tmp_path / "pipe")
     assert "cannot be written (no file name)" in refused(Path("a\0b"))
+    assert "cannot be written (File name too long)" in refused(tmp_path / ("x" * 300))
     sealed = tmp_path / "sealed"
     sealed.mkdir(mode=0o500)
     if not os.access(sealed, os.W_OK):  # root may write anywhere
@@ -349,15 +350,16 @@ def test_the_time_of_a_frame(frame: bytes, when: float | None) -> None:
     assert event_time(frame) == when
 
 
-def delays(batches: Iterable[list[bytes]], speed: float, **more: Any) -> tuple[list[float], list[bytes]]:
-    """When each frame came, in seconds since the first, and the frames."""
+def delays(batches: Iterable[list[bytes]], speed: float) -> tuple[list[float], list[bytes]]:
+    """When each frame came, in seconds since the start, and the frames."""
     came: list[float] = []
     got: list[bytes] = []
-    for batch in paced(batches, speed, threading.Event(), **more):
+    start = time.monotonic()
+    for batch in paced(batches, speed, threading.Event(), start=start):
         assert batch
-        came += [time.monotonic()] * len(batch)
+        came += [time.monotonic() - start] * len(batch)
         got += batch
-    return [when - came[0] for when in came], got
+    return came, got
 
 
 @pytest.mark.parametrize(("unit", "field"), [(1, "E"), (1000, "E"), (1, "T"), (1000, "T")])
@@ -414,6 +416,19 @@ def test_a_pause_is_told_and_ends_with_the_stop(caplog: pytest.LogCaptureFixture
         assert list(batches) == []
     assert 0.15 < time.monotonic() - began < 2
     assert "The recording pauses here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "speed"), [("1", 1.0), (" 10 ", 10.0), ("0.25", 0.25), ("max", math.inf), ("MAX", math.inf)]
+)
+def test_a_speed_is_a_number_or_max(text: str, speed: float) -> None:
+    assert values.speed(text) == speed
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.0", "-1", "nan", "inf", "1e3", "fast", "1" * 400, "٣"])
+def test_what_is_no_speed(text: str) -> None:
+    with pytest.raises(ValueError, match="is no speed; give a number above 0, such as 1 or 10, or max"):
+        values.speed(text)
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, math.nan])
