@@ -6,14 +6,13 @@ What a command needs is imported when it runs, so that `--help` is quick.
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from loader_ws_trades import __version__
+from loader_ws_trades import __version__, values
 from loader_ws_trades.cli_group import Group, examples, say
 from loader_ws_trades.cli_options import KAFKA, bounds_options, gather, gather_bounds, seconds, settings_options
 from loader_ws_trades.config import OPTIONS, Settings
@@ -139,12 +138,9 @@ def backfill(
 
 def _speed(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
     try:
-        speed = math.inf if value == "max" else float(value)
-    except ValueError:
-        speed = 0.0
-    if not speed > 0:
-        raise click.BadParameter(f"it is {value!r}; give a number above 0, or max")
-    return speed
+        return values.speed(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}") from error
 
 
 @cli.command(
