@@ -6,7 +6,7 @@ import logging
 import threading
 
 from loader_ws_trades.checkpoint import newest_trade
-from loader_ws_trades.config import Settings
+from loader_ws_trades.config import Settings, consumer_credentials, named
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.feed import Feed
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
@@ -69,7 +69,13 @@ class Live:
                 last = newest_trade(self._settings)
             except UnavailableError as error:
                 if error.lasting:
-                    log.warning("No right to see where the last run ended, starting at the first live trade: %s", error)
+                    log.warning(
+                        "Where the last run ended cannot be seen, starting at the first live trade: %s; grant it to "
+                        "the user, check %s, or set %s to off",
+                        error,
+                        consumer_credentials(self._settings),
+                        named("resume"),
+                    )
                     return
                 # To start without knowing would leave a gap that nobody names.
                 if patience.passed:
