@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Message
@@ -96,6 +97,55 @@ def test_times_name_the_first_and_the_trade_behind_the_last(workflow: Workflow) 
     with Exchange([market]) as exchange:
         assert backfill(workflow, exchange, "--since", str(since), "--until", str(until)).wait() == 0
     assert ids(workflow.records()) == wanted
+
+
+def test_times_are_exact_where_a_thousand_trades_share_a_millisecond(workflow: Workflow, tmp_path: Path) -> None:
+    frames = tmp_path / "frames.jsonl"
+    milliseconds = [0] * 700 + [1] * 2500 + [2] * 700 + [3] * 300
+    with frames.open("w") as file:
+        for number, millisecond in enumerate(milliseconds):
+            frame = {"e": "trade", "s": "POLUSDT", "t": 5000 + number, "T": 1_760_000_000_000 + millisecond}
+            file.write(json.dumps(frame | {"E": frame["T"], "p": "0.25", "q": "1.5", "m": True, "M": True}) + "\n")
+    market = Market.recorded(frames, past=len(milliseconds))
+    times = {trade.id: trade.time // 1000 for trade in market.trades(0, len(milliseconds))}
+    since, until = sorted(set(times.values()))[1:3]
+    with Exchange([market]) as exchange:
+        loader = backfill(workflow, exchange, "--since", str(since), "--until", str(until))
+        assert loader.wait() == 0, loader.errors
+        assert ids(workflow.records()) == [trade for trade, time in times.items() if since <= time < until]
+        assert len(workflow.records()) == 2500
+        # An end that lies ahead is the newest trade.
+        loader = backfill(workflow, exchange, "--since", str(until), "--until", "2100-01-01", "--beyond")
+        assert loader.wait() == 0, loader.errors
+    assert ids(workflow.records())[2500:] == [trade for trade, time in times.items() if time >= until]
+
+
+def test_retention_that_would_delete_what_is_loaded_is_warned_of(workflow: Workflow, kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"{workflow.topic}-short", config={"retention.ms": "3600000"})
+    market = Market.generated("POLUSDT", rate=1, past=10_000)
+    with Exchange([market]) as exchange:
+        flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9))
+        loader = backfill(workflow, exchange, *flags, KAFKA_TOPIC=topic)
+        assert loader.wait() == 0, loader.errors
+    assert "keeps records for 1 hours" in loader.errors
+
+
+def test_it_is_safe_beside_a_live_loader(workflow: Workflow, kafka: Kafka) -> None:
+    market = Market.generated("POLUSDT", rate=1000, past=30_000)
+    with Exchange([market]) as exchange:
+        live = workflow.run(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
+        wait_for(lambda: workflow.last_id() > 0, "the live loader's records")
+        first = ids(workflow.records())[0]
+        flags = ("--from-id", str(market.first_id), "--queue-id", f"{workflow.queue_id}-backfill")
+        assert backfill(workflow, exchange, *flags).wait() == 0
+        goal = market.last_id or 0
+        wait_for(lambda: goal in ids(workflow.records()), "the live loader to go on")
+        workflow.stop()
+        assert live.wait() == 0
+    found = ids(workflow.records())
+    assert sorted(found) == list(range(market.first_id, max(found) + 1))
+    late = [trade for trade in found if trade < first]
+    assert late == sorted(late)
 
 
 def test_rest_that_is_away_is_waited_for_and_then_the_run_ends_with_1(workflow: Workflow, market: Market) -> None:
