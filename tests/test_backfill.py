@@ -184,6 +184,9 @@ def test_killed_and_started_again_it_goes_on_where_it_stopped(workflow: Workflow
             loader.process.kill()
             loader.wait()
         assert backfill(workflow, exchange, *flags, "--beyond").wait() == 0
+    audit = workflow.start("audit", "--from-id", str(first), "--to-id", str(first + 99_999), "--json")
+    found = json.loads(audit.output())
+    assert audit.wait() == 0, found
     assert ids(workflow.records()) == list(range(first, first + 100_000))
 
 

@@ -87,7 +87,7 @@ def terminated_without_a_broker(stage: Stage) -> None:
 
 
 def two_at_once(stage: Stage) -> None:
-    """Nothing fences the older one: duplicates are expected, and an independent reader sees them."""
+    """Nothing fences the older one: duplicates are expected, and `audit` sees as many as an independent reader."""
     with stage.trial() as trial:
         trial.expected = {"duplicated", "out_of_order"}
         for _ in range(2):
@@ -95,9 +95,14 @@ def two_at_once(stage: Stage) -> None:
             trial.let_load(3000)
         trial.let_load(5000)
         trial.stop()
+        audit = trial.workflow.start("audit", "--json")
+        found = json.loads(audit.output())
+        assert audit.wait() == 1, audit.errors
     counts = trial.outcome.counts
     if not (counts and counts.duplicated):
         trial.outcome.broken.append("no duplicates were seen: the reader, or the row, cannot show any")
+    elif found["duplicates"]["records"] != counts.duplicated:
+        trial.outcome.broken.append(f"audit found other duplicates: {found['duplicates']['count']}")
 
 
 def two_at_once_fenced(stage: Stage) -> None:
