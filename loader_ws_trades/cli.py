@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from loader_ws_trades import __version__, values
+from loader_ws_trades.cli_check import check
 from loader_ws_trades.cli_group import Group, examples, say
 from loader_ws_trades.cli_options import KAFKA, bounds_options, gather, gather_bounds, seconds, settings_options
 from loader_ws_trades.config import OPTIONS, Settings
@@ -177,6 +178,8 @@ def replay(
     source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
     _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="replay")
 
+
+cli.add_command(check)
 
 _JUDGED = ("symbol", "kafka_topic")
 

@@ -10,11 +10,50 @@ from typing import Any
 
 import click
 
+from loader_ws_trades.config import OPTIONS
 from loader_ws_trades.errors import ConfigurationError, LoaderError
+
+
+class Command(click.Command):
+    """A command whose help lists the settings by what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, the command's own first."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record:
+                sections.setdefault(_section(parameter.name or ""), []).append(record)
+        for title in sorted(sections, key=_SECTIONS.index):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+_SECTIONS = ("Options", "Workflow", "Exchange", "Kafka", "Commands and telemetry", "Limits", "Log")
+
+
+def _section(name: str) -> str:
+    """Where the help lists the option called `name`."""
+    if name not in {option.name for option in OPTIONS}:
+        return "Options"
+    if name.startswith("log_"):
+        return "Log"
+    if name.startswith(("queue_control", "queue_events", "control_", "telemetry_interval")):
+        return "Commands and telemetry"
+    if name.startswith(("binance_", "feed_", "max_connection", "gap_", "repair_", "rest_")):
+        return "Exchange"
+    if name.startswith(("kafka_", "ca_path", "resume", "delivery", "transaction_")):
+        return "Kafka"
+    return "Limits" if name in _LIMITS else "Workflow"
+
+
+_LIMITS = {"max_records", "duration", "startup_timeout", "startup_grace", "shutdown_timeout"}
 
 
 class Group(click.Group):
     """A group whose commands end with one sentence and an exit code when something is wrong."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""

@@ -53,6 +53,30 @@ def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command],
     return decorate
 
 
+def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The texts of all settings that are given, from all places, `defaults` last.
+
+    Raises:
+        ConfigurationError: if the file is not one of variables.
+    """
+    path = Path(env_file or ".env")
+    if env_file and not path.is_file():
+        raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
+    from_file = _read_env_file(path) if path.is_file() else {}
+    layers = (
+        {name: value for name, value in flags.items() if value != ()},
+        {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
+        {option.name: from_file.get(option.variable) for option in config.OPTIONS},
+    )
+    given: dict[str, Any] = {}
+    for layer in (*layers, defaults or {}):
+        # The password and its file are one setting in two forms: the layer above decides for both.
+        settled = {*given, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & given.keys() else ())}
+        # An empty value counts as not set.
+        given |= {name: value for name, value in layer.items() if value and name not in settled}
+    return given
+
+
 def gather(
     flags: dict[str, Any],
     env_file: str | None,
@@ -73,21 +97,7 @@ def gather(
     Raises:
         ConfigurationError: with all faults at once.
     """
-    path = Path(env_file or ".env")
-    if env_file and not path.is_file():
-        raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
-    from_file = _read_env_file(path) if path.is_file() else {}
-    layers = (
-        {name: value for name, value in flags.items() if value != ()},
-        {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
-        {option.name: from_file.get(option.variable) for option in config.OPTIONS},
-    )
-    given: dict[str, Any] = {}
-    for layer in (*layers, defaults or {}):
-        # The password and its file are one setting in two forms: the layer above decides for both.
-        settled = {*given, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & given.keys() else ())}
-        # An empty value counts as not set.
-        given |= {name: value for name, value in layer.items() if value and name not in settled}
+    given = collect(flags, env_file, defaults)
     try:
         settings = config.load(given, needed=needed)
     except ConfigurationError as error:

@@ -7,6 +7,7 @@ import logging
 import math
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,9 @@ CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each writ
 _CONNECT_LIMIT = 30.0  # seconds for connecting as a whole
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, and the seconds they are counted over
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between attempts
+_NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
+_NO_STREAM = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
 _QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
 
 
@@ -34,11 +38,18 @@ class Connection:
     """One connection, from the first attempt to its end, in the thread that calls `run`."""
 
     def __init__(
-        self, url: str, on_frames: Callable[[list[bytes]], None], on_open: Callable[[], None], *, silence_limit: float
+        self,
+        url: str,
+        on_frames: Callable[[list[bytes]], None],
+        on_open: Callable[[], None],
+        *,
+        silence_limit: float,
+        on_ping: Callable[[], None] | None = None,
     ) -> None:
         self._app = WebSocketApp(
             url,
             on_open=lambda _app: on_open(),
+            on_ping=(lambda _app, _payload: on_ping()) if on_ping else None,
             on_error=lambda _app, error: self._note(error),
         )
         self._wire = Wire(self._app, on_frames, silence_limit=silence_limit)
@@ -239,9 +250,10 @@ class Feed:
                 self._take_over(leg)
 
     def _await_next(self, leg: _Leg, ending: Exception | None) -> None:
-        reason = _explain(ending)
-        if isinstance(ending, WebSocketBadStatusException) and not self.connections:
-            _refuse_location(ending)
+        reason = explain(ending)
+        location = isinstance(ending, WebSocketBadStatusException) and ending.status_code == _NOT_HERE
+        if location and not self.connections and (refused := refusal(ending)):
+            raise refused
         if leg.predecessor is None or leg.predecessor.opened is None:
             if self._down_since is None:
                 self._down_since = time.monotonic()
@@ -262,23 +274,37 @@ class Feed:
             )
 
 
-def _explain(ending: Exception | None) -> str:
+def explain(ending: Exception | None) -> str:
     """The end of a connection in a few words, without what the peer may have sent at length."""
     if ending is None:
         return "closed"
     if isinstance(ending, WebSocketBadStatusException):
         status = ending.status_code
-        hint = " (restricted location)" if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS else ""
+        hint = " (restricted location)" if status == _NOT_HERE else ""
         return f"the exchange answered the handshake with HTTP {status}{hint}"
     return f"{redacted_url(str(ending))[:200] or type(ending).__name__}"
 
 
-def _refuse_location(ending: WebSocketBadStatusException) -> None:
-    if ending.status_code == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
-        raise ConfigurationError(
-            "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
-            "BINANCE_WS_URL (--binance-ws-url) to an endpoint that serves yours"
+def refusal(ending: Exception | None) -> ConfigurationError | None:
+    """The error for the end of an attempt to connect after which another will not help; None if one may."""
+    if isinstance(ending, WebSocketBadStatusException):
+        if ending.status_code == _NOT_HERE:
+            return ConfigurationError(
+                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
+                f"{named('binance_ws_url')} to an endpoint that serves yours"
+            )
+        if ending.status_code in _NO_STREAM:
+            return ConfigurationError(
+                f"There is no stream at the URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
+            )
+    if isinstance(ending, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"The exchange's certificate is not trusted ({ending.verify_message}); check {named('binance_ws_url')}, or "
+            "set SSL_CERT_FILE to the CA that signed it"
         )
+    if isinstance(ending, ssl.SSLError) and ending.reason in _NO_TLS:
+        return ConfigurationError(f"The exchange's port speaks no TLS; check {named('binance_ws_url')}")
+    return None
 
 
 def _retry_after(ending: Exception | None) -> float:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 from confluent_kafka import Producer as _Producer
-from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource
+from confluent_kafka.admin import AclOperation, AdminClient, ClusterMetadata, ConfigResource, TopicMetadata
 
 from loader_ws_trades.config import named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
@@ -38,8 +38,12 @@ __all__ = [
     "Producer",
     "Startup",
     "Trouble",
+    "ask",
     "await_topic",
+    "check_right",
+    "check_topic",
     "failure",
+    "only_compacted",
     "persist",
     "properties_checked",
     "with_callbacks",
@@ -224,14 +228,14 @@ def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, rig
         RunError: if no broker answered until the deadline.
     """
 
-    def ask() -> None:
+    def attempt() -> None:
         try:
-            _ask_for(client, topic, setting, right)
-            _check_right(client, topic, setting, right)
+            check_topic(client, topic, setting, right)
+            check_right(client, topic, setting, right)
         finally:
             client.trouble.next_try()  # what happens in the pause is the next one's
 
-    answered = persist(ask, startup, client.poll)
+    answered = persist(attempt, startup, client.poll)
     client.trouble.clear()
     return answered
 
@@ -250,6 +254,8 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
             ask()
         except ConfigurationError as error:
             unanswered = 0
+            if not startup.grace:
+                raise
             if grace_left is None:
                 grace_left = Deadline(startup.grace)
                 log.warning("%s (trying again for %g s)", error, startup.grace)
@@ -268,11 +274,16 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
     return False
 
 
-def _check_right(client: Asks, topic: str, setting: str, right: AclOperation) -> None:
-    """Look one's rights up without writing; where the cluster does not tell them, go on without."""
+def check_right(client: Asks, topic: str, setting: str, right: AclOperation) -> bool:
+    """Look one's rights up without writing; False if the cluster does not tell them.
+
+    Raises:
+        ConfigurationError: if it says that `right` is missing.
+    """
     rights = Inspector(client.properties).rights(topic)
     if rights and right not in rights:
         raise _no_right(client, f"the topic {topic}", setting, right)
+    return bool(rights)
 
 
 def _no_right(client: Asks, topic: str, setting: str, right: AclOperation) -> ConfigurationError:
@@ -282,9 +293,15 @@ def _no_right(client: Asks, topic: str, setting: str, right: AclOperation) -> Co
     )
 
 
-def _ask_for(client: Asks, topic: str, setting: str, right: AclOperation) -> None:
+def ask(client: Asks, topic: str) -> ClusterMetadata:
+    """What the cluster tells about its brokers and about `topic`, which it need not have.
+
+    Raises:
+        ConfigurationError: if it refuses the client.
+        UnavailableError: if no broker answered in time.
+    """
     try:
-        found = client.list_topics(topic, timeout=ASK_TIMEOUT).topics[topic]
+        found: ClusterMetadata = client.list_topics(topic, timeout=ASK_TIMEOUT)
     except KafkaException as error:
         client.poll(0)
         client.trouble.check(client.properties)
@@ -292,13 +309,32 @@ def _ask_for(client: Asks, topic: str, setting: str, right: AclOperation) -> Non
             f"No Kafka broker answered at {client.properties['bootstrap.servers']} ({client.trouble.reason}); check "
             f"{named('kafka_bootstrap_servers')} and that the brokers are up and reachable"
         ) from error
+    return found
+
+
+def check_topic(client: Asks, topic: str, setting: str, right: AclOperation) -> TopicMetadata:
+    """What the cluster tells about `topic`, which the setting called `setting` names and where `right` is needed.
+
+    Raises:
+        ConfigurationError: if it refuses the client, has no such topic or shows none.
+        UnavailableError: if no broker answered in time, or the topic cannot be had for now.
+    """
+    found: TopicMetadata = ask(client, topic).topics[topic]
     if found.error is None:
-        return
+        return found
     if found.error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
         raise _no_right(client, f"the topic {topic}, or has no such topic", setting, right)
     if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
         raise ConfigurationError(f"The topic {topic} does not exist; create it, or check {named(setting)}")
     raise UnavailableError(f"The topic {topic} is not available ({found.error.str()}); check the brokers")
+
+
+def only_compacted(topic: str) -> str:
+    """The sentence for a topic of trades that keeps too little."""
+    return (
+        f"The topic {topic} is only compacted and would keep one trade of a symbol; set its cleanup.policy to delete, "
+        f"or check {named('kafka_topic')}"
+    )
 
 
 class Inspector:

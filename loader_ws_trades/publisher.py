@@ -68,10 +68,7 @@ class Publisher:
         if not kafka.await_topic(self._producer, self._topic, "kafka_topic", startup, right=kafka.AclOperation.WRITE):
             return
         if kafka.Inspector(self._producer.properties).setting(self._topic, "cleanup.policy") == "compact":
-            raise ConfigurationError(
-                f"The topic {self._topic} is only compacted and would keep one trade of a symbol; set its "
-                f"cleanup.policy to delete, or check {named('kafka_topic')}"
-            )
+            raise ConfigurationError(kafka.only_compacted(self._topic))
         if self._settings.delivery != "transactional":
             return
 

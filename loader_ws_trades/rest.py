@@ -23,7 +23,7 @@ from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade, decode_rows
 log = logging.getLogger(__name__)
 
 ROWS = 1000  # the most that one request gives
-TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT = 25, 20, 4
+TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
 
 _MINUTE = 60.0  # seconds over which the exchange counts request weight
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
@@ -38,6 +38,10 @@ class _Symbol(msgspec.Struct):
 
 class _ExchangeInfo(msgspec.Struct):
     symbols: list[_Symbol]
+
+
+class _Time(msgspec.Struct):
+    serverTime: int  # noqa: N815 - the exchange's name
 
 
 class _Aggregate(msgspec.Struct):
@@ -112,10 +116,24 @@ class Rest:
         self._stopping = stopping
         self._limit = WeightLimit(weight_limit)
         self._pool = _pool(base_url, urllib3.Timeout(connect=timeout, read=timeout))
+        self.counted: int | None = None
+        """The request weight that the exchange had counted for our IP in its present minute, when it answered last."""
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.clear()
+
+    def time(self) -> int:
+        """The exchange's clock, in ms since 1970 (source: `GET /api/v3/time`).
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or not with what was asked for.
+        """
+        body = self._get("/api/v3/time", {}, TIME_WEIGHT)
+        try:
+            return msgspec.json.decode(body, type=_Time).serverTime
+        except BAD_INPUT as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
 
     def symbol_status(self, symbol: str) -> str:
         """The trading status of `symbol`: TRADING, HALT, BREAK or CANCEL_ONLY (source: `GET /api/v3/exchangeInfo`).
@@ -210,13 +228,16 @@ class Rest:
             answer = self._pool.request("GET", self._base + path, fields=fields, retries=False, preload_content=False)
             body = self._body(answer)
         except urllib3.exceptions.HTTPError as error:
-            raise UnavailableError(f"{redacted_url(self._base)} did not answer ({error})") from error
+            # Behind the library's own object, which stands before it.
+            why = str(error).rpartition("): ")[2]
+            raise UnavailableError(f"{redacted_url(self._base)} did not answer ({why})") from error
         counted = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
         if counted.isdigit():
-            self._limit.note(int(counted))
+            self.counted = int(counted)
+            self._limit.note(self.counted)
         if answer.status == HTTPStatus.OK:
             return body
-        raise self._refused(answer, body, str(fields["symbol"]))
+        raise self._refused(answer, body, str(fields.get("symbol", "")))
 
     def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         """An answer's body, bounded in time and size, which the library does not do."""

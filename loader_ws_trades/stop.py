@@ -14,11 +14,12 @@ from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline, StopReason
 from loader_ws_trades.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.reading import TopicReader
+from loader_ws_trades.sending import send
 from loader_ws_trades.trade import BAD_INPUT
 
 log = logging.getLogger(__name__)
 
-_POLL = 0.1  # seconds that one read, or one look for the acknowledgement, may take
+_POLL = 0.1  # seconds that one read may take
 
 
 class Ended(NamedTuple):
@@ -65,31 +66,14 @@ def _startup(settings: Settings) -> kafka.Startup:
 def _send(settings: Settings) -> str:
     """Send the command and wait until the brokers have it; where it stands."""
     topic = settings.queue_control_topic
-    answers: list[tuple[kafka.KafkaError | None, str]] = []
-
-    def report(error: kafka.KafkaError | None, message: kafka.Message) -> None:
-        answers.append((error, f"{topic}, partition {message.partition()}, offset {message.offset()}"))
-
-    producer = kafka.Producer(telemetry_producer_properties(settings), report, credentials=producer_credentials())
-    startup = _startup(settings)
-    kafka.await_topic(producer, topic, "queue_control_topic", startup, right=kafka.AclOperation.WRITE)
-    try:
-        command = Command(command="stop", queue_id=settings.queue_id)
-        producer.produce(topic, msgspec.json.encode(command), settings.queue_id.encode())
-        while not answers and not startup.deadline.passed:
-            producer.poll(_POLL)
-    except kafka.KafkaException as error:
-        raise kafka.failure(error, f"Writing to the topic {topic}") from error
-    if not answers:
-        producer.purge(Deadline(0.5))
-        raise RunError(
-            f"Kafka did not acknowledge the stop command within {settings.startup_timeout:g} s "
-            f"({producer.trouble.reason}); check the brokers, then send it again"
-        )
-    [(refused, place)] = answers
-    if refused is not None:
-        raise kafka.failure(refused, f"Writing to the topic {topic}")
-    return place
+    partition, offset = send(
+        Command(command="stop", queue_id=settings.queue_id),
+        topic,
+        telemetry_producer_properties(settings),
+        credentials=producer_credentials(),
+        startup=_startup(settings),
+    )
+    return f"{topic}, partition {partition}, offset {offset}"
 
 
 def _go_to_end(events: TopicReader, settings: Settings) -> None:

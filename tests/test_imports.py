@@ -45,6 +45,7 @@ PARTS = {
     "capture",
     "pacing",
 }
+CHECK = {"probes", "check_names", "check_exchange", "check_kafka", "check_commands"}
 
 # Which modules of ours each may import.
 ALLOWED = {
@@ -52,6 +53,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "cli": {
         *COMMANDS,
+        "cli_check",
         "cli_group",
         "cli_options",
         "sandbox",
@@ -62,11 +64,20 @@ ALLOWED = {
         "errors",
         "__init__",
     },
-    "cli_group": {"errors"},
+    "cli_check": {"cli_group", "cli_options", "check", "check_report", "probes", "logs"},
+    "cli_group": {"config", "errors"},
     "cli_options": PURE,
+    "probes": {"config", "errors"},
+    "check": CHECK | PURE,
+    "check_names": {"probes"} | PURE,
+    "check_exchange": {"probes", "check_names", "feed", "rest"} | PURE,
+    "check_kafka": {"probes", "check_names", "checkpoint"} | BASE | PURE,
+    "check_commands": {"probes", "check_kafka", "control", "sending"} | BASE | PURE,
+    "check_report": {"probes"},
+    "sending": {"control", "kafka"} | PURE,
     "audit": PARTS | BASE | PURE,
     "report": PURE | {"audit"},
-    "stop": PARTS | BASE | PURE,
+    "stop": PARTS | BASE | PURE | {"sending"},
     "service": {"status", "ingest", "control", "telemetry"} | BASE | PURE,
     "live": PARTS | BASE | PURE,
     "bounded": {"checkpoint"} | BASE | PURE,
@@ -102,13 +113,13 @@ ALLOWED = {
 
 # The only modules that may import each library.
 OWNERS = {
-    "click": {"cli", "cli_group", "cli_options"},
+    "click": {"cli", "cli_check", "cli_group", "cli_options"},
     "dotenv": {"cli_options"},
     "confluent_kafka": {"kafka", "reading"},
     "websocket": {"wire", "feed"},
     "urllib3": {"rest"},
     "pythonjsonlogger": {"logs"},
-    "rich": {"progress", "report"},
+    "rich": {"progress", "report", "check_report"},
     "websockets": set[str](),
 }
 

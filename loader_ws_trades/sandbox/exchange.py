@@ -42,8 +42,12 @@ class Exchange:
         ssl: ssl.SSLContext | None = None,
         limits: Limits | None = None,
         faults: Iterable[Fault] | Faults = (),
+        clock_offset: float = 0.0,
     ) -> None:
-        """Take the markets to serve, and the faults that will strike; port 0: any free one. Times in seconds."""
+        """Take the markets to serve, and the faults that will strike; port 0: any free one. Times in seconds.
+
+        The clock that REST tells goes `clock_offset` ahead; trade times do not.
+        """
         self.markets = list(markets)
         self.host = host
         self.port = port
@@ -54,6 +58,7 @@ class Exchange:
         self._ssl = ssl
         self._limits = limits or Limits()
         self._faults = faults if isinstance(faults, Faults) else Faults(faults)
+        self._clock_offset = clock_offset
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._venue: Venue
@@ -183,7 +188,7 @@ class Exchange:
             url="",
             markets=self.markets,
             streams={stream.market.stream: stream for stream in streams},
-            rest=Rest(self.markets, self._limits, self.counters, self._faults.staying.lag),
+            rest=Rest(self.markets, self._limits, self.counters, self._faults.staying.lag, self._clock_offset),
             limits=self._limits,
             faults=self._faults,
             counters=self.counters,

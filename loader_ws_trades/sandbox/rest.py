@@ -51,9 +51,20 @@ class RestError(Exception):
 class Rest:
     """Answers requests, and counts their weight by IP."""
 
-    def __init__(self, markets: Iterable[Market], limits: Limits, counters: Counters, lag: Callable[[], float]) -> None:
-        """Take the markets to tell of; `lag` says how many seconds the database is behind."""
+    def __init__(
+        self,
+        markets: Iterable[Market],
+        limits: Limits,
+        counters: Counters,
+        lag: Callable[[], float],
+        clock_offset: float = 0.0,
+    ) -> None:
+        """Take the markets to tell of.
+
+        `lag` says how many seconds the database is behind, `clock_offset` how many the clock is ahead.
+        """
         self._lag = lag
+        self._ahead = round(clock_offset * 1000)
         self._markets = {market.symbol: market for market in markets}
         self._limits = limits
         self._counters = counters
@@ -92,7 +103,10 @@ class Rest:
         return answer
 
     def _time(self, _: Parameters) -> dict[str, Any]:
-        return {"serverTime": time.time_ns() // 1_000_000}
+        return {"serverTime": self._now()}
+
+    def _now(self) -> int:
+        return time.time_ns() // 1_000_000 + self._ahead
 
     def _exchange_info(self, parameters: Parameters) -> dict[str, Any]:
         markets = [self._market(parameters)] if "symbol" in parameters else self._markets.values()
@@ -104,7 +118,7 @@ class Rest:
         }
         return {
             "timezone": "UTC",
-            "serverTime": time.time_ns() // 1_000_000,
+            "serverTime": self._now(),
             "rateLimits": [limit],
             "exchangeFilters": [],
             "symbols": [

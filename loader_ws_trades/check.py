@@ -1,0 +1,67 @@
+"""`check`: every setting tried for real, so that what is to mend is known before a run needs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from loader_ws_trades import config
+from loader_ws_trades.check_commands import round_trip
+from loader_ws_trades.check_exchange import ExchangeProbes
+from loader_ws_trades.check_kafka import KafkaProbes
+from loader_ws_trades.config import OPTIONS, Settings
+from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.probes import Line, Outcome, Probe, attempt, ok
+
+
+class Configuration(NamedTuple):
+    """The settings as far as they are usable, what is wrong with the others, and the names of these."""
+
+    settings: Settings
+    faults: tuple[str, ...] = ()
+    unusable: frozenset[str] = frozenset()
+
+
+def configuration(given: Mapping[str, Any]) -> Configuration:
+    """Settings for `run` out of texts by the name of the option; what is wrong is left out, and told."""
+    faults, unusable = tuple[str, ...](), frozenset[str]()
+    # Without a setting that is wrong another may be: a password without its user.
+    for _ in OPTIONS:
+        left = {name: text for name, text in given.items() if name not in unusable}
+        try:
+            return Configuration(config.load(left, needed=() if faults else None), faults, unusable)
+        except ConfigurationError as error:
+            faults = faults or error.faults
+            unusable |= {option.name for option in OPTIONS if any(str(option) in fault for fault in error.faults)}
+    raise ConfigurationError(*faults)
+
+
+def check(
+    made: Configuration, given: int, timeout: float, *, on_begin: Callable[[str], None] = lambda _name: None
+) -> Iterator[Line]:
+    """Try everything, one line after the other; nothing is written to the topics of trades and events.
+
+    Args:
+        made: the settings.
+        given: how many of them are set.
+        timeout: seconds that the first trade is waited for.
+        on_begin: gets the name of each probe that begins.
+    """
+    settings = made.settings
+
+    def judge() -> Outcome:
+        if made.faults:
+            return Outcome("FAIL", "\n".join(made.faults), 2)
+        return ok(f"{given} of {len(OPTIONS)} settings are set")
+
+    exchange, cluster = ExchangeProbes(settings, timeout), KafkaProbes(settings)
+    with contextlib.closing(exchange), contextlib.closing(cluster):
+        probes = [
+            Probe("configuration", judge),
+            *exchange.probes(),
+            *cluster.probes(),
+            Probe("command", lambda: round_trip(settings, cluster.reading()), after=("read commands",)),
+        ]
+        for line in attempt(probes, made.unusable, on_begin=on_begin):
+            yield line._replace(text=config.redacted(line.text, settings))
