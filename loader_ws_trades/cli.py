@@ -87,8 +87,8 @@ _BOUNDED = [option.name for option in OPTIONS if option.name not in _OF_THE_STRE
 @cli.command(
     epilog=examples(
         "loader-ws-trades backfill --from-id 1000 --to-id 1999",
-        "loader-ws-trades backfill --since 2024-08-01T12:00 --until 2024-08-01T13:00 --dry-run",
-        "loader-ws-trades backfill --symbol BTCUSDT --since 2024-08-01 --stdout | head",
+        "loader-ws-trades backfill --since 2024-08-01T12:00 --dry-run",
+        "loader-ws-trades backfill --since 2024-08-01 --stdout | head",
         "loader-ws-trades backfill --archive BTCUSDT-trades-2024-08-01.zip --beyond",
     )
 )
@@ -146,7 +146,7 @@ def _speed(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 @cli.command(
     epilog=examples(
-        "loader-ws-trades run --symbol BTCUSDT --stdout --record btcusdt.jsonl.gz > /dev/null",
+        "loader-ws-trades run --stdout --record btcusdt.jsonl.gz > /dev/null",
         "loader-ws-trades replay btcusdt.jsonl.gz --symbol BTCUSDT --stdout | head",
         "loader-ws-trades replay btcusdt.jsonl.gz --speed max",
     )
@@ -186,7 +186,7 @@ _JUDGED = ("symbol", "kafka_topic")
 
 @cli.command(
     epilog=examples(
-        "loader-ws-trades audit --symbol BTCUSDT --kafka-topic trades --kafka-bootstrap-servers kafka:9092",
+        "loader-ws-trades audit --env-file btcusdt.env",
         "loader-ws-trades audit --since 2024-08-01 --until 2024-08-02",
         "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
     )
@@ -242,7 +242,9 @@ def stop(env_file: str | None, wait: bool, wait_timeout: float, **flags: Any) ->
 _RATE = click.FloatRange(min=0, max=1_000_000, min_open=True)
 
 
-@cli.command()
+@cli.command(
+    epilog=examples("loader-ws-trades demo", "loader-ws-trades demo --duration 1m --rate 5000"),
+)
 @click.option("--duration", default="15s", show_default=True, callback=seconds, help="How long the loader runs.")
 @click.option("--rate", type=_RATE, default=500.0, show_default=True, help="Trades a second, on average.")
 def demo(duration: float, rate: float) -> None:
@@ -254,7 +256,13 @@ def demo(duration: float, rate: float) -> None:
     sys.exit(demonstrate(duration, rate))
 
 
-@cli.command()
+@cli.command(
+    epilog=examples(
+        "loader-ws-trades sandbox",
+        "loader-ws-trades sandbox --rate 1000 --fault cut:at=5s --fault hole:at=10s",
+        "loader-ws-trades sandbox --frames btcusdt.jsonl.gz --speed 10 --no-broker",
+    )
+)
 @click.option("--symbol", default="BTCUSDT", show_default=True, help="Trading pair of generated trades.")
 @click.option("--rate", type=_RATE, help="Trades a second, on average.  [default: 100; the recorded pace]")
 @click.option("--speed", type=_RATE, help="Times the recorded pace, for --frames.")

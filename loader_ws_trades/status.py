@@ -17,6 +17,10 @@ _REDRAW = 0.25  # seconds between two looks of the line
 _RATE_OVER = 5.0  # seconds that a rate is taken over
 _CLEAR = "\r\x1b[K"
 _BAR = 20  # characters
+_WIDEST = 79  # characters of a line
+_ALL_DIGITS, _FEW_DIGITS = 10**15, 999  # the largest numbers that are shown with all digits
+_NEXT_UNIT = 999.5  # from here on a number would be shown as 1000
+_MINUTES = 600.0  # seconds of lag, from here on shown as a clock
 
 
 class Facts(NamedTuple):
@@ -96,17 +100,44 @@ class StatusLine:
 
 
 def line(facts: Facts, rate: float) -> str:
-    """The text for `facts` and a rate in trades/s, in at most 79 characters for what is usual."""
+    """The text for `facts` and a rate in trades/s, in at most 79 characters: what is long loses digits, then parts."""
+    full, short = _parts(facts, rate, _ALL_DIGITS), _parts(facts, rate, _FEW_DIGITS)
+    texts = ["  ".join(full), "  ".join(short), " ".join(short), " ".join(short[:-1])]
+    return next((text for text in texts if len(text) <= _WIDEST), texts[-1][:_WIDEST])
+
+
+def _parts(facts: Facts, rate: float, most: int) -> list[str]:
+    """What the line consists of, the least important last."""
+
+    def shown(value: float) -> str:
+        return _number(value, most)
+
     if facts.total is not None:
         share = min(1.0, facts.delivered / facts.total) if facts.total else 1.0
-        bar = "#" * round(share * _BAR)
-        left = f"{_clock((facts.total - facts.delivered) / rate)} left" if rate > 0 else ""
-        return f"{bar:-<{_BAR}} {share:4.0%}  {facts.delivered:,} of {facts.total:,}  {rate:,.0f}/s  {left}".rstrip()
-    lag = "-" if facts.lag is None else f"{facts.lag:.1f} s"
-    return (
-        f"{facts.state}  {rate:,.0f}/s  delivered {facts.delivered:,}  in flight {facts.in_flight:,}  lag {lag}  "
-        f"missing {facts.missing:,}  reconnects {facts.reconnects}"
-    )
+        bar = f"{'#' * round(share * _BAR):-<{_BAR}} {share:4.0%}"
+        left = [f"{_clock((facts.total - facts.delivered) / rate)} left"] if rate > 0 else []
+        return [bar, f"{shown(facts.delivered)} of {shown(facts.total)}", f"{shown(rate)}/s", *left]
+    lag = "-" if facts.lag is None else f"{facts.lag:.1f} s" if facts.lag < _MINUTES else _clock(facts.lag)
+    return [
+        facts.state,
+        f"{shown(rate)}/s",
+        f"delivered {shown(facts.delivered)}",
+        f"queued {shown(facts.in_flight)}",
+        f"lag {lag}",
+        f"missing {shown(facts.missing)}",
+        f"reconnects {shown(facts.reconnects)}",
+    ]
+
+
+def _number(value: float, most: int) -> str:
+    """A number with all its digits up to `most`, beyond it as one like 12.3M."""
+    if value <= most:
+        return f"{value:,.0f}"
+    for unit in "kMG":
+        value /= 1000
+        if value < _NEXT_UNIT:
+            return f"{value:.{0 if value >= 100 else 1}f}{unit}"
+    return f"{value:,.0f}G"
 
 
 def _clock(seconds: float) -> str:

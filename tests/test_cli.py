@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner, Result
 
@@ -47,3 +52,57 @@ def test_a_range_is_asked_for_in_one_way_and_the_right_way_round() -> None:
     assert "A range is given by ids and by times" in both
     assert "--from-id is above --to-id" in both
     assert "--since is not before --until" in both
+
+
+@pytest.mark.parametrize("command", [None, *cli.commands])
+def test_help_is_readable_at_80_columns(command: str | None) -> None:
+    arguments = [command, "--help"] if command else ["--help"]
+    result = CliRunner().invoke(cli, arguments, prog_name="loader-ws-trades", terminal_width=80)
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert "..." not in result.output.replace("[ARGS]...", "").replace(",...", "")
+    assert command is None or "\n  Examples:\n    loader-ws-trades" in result.output
+
+
+def test_help_lists_settings_by_what_they_are_about() -> None:
+    lines = invoke("run", "--help").output.splitlines()
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Options:", "Workflow:", "Exchange:", "Kafka:", "Commands and telemetry:", "Limits:", "Log:"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_shell_is_given_what_completes(shell: str) -> None:
+    result = CliRunner().invoke(
+        cli, prog_name="loader-ws-trades", env={"_LOADER_WS_TRADES_COMPLETE": f"{shell}_source"}
+    )
+    assert "_LOADER_WS_TRADES_COMPLETE=" in result.output
+    assert "loader-ws-trades" in result.output
+
+
+def test_commands_and_flags_are_completed() -> None:
+    def completed(words: str, at: int) -> list[str]:
+        variables = {"_LOADER_WS_TRADES_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+        found = CliRunner().invoke(cli, prog_name="loader-ws-trades", env=variables).output.split()
+        return [line.removeprefix("plain,") for line in found]
+
+    assert completed("loader-ws-trades ch", 1) == ["check"]
+    assert "--kafka-topic" in completed("loader-ws-trades run --kafka-t", 2)
+
+
+_INTERRUPTED_IMPORT = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "loader_ws_trades.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from loader_ws_trades.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_is_imported_shows_no_trace() -> None:
+    command = [sys.executable, "-c", _INTERRUPTED_IMPORT]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=dict(os.environ))
+    assert ended.returncode == -signal.SIGINT  # which a shell calls 130
+    assert ended.stderr == ""

@@ -64,7 +64,8 @@ def test_a_loader_runs_on_the_sandbox_with_the_variables_it_prints() -> None:
 @pytest.mark.parametrize("command", ["demo", "sandbox"])
 def test_without_the_extra_it_says_which_one_is_wanted(command: str) -> None:
     code = (
-        f"import sys; sys.modules['websockets'] = None; sys.argv[1:] = ['{command}']; import loader_ws_trades.__main__"
+        f"import sys; sys.modules['websockets'] = None; sys.argv[1:] = ['{command}']; "
+        "from loader_ws_trades.__main__ import main; main()"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 2
