@@ -100,7 +100,7 @@ class Loader:
         errors = self._everything
         self._errors.close()
         _check_for_secrets(self.secrets, errors, "standard error")
-        _check_for_secrets(self.secrets, output.decode(errors="replace"), "standard output")
+        _check_for_secrets(self.secrets, (output or b"").decode(errors="replace"), "standard output")
 
 
 def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def test_what_answers_as_a_broker_does_speaks_for_itself() -> None:
 
 
 def startup(seconds: float = 20) -> kafka.Startup:
-    return kafka.Startup(Deadline(seconds), grace=0, stopped=lambda: False)
+    return kafka.Startup(Deadline(seconds), grace=1e-9, stopped=lambda: False)
 
 
 def refusal(properties: KafkaProperties) -> str:
