@@ -6,12 +6,13 @@ ARGS ?=
 JOBS ?= 3
 ROWS ?=
 SEED ?= 1
+PARTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos check format docs kafka clean
+.PHONY: help install demo test chaos bench bench-compare check format docs kafka clean
 
 help:  ## Say what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: $(READY)  ## Make the virtual environment .venv with all that the other targets need
 
@@ -29,6 +30,12 @@ test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (AR
 
 chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
 	$(BIN)/python -m tests.chaos --rows "$(ROWS)" --seed $(SEED)
+
+bench: $(READY)  ## Measure the loader beside other ways to do its work, in 12 minutes (QUICK=1 PARTS='saturation latency' ALONE=1 OUT=file)
+	$(BIN)/python -m tests.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(OUT),--out '$(OUT)') $(PARTS)
+
+bench-compare: $(READY)  ## Show two results of `make bench` side by side (A=file B=file)
+	$(BIN)/python -m tests.bench compare '$(A)' '$(B)'
 
 check: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

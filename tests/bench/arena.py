@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 class Tail(NamedTuple):
     """The two records that a rate is made from."""
 
-    count: int
+    records: int
     first: int
     """Trade id of the first record."""
     last: int
@@ -92,7 +92,7 @@ class Arena:
         """A contender at work, its run, and its exchange; all ended at the end."""
         with self.topics() as (topic, control, events), self.exchange(market, tls=tls) as (exchange, where):
             run = Run(
-                count=market.count,
+                trades=market.count,
                 stream=where["stream"],
                 ws_url=where["ws"],
                 rest_url=where["rest"],
@@ -121,11 +121,11 @@ class Arena:
             begun = json.loads(exchange.await_text('"begun"', _START))["begun"]
             before = process.cpu()
             spent = process.await_end(seconds) - before
-            tail = self._tail(run.topic, int(run.count * _WARM_UP))
-        if tail.count != run.count or tail.last - tail.first + 1 != run.count:
-            raise RunError(f"{contender.name}: {tail} on the topic, of {run.count} trades")
-        rate = run.count * (1 - _WARM_UP) / max(tail.seconds, 0.001)
-        return Outcome(rate, spent * 1_000_000 / run.count, process.peak_kib / 1024, begun)
+            tail = self._tail(run.topic, int(run.trades * _WARM_UP))
+        if tail.records != run.trades or tail.last - tail.first + 1 != run.trades:
+            raise RunError(f"{contender.name}: {tail} on the topic, of {run.trades} trades")
+        rate = run.trades * (1 - _WARM_UP) / max(tail.seconds, 0.001)
+        return Outcome(rate, spent * 1_000_000 / run.trades, process.peak_kib / 1024, begun)
 
     def _tail(self, topic: str, warm_up: int) -> Tail:
         consumer = Consumer({"bootstrap.servers": self.cluster.bootstrap_servers, "group.id": "bench"})

@@ -18,7 +18,7 @@ CACHE = ROOT / ".cache" / "bench"
 class Run(NamedTuple):
     """One run of one contender."""
 
-    count: int
+    trades: int
     stream: str
     ws_url: str
     rest_url: str
@@ -65,7 +65,7 @@ class Contender(NamedTuple):
     def command(self, run: Run) -> list[str]:
         if self.name != LOADER:
             arguments = ["--url", f"{run.ws_url}/{run.stream}", "--servers", run.servers, "--topic", run.topic]
-            arguments += ["--count", str(run.count), *(("--stamps", str(run.stamps)) if run.stamps else ())]
+            arguments += ["--count", str(run.trades), *(("--stamps", str(run.stamps)) if run.stamps else ())]
             return [self.python, "-m", f"tests.bench.baselines.{self.module}", *arguments]
         if run.stamps:
             return [self.python, "-m", "tests.bench.launcher", "stamps", str(run.stamps), "run"]
@@ -88,7 +88,7 @@ class Contender(NamedTuple):
             "QUEUE_EVENTS_TOPIC": run.events_topic,
             "BINANCE_WS_URL": run.ws_url,
             "BINANCE_REST_URL": run.rest_url,
-            "MAX_RECORDS": str(run.count),
+            "MAX_RECORDS": str(run.trades),
         }
 
 

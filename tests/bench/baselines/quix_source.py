@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 
 import websocket
@@ -15,7 +14,7 @@ from tests.bench.baselines.job import Job, record
 from tests.bench.baselines.reads import stamp_reads
 
 
-class Trades(Source):
+class Trades(Source):  # type: ignore[misc, unused-ignore]
     """Runs in a process of its own, which Quix Streams starts."""
 
     def __init__(self, job: Job) -> None:
@@ -44,7 +43,7 @@ class Trades(Source):
             self.produce(value=message.value, key=message.key, timestamp=frame["T"])
         self.flush()
         self._job.save(stamps)
-        connection.shutdown()
+        connection.close(timeout=0)
 
     def _serve(self) -> None:
         while True:
@@ -62,7 +61,6 @@ def main(job: Job) -> None:
     source = Trades(job)
     app.add_source(source, app.topic(job.topic, key_serializer="str", value_serializer="json"))
     app.run()
-    os._exit(0)
 
 
 if __name__ == "__main__":

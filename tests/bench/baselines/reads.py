@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from websocket import _core, _socket
 
 from tests.bench.stamps import Stamps
@@ -11,10 +13,10 @@ def stamp_reads(stamps: Stamps) -> None:
     """Have every read of a socket noted from now on."""
     read = _socket.recv
 
-    def noted(sock: object, size: int) -> object:
+    def noted(sock: socket.socket, size: int) -> bytes:
         found = read(sock, size)
         stamps.note_read()
         return found
 
-    # It was imported by name.
-    _core.recv = noted
+    # `_core` imported it by name.
+    vars(_core)["recv"] = noted
