@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.apache_kafka.node import NodeError
 from tests.bench.arena import Arena
 from tests.bench.contenders import CACHE, CONTENDERS, Contender
 from tests.bench.measures import FULL, PARTS, QUICK, Bench
-from tests.bench.process import RunError
+from tests.bench.process import ROOT, RunError
 from tests.bench.results import Results, comparison, load, table
 
 
@@ -70,6 +71,7 @@ def _about(now: datetime, contenders: tuple[Contender, ...], *, quick: bool) -> 
     about = {
         "when": f"{now:%Y-%m-%d %H:%M} UTC, {'quick' if quick else 'in full'}",
         "machine": f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}, load {load_now:.1f} at the start",
+        "commit": _commit(),
         "python": platform.python_version(),
     }
     for contender in contenders:
@@ -77,6 +79,14 @@ def _about(now: datetime, contenders: tuple[Contender, ...], *, quick: bool) -> 
         versions = contender.versions(*packages, *(("confluent-kafka",) if "quixstreams" in packages else ()))
         about[contender.name] = ", ".join(f"{name} {version}" for name, version in versions.items())
     return about
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 if __name__ == "__main__":

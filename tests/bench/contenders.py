@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench.process import ROOT
+from tests.bench.process import ROOT, RunError
 
 LOADER = "loader"
 CACHE = ROOT / ".cache" / "bench"
@@ -42,14 +42,24 @@ class Contender(NamedTuple):
     """What is installed for it; none: it runs with what the loader needs."""
 
     def prepare(self) -> None:
-        """Install its packages into a virtual environment of its own, once."""
+        """Install its packages into a virtual environment of its own, once.
+
+        Raises:
+            RunError: if that fails.
+        """
         folder = CACHE / self.module
         ready = folder / "ready"
         wanted = "\n".join(self.packages)
         if not self.packages or (ready.exists() and ready.read_text() == wanted):
             return
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([self.python, "-m", "pip", "install", "--quiet", *self.packages], check=True)
+        pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        try:
+            venv.create(folder, with_pip=True, clear=True)
+            subprocess.run([*pip, *self.packages], check=True)
+        except subprocess.CalledProcessError as error:
+            raise RunError(
+                f"{self.name}: {', '.join(self.packages)} could not be installed; ALONE=1 leaves it out"
+            ) from error
         ready.write_text(wanted)
 
     @property

@@ -43,19 +43,21 @@ def main(job: Job) -> None:
                 producer.produce(job.topic, value, frame["s"], timestamp=frame["T"])
                 break
             except BufferError:
-                stopped.wait(0.01)
+                producer.poll(0.01)
+        producer.poll(0)
         left -= 1
         if not left:
             app.close()
 
+    server = threading.Thread(target=serve)
     if stamps:
         stamp_reads(stamps)
-    server = threading.Thread(target=serve)
-    server.start()
-    # Its teardown waits 3 s for the peer's close frame by default; that is no part of the work.
+        # `poll(0)` behind each trade is quicker, but the last report of a burst would wait for the next trade.
+        server.start()
     websocket.WebSocketApp(job.url, on_message=on_message).run_forever()
     stopped.set()
-    server.join()
+    if stamps:
+        server.join()
     producer.flush(60)
     if left or len(producer):
         raise SystemExit(f"{left} trades were not read, {len(producer)} not delivered")
