@@ -74,7 +74,7 @@ def test_the_others_write_the_same_fields() -> None:
 
 
 def test_percentiles_are_by_the_nearest_rank() -> None:
-    assert percentiles([place / 1000 for place in range(1000)]) == {"p50": 500, "p99": 990, "p99.9": 999, "max": 999}
+    assert percentiles([place / 1000 for place in range(1000)]) == {"p50": 499, "p99": 989, "p99.9": 998, "max": 999}
     assert percentiles([0.004]) == dict.fromkeys(("p50", "p99", "p99.9", "max"), 4)
 
 

@@ -7,6 +7,7 @@ place in the arrays is enough to match them.
 
 from __future__ import annotations
 
+import math
 from array import array
 from pathlib import Path
 from time import monotonic
@@ -59,5 +60,4 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     """The percentiles that are shown, in milliseconds; by the nearest rank."""
     ordered = sorted(seconds)
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-    last = len(ordered) - 1
-    return {name: ordered[min(last, int(share * len(ordered)))] * 1000 for name, share in shares.items()}
+    return {name: ordered[math.ceil(share * len(ordered)) - 1] * 1000 for name, share in shares.items()}
