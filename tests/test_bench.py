@@ -111,6 +111,16 @@ def test_compare_says_what_is_better_and_what_is_within_the_spread(tmp_path: Pat
     assert same.output.count("within the spread") == 3
 
 
+def test_compare_names_what_only_one_of_them_has(tmp_path: Path) -> None:
+    both, one = _results(400_000), _results(400_000)
+    one.rows.pop()
+    both.save(tmp_path / "both.json")
+    one.save(tmp_path / "one.json")
+    shown = CliRunner().invoke(main, ["compare", str(tmp_path / "both.json"), str(tmp_path / "one.json")])
+    assert "only in A: memory: idle" in shown.output
+    assert "only in B" not in shown.output
+
+
 def test_compare_refuses_another_file(tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text("[1]")

@@ -31,12 +31,18 @@ def main() -> None:
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--quick", is_flag=True, help="Fewer rounds, shorter runs.")
 @click.option("--alone", is_flag=True, help="The loader without the others.")
+@click.option("--bursts", type=click.FloatRange(5, 1700), help="Seconds of recorded bursts, in place of 50 or 15.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the table goes as JSON.")
-def run(parts: tuple[str, ...], quick: bool, alone: bool, out: Path | None) -> None:
+def run(parts: tuple[str, ...], quick: bool, alone: bool, bursts: float | None, out: Path | None) -> None:
     """Measure PARTS, all of them by default, and print the table."""
     contenders = CONTENDERS[:1] if alone else CONTENDERS
     now = datetime.now(timezone.utc)
     out = out or CACHE / f"{now:%Y-%m-%dT%H%M%S}.json"
+    scale = QUICK if quick else FULL
+    if bursts:
+        scale = scale._replace(bursts=bursts)
+    if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
+        click.echo(f"Other work is running (load {os.getloadavg()[0]:.1f}): what is measured now says little", err=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
             for contender in contenders:
@@ -44,7 +50,6 @@ def run(parts: tuple[str, ...], quick: bool, alone: bool, out: Path | None) -> N
             results = Results(_about(now, contenders, quick=quick))
             with Cluster(Path(folder, "kafka")) as cluster:
                 arena = Arena(Path(folder), cluster)
-                scale = QUICK if quick else FULL
                 bench = Bench(arena, results, scale, contenders, lambda text: click.echo(text, err=True))
                 for part in parts or PARTS:
                     PARTS[part](bench)

@@ -91,8 +91,14 @@ def comparison(before: Results, after: Results) -> str:
             others = other.values.get(contender, []) if other else []
             if values and others:
                 lines.append([f"{row.part}: {row.name}", row.unit, contender, *_change(row, values, others)])
+    keys = [{(row.part, row.name) for row in results.rows} for results in (before, after)]
+    alone = [f"only in {name}: {part}: {row}" for name, extra in _extra(*keys) for part, row in sorted(extra)]
     abouts = [f"{name}: A {text}; B {after.about.get(name, '')}" for name, text in before.about.items()]
-    return "\n".join([*abouts, "", _markdown(lines)])
+    return "\n".join([*abouts, "", _markdown(lines), *alone])
+
+
+def _extra(before: set[tuple[str, str]], after: set[tuple[str, str]]) -> list[tuple[str, set[tuple[str, str]]]]:
+    return [("A", before - after), ("B", after - before)]
 
 
 def _change(row: Row, before: list[float], after: list[float]) -> list[str]:
