@@ -31,7 +31,7 @@ test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (AR
 chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
 	$(BIN)/python -m tests.chaos --rows "$(ROWS)" --seed $(SEED)
 
-bench: $(READY)  ## Measure the loader beside other ways to do its work, in 12 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
+bench: $(READY)  ## Measure the loader beside other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
 	$(BIN)/python -m tests.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)
 
 bench-compare: $(READY)  ## Show two results of `make bench` side by side (A=file B=file)
