@@ -55,6 +55,11 @@ class Bench(NamedTuple):
     def loader(self) -> Contender:
         return CONTENDERS[0]
 
+    def in_turn(self, number: int) -> tuple[Contender, ...]:
+        """The contenders, another one first in each round: who follows whom must not decide."""
+        place = number % len(self.contenders)
+        return self.contenders[place:] + self.contenders[:place]
+
 
 def saturation(bench: Bench) -> None:
     """How many trades a second a contender takes from the socket to the topic at most, and what one costs."""
@@ -64,7 +69,7 @@ def saturation(bench: Bench) -> None:
         market = MarketSpec(count=scale.trades)
         bench.arena.race(bench.loader, market, seconds=120, tls=scheme == "wss")
         for number in range(scale.rounds):
-            for contender in bench.contenders:
+            for contender in bench.in_turn(number):
                 bench.say(f"saturation {scheme}: round {number + 1} of {scale.rounds}, {contender.name}")
                 market = MarketSpec(count=int(scale.trades * contender.share))
                 found = bench.arena.race(contender, market, seconds=120, tls=scheme == "wss")
@@ -92,9 +97,14 @@ def latencies(bench: Bench) -> None:
     scale = bench.scale
     even = latency.even_frames(bench.arena.path("even.jsonl"), scale.even)
     bursts = latency.burst_frames(bench.arena.path("bursts.jsonl"), bench.arena.path("recorded"), scale.bursts)
+    bench.say("latency: runs that do not count")
+    # The broker's code is slow until Java has compiled it, and the first contender would pay for that.
+    bench.arena.race(bench.loader, MarketSpec(count=scale.trades), seconds=120)
+    for contender in bench.contenders:
+        bench.arena.race(contender, MarketSpec(count=2000, frames=str(even.path)), seconds=60)
     for pace, rounds in ((even, scale.latency_rounds), (bursts, 1)):
         for number in range(rounds):
-            for contender in bench.contenders:
+            for contender in bench.in_turn(number):
                 bench.say(f"latency, {pace.name}: round {number + 1} of {rounds}, {contender.name}")
                 path = bench.arena.path("stamps")
                 market = MarketSpec(count=len(pace.due), frames=str(pace.path))
