@@ -152,7 +152,7 @@ class ExchangeProbes:
                 pinged = True
                 deadline.shorten(_FOR_A_TRADE)
                 continue
-            trades, others = decoder.decode(frame for frame in heard if isinstance(frame, bytes))
+            trades, others = decoder.decode([frame for frame in heard if isinstance(frame, bytes)])
             refused = refused or others
             if trades:
                 self._trade = trades[0]

@@ -139,3 +139,22 @@ def test_what_is_no_trade_of_ours_is_told_apart_by_kind(data: bytes, kind: str) 
 def test_kinds_are_bounded_in_length() -> None:
     _, [kind] = decode(json.dumps({"e": "x" * 10_000}).encode())
     assert len(kind) < 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"p": "1\n2"}, "invalid trade"),
+        ({"p": "1\n2", "q": "3"}, "invalid trade"),
+        ({"q": "1.5\n"}, "invalid trade"),
+        ({"p": ""}, "invalid trade"),
+        ({"s": "ETHBTC"}, "other symbol"),
+        ({"t": -1}, "invalid trade"),
+    ],
+)
+def test_one_bad_frame_among_good_ones_takes_none_of_them_with_it(changes: dict[str, Any], kind: str) -> None:
+    good = [frame(t=number) for number in range(1, 6)]
+    for place in range(len(good) + 1):
+        trades, refusals = decode(*good[:place], frame(**{"t": 99, **changes}), *good[place:])
+        assert [trade.trade_id for trade in trades] == [1, 2, 3, 4, 5]
+        assert refusals == [kind]
