@@ -235,7 +235,12 @@ def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, rig
         finally:
             client.trouble.next_try()  # what happens in the pause is the next one's
 
-    answered = persist(attempt, startup, client.poll)
+    def poll(seconds: float) -> None:
+        # A producer that may write nowhere at all fails for good; the next try says what is missing.
+        with contextlib.suppress(RunError):
+            client.poll(seconds)
+
+    answered = persist(attempt, startup, poll)
     client.trouble.clear()
     return answered
 
