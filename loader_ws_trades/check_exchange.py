@@ -12,7 +12,7 @@ from loader_ws_trades.config import Settings, named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task
 from loader_ws_trades.probes import Outcome, Probe, ok, skip, warn
-from loader_ws_trades.rest import ROWS, TRADES_WEIGHT, Rest
+from loader_ws_trades.rest import ROWS, TRADES_WEIGHT, Rest, UntrustedError
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 
 _CLOCK_LIMIT = 1.0  # seconds that two clocks may differ
@@ -69,6 +69,8 @@ class ExchangeProbes:
         sent, began = time.time(), time.monotonic()
         try:
             theirs = self._rest.time() / 1000
+        except UntrustedError as error:
+            raise ConfigurationError(str(error)) from error
         except UnavailableError as error:
             if error.lasting:
                 raise

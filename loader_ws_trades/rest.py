@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 from collections import deque
@@ -51,6 +52,10 @@ class _Aggregate(msgspec.Struct):
 class _Error(msgspec.Struct):
     code: int = 0
     msg: str = ""
+
+
+class UntrustedError(UnavailableError):
+    """The exchange's certificate is not trusted, so nothing was asked."""
 
 
 class WeightLimit:
@@ -228,6 +233,11 @@ class Rest:
             answer = self._pool.request("GET", self._base + path, fields=fields, retries=False, preload_content=False)
             body = self._body(answer)
         except urllib3.exceptions.HTTPError as error:
+            if _is_untrusted(error):
+                raise UntrustedError(
+                    f"The certificate of {redacted_url(self._base)} is not trusted; set SSL_CERT_FILE to the CA that "
+                    f"signed it, or check {named('binance_rest_url')}"
+                ) from error
             # Behind the library's own object, which stands before it.
             why = str(error).rpartition("): ")[2]
             raise UnavailableError(f"{redacted_url(self._base)} did not answer ({why})") from error
@@ -281,6 +291,10 @@ def _pool(url: str, timeout: urllib3.Timeout) -> urllib3.PoolManager:
     if proxy and not proxy_bypass(parts.hostname or ""):
         return urllib3.ProxyManager(proxy, timeout=timeout)
     return urllib3.PoolManager(timeout=timeout)
+
+
+def _is_untrusted(error: urllib3.exceptions.HTTPError) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in (*error.args, error.__cause__))
 
 
 def _error(body: bytes) -> _Error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import ssl
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import trustme
 
 from loader_ws_trades.sandbox import Exchange, HandshakeStatus, Limits, Market, RestStatus
 from tests.apache_kafka import Cluster
@@ -115,6 +118,19 @@ CASES: tuple[Case, ...] = (
         "clock an hour off", "clock", ("behind the exchange's", "3,600"), exchange="ahead", verdict="warn", exit_code=0
     ),
     Case(
+        "an exchange whose certificate is not trusted",
+        "stream",
+        ("certificate is not trusted", "SSL_CERT_FILE", WS),
+        exchange="untrusted",
+        tried=("write trades", "command"),
+    ),
+    Case(
+        "REST whose certificate is not trusted",
+        "REST API",
+        ("is not trusted", "SSL_CERT_FILE", REST),
+        exchange="untrusted",
+    ),
+    Case(
         "quiet pair",
         "first trade",
         ("quiet pairs", "--timeout"),
@@ -166,6 +182,13 @@ CASES: tuple[Case, ...] = (
         verdict="warn",
         exit_code=0,
         lacking=CHECKPOINT,
+    ),
+    Case(
+        "a user without any right",
+        "trades topic",
+        ("no right to WRITE", TOPICS["kafka_topic"], USER),
+        {"KAFKA_USER_PRODUCER": "reader", "KAFKA_PASSWORD_PRODUCER": "{reader}"},
+        tried=("credentials",),
     ),
     Case(
         "a topic that is only compacted",
@@ -269,8 +292,9 @@ class Setup(NamedTuple):
                 workflow.variables["KAFKA_TOPIC"] = topic
             self._grant(case, workflow)
             urls: Variables = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+            names = {**self.place.names, "exchange": f"{exchange.host}:{exchange.port}"}
             settings: dict[str, object] = {
-                name: value.format(**self.place.names) if value else None
+                name: value.format(**names) if value else None
                 for name, value in {**urls, **SECURED, **case.variables}.items()
             }
             loader = workflow.start("check", "--json", *case.flags, **settings)
@@ -291,6 +315,12 @@ class Setup(NamedTuple):
                 self.place.cluster.grant("loader", str(workflow.variables[right.setting.upper()]), operation)
 
 
+def _of_an_unknown_ca() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
 @contextlib.contextmanager
 def setup(cluster: Cluster, directory: Path) -> Iterator[Setup]:
     """Where cases are tried on `cluster`."""
@@ -305,6 +335,7 @@ def setup(cluster: Cluster, directory: Path) -> Iterator[Setup]:
             "halted": halted,
             "quiet": exchange(0.001),
             "ahead": exchange(clock_offset=AN_HOUR),
+            "untrusted": exchange(ssl=_of_an_unknown_ca()),
             "rest_451": exchange(faults=[RestStatus(status=451, lasting=AN_HOUR)]),
             "ws_451": exchange(faults=[HandshakeStatus(status=451, lasting=AN_HOUR)]),
             "ws_404": exchange(faults=[HandshakeStatus(status=404, lasting=AN_HOUR)]),
