@@ -107,7 +107,7 @@ class Bounded:
         self.lacking = list(present.holes(stretch.first_id, stretch.last_id))
         self.total = sum(map(len, self.lacking))
         log.info(
-            "Of the trade ids %d-%d the topic lacks %d, in %d ranges",
+            "Of the trade ids %d-%d the topic lacks %d, in %d range(s)",
             stretch.first_id,
             stretch.last_id,
             self.total,

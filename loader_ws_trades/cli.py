@@ -134,7 +134,8 @@ def backfill(
     logs.configure(settings)
     source.prepare()
     requests, minutes = (0, 0.0) if archive else cost(settings, source.lacking)
-    say(f"{source.total} trades in {len(source.lacking)} ranges: {requests} requests, about {minutes:.1f} minutes")
+    ranges = f"{len(source.lacking)} range{'' if len(source.lacking) == 1 else 's'}"
+    say(f"{source.total} trades in {ranges}: {requests} requests, about {minutes:.1f} minutes")
 
 
 def _speed(_context: click.Context, _parameter: click.Parameter, value: str) -> float:

@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_it_would_take(workflow: Workflow, market: Market) -
     with Exchange([market]) as exchange:
         flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9999), "--dry-run")
         loader = backfill(workflow, exchange, *flags)
-        assert loader.output() == "10000 trades in 1 ranges: 10 requests, about 0.1 minutes\n"
+        assert loader.output() == "10000 trades in 1 range: 10 requests, about 0.1 minutes\n"
     assert not workflow.records()
     assert not workflow.events()
 
