@@ -222,7 +222,6 @@ class _Run:
         self._source.tick()
         if self._telemetry.due:
             self._telemetry.send("loading", self._progress(), self._sink.delivered)
-
         if self._status and self._status.due:
             self._status.draw(self._facts())
 
@@ -303,7 +302,10 @@ class _Run:
                     return []
             try:
                 self._sink.poll(_TURN)
-            except (EndOfOutputError, RunError) as error:
+            except EndOfOutputError:
+                self._ingest.abandon()
+                return []  # nobody wants what is left
+            except RunError as error:
                 self._mailbox.put(self._reason_of(error))
                 break
             self._tick()

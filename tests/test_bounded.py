@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.apache_kafka import Kafka
 from tests.loader import Loader, Workflow, check_events, workflow_on
+from tests.waiting import wait_for
 
 TRADES = 5000
 
@@ -133,6 +135,36 @@ def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -
         loader.process.stdout.close()
         assert loader.wait() == 0
         assert "Traceback" not in loader.errors
+    finally:
+        loader.process.stdout = None
+        loader.close()
+
+
+def rests(loader: Loader) -> bool:
+    """Whether it uses no CPU time for a while."""
+    stat = Path(f"/proc/{loader.process.pid}/stat")
+    if not stat.exists():
+        pytest.skip("needs Linux")
+    before = stat.read_text().split()[13]
+    threading.Event().wait(0.3)
+    return stat.read_text().split()[13] == before
+
+
+def test_a_reader_that_has_had_enough_ends_it_however_much_waits(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    with path.open("w") as file:
+        for number in range(200_000):
+            frame = {"e": "trade", "s": "POLUSDT", "t": number, "p": "1.5", "q": "2", "T": 1_700_000_000_000, "m": True}
+            file.write(json.dumps(frame) + "\n")
+    loader = Loader("replay", str(path), "--speed", "max", "--stdout", SYMBOL="POLUSDT")
+    try:
+        assert loader.process.stdout is not None
+        assert json.loads(loader.process.stdout.readline())["trade_id"] == 0
+        loader.wait_for_line("lacks")
+        wait_for(lambda: rests(loader), "a full pipe, and a full sink behind it")
+        loader.process.stdout.close()
+        assert loader.wait() == 0, loader.errors
+        assert "not delivered" not in loader.errors
     finally:
         loader.process.stdout = None
         loader.close()
