@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -244,9 +244,10 @@ def give_lacking(
     for batch in batches:
         while wanted:
             low, high = bisect_left(batch, wanted.first, key=by_id), bisect_right(batch, wanted.last, key=by_id)
-            intake.give(batch[low:high])
-            while (gap := intake.gap()) is not None:
-                intake.skip(gap.last + 1, why)
+            for run in runs(batch[low:high]):
+                # Before it comes: what is far ahead of a gap would be let go.
+                intake.skip(run[0].trade_id, why)
+                intake.give(run)
             if batch[-1].trade_id < wanted.last:
                 break
             turn_to_next()
@@ -254,6 +255,17 @@ def give_lacking(
             return
     while wanted and not stopping.is_set():
         turn_to_next()
+
+
+def runs(trades: list[Trade]) -> Iterator[list[Trade]]:
+    """Trades, cut where an id does not follow the one before."""
+    start = 0
+    for place in range(1, len(trades)):
+        if trades[place].trade_id != trades[place - 1].trade_id + 1:
+            yield trades[start:place]
+            start = place
+    if trades:
+        yield trades[start:]
 
 
 def begin(wanted: Gap, intake: Intake) -> None:

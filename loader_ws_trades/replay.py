@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from loader_ws_trades.bounded import Stretch, give_lacking
+from loader_ws_trades.bounded import Stretch, give_lacking, runs
 from loader_ws_trades.capture import frames
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.idset import IdSet
@@ -31,6 +31,7 @@ class FromRecording:
         self._speed = speed
         self._stopping = threading.Event()
         self._recorded = IdSet()
+        self._first_id = 0
 
     def survey(self) -> Stretch | None:
         """Read the whole file for the ids that it holds.
@@ -43,13 +44,16 @@ class FromRecording:
         for batch in frames(self._path):
             if self._stopping.is_set():
                 raise RunError("The recording was not read to its end")
-            for run in _runs(self._decoded(batch, None)):
+            for run in runs(self._decoded(batch, None)):
                 begin, end = run[0].trade_id, run[-1].trade_id
                 for gap in list(self._recorded.holes(begin, end)) if begin <= last_id else [Gap(begin, end)]:
                     self._recorded.add(gap.first, gap.last)
                 first = run[0] if first is None or begin < first.trade_id else first
                 last_id = max(last_id, end)
-        return None if first is None else Stretch(first.trade_id, last_id, first.timestamp)
+        if first is None:
+            return None
+        self._first_id = first.trade_id
+        return Stretch(first.trade_id, last_id, first.timestamp)
 
     def load(self, lacking: list[Gap], intake: Intake) -> None:
         """Bring what is lacking, at the recorded pace."""
@@ -60,7 +64,9 @@ class FromRecording:
         self._stopping.set()
 
     def _ascending(self, intake: Intake) -> Iterator[list[Trade]]:
-        sequence = Sequence()
+        # It waits only for what the file holds further on, so what it keeps is bounded by the file's disorder.
+        sequence = Sequence(2**63)
+        sequence.resume(Trade(self._first_id - 1, "0", "0", 0, False, ""))
         for batch in paced(frames(self._path), self._speed, self._stopping):
             ready, events = sequence.push(self._decoded(batch, intake))
             out = list(ready)
@@ -81,15 +87,3 @@ class FromRecording:
         if intake is not None:
             intake.refuse(refusals)
         return trades
-
-
-def _runs(trades: Iterable[Trade]) -> Iterator[list[Trade]]:
-    """Trades, cut where an id does not follow the one before."""
-    run: list[Trade] = []
-    for trade in trades:
-        if run and trade.trade_id != run[-1].trade_id + 1:
-            yield run
-            run = []
-        run.append(trade)
-    if run:
-        yield run

@@ -112,6 +112,51 @@ def test_a_recording_with_a_gap_and_repeats_is_put_in_order(workflows: list[Work
     assert loader.errors.count("(malformed)") == 1
 
 
+@pytest.mark.parametrize("parts", [(range(1, 1001), range(62_001, 62_501)), (range(62_001, 62_501), range(1, 1001))])
+def test_a_recording_with_a_long_gap_or_parts_in_the_wrong_order_loses_nothing(
+    workflows: list[Workflow], tmp_path: Path, parts: tuple[range, range]
+) -> None:
+    path = tmp_path / "dump.jsonl"
+    with path.open("w") as file:
+        for part in parts:
+            for t in part:
+                frame = {
+                    "e": "trade",
+                    "s": "POLUSDT",
+                    "t": t,
+                    "p": "1.5",
+                    "q": "2",
+                    "T": 1_700_000_000_000 + t,
+                    "m": True,
+                }
+                file.write(json.dumps(frame) + "\n")
+    # What a shared .env says of the stream is not for it.
+    loader = workflows[0].start("replay", str(path), "--speed", "max", DURATION="0.001", GAP_REPAIR="off")
+    assert loader.wait() == 0, loader.errors
+    found = [json.loads(value or b"")["trade_id"] for value in values(workflows[0])]
+    assert found == [*range(1, 1001), *range(62_001, 62_501)]
+    assert "missing trade ids 1001-62000" in workflows[0].events()[-1]["message"]
+
+
+def test_what_a_reader_does_not_take_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    with path.open("w") as file:
+        for t in range(1, 2001):
+            frame = {"e": "trade", "s": "POLUSDT", "t": t, "p": "1.5", "q": "2", "T": 1_700_000_000_000 + t, "m": True}
+            file.write(json.dumps(frame) + "\n")
+    arguments = ("replay", str(path), "--speed", "max", "--stdout")
+    loader = Loader(*arguments, SYMBOL="POLUSDT", SHUTDOWN_TIMEOUT="2")
+    try:
+        loader.wait_for_line("lacks")
+        wait_for(lambda: rests(loader), "a full pipe")
+        loader.process.terminate()
+        wait_for(lambda: loader.process.poll() is not None, "its end", 20)
+        assert loader.process.returncode == 1
+        assert "-2000;" in loader.errors.split("not delivered: trade ids ")[1], "the last one is named"
+    finally:
+        loader.close()
+
+
 def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -> None:
     recording = tmp_path / "frames.jsonl.gz"
     live = Market.generated("POLUSDT", rate=1000)
