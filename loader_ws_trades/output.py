@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
-from queue import SimpleQueue
 
 from loader_ws_trades.errors import EndOfOutputError, RunError
 from loader_ws_trades.kafka import Startup
@@ -23,7 +23,8 @@ class Output:
     def __init__(self, symbol: str) -> None:
         self._encode = record_encoder(symbol)
         self._accepted = 0  # moved by `put` alone
-        self._queue: SimpleQueue[tuple[bytes, list[int]]] = SimpleQueue()
+        self._batches: deque[tuple[bytes, list[int]]] = deque()  # the one that is being written is the first
+        self._waiting = threading.Semaphore(0)
         self._moved = threading.Event()
         self._failure: EndOfOutputError | RunError | None = None
         self.delivered = 0  # moved by the writing thread alone
@@ -41,14 +42,17 @@ class Output:
         if taken:
             lines = "".join(f"{self._encode(trade)}\n" for trade in taken)
             self._accepted += len(taken)
-            self._queue.put((lines.encode(), [trade.trade_id for trade in taken]))
+            self._batches.append((lines.encode(), [trade.trade_id for trade in taken]))
+            self._waiting.release()
         return len(taken)
 
     def _write(self) -> None:
         while True:
-            lines, ids = self._queue.get()
+            self._waiting.acquire()
+            lines, ids = self._batches[0]
             while lines:
                 lines = lines[os.write(_STDOUT, lines) :]
+            self._batches.popleft()
             self.delivered += len(ids)
             self._moved.set()
 
@@ -73,17 +77,14 @@ class Output:
 
     @property
     def in_flight(self) -> int:
-        """Records that wait to be written."""
-        return self._accepted - self.delivered
+        """Records that wait to be written; none where nobody reads any more."""
+        return 0 if isinstance(self._failure, EndOfOutputError) else self._accepted - self.delivered
 
     def drain(self) -> None:
         """Nothing to do: what is put is written at once."""
 
     def give_up(self, _deadline: Deadline) -> list[int]:
-        """The ids of what waits; none where nobody reads any more."""
+        """The ids of what waits, some of which may be written; none where nobody reads any more."""
         if isinstance(self._failure, EndOfOutputError):
             return []
-        left = []
-        while not self._queue.empty():
-            left += self._queue.get()[1]
-        return left
+        return [trade_id for _, ids in self._batches.copy() for trade_id in ids]

@@ -173,6 +173,7 @@ class _Run:
         while not self._control.caught_up.wait(_TURN):
             if not self._mailbox.empty():
                 return self._mailbox.get()
+            self._sink.poll(0)
             self._tick()
             if self._control.silent_for > settings.startup_timeout:
                 raise RunError(
@@ -189,6 +190,7 @@ class _Run:
         preparing = Task("prepare", lambda: self._source.prepare(self._ingest))
         preparing.start()
         while not preparing.join(_TURN) and self._mailbox.empty():
+            self._sink.poll(0)
             self._tick()
         if not self._mailbox.empty():
             return self._mailbox.get()
@@ -258,8 +260,9 @@ class _Run:
         undelivered = self._drain(final=reason.exit_code == 0 or self._settings.resume == "off")
         self._note_reasons()
         reason = self._reason
-        if undelivered:
-            message = f"{reason.message}; not delivered: trade ids {_listed(ranges(undelivered))}"
+        if undelivered or self._sink.in_flight:
+            ids = f"trade ids {_listed(ranges(undelivered))}" if undelivered else f"{self._sink.in_flight} trades"
+            message = f"{reason.message}; not delivered: {ids}"
             reason = StopReason.failed(message, reason.exit_code if reason.status == "error" else 1)
         message = f"{reason.message}; {self._progress()}"
         if self._telemetry.is_open:
@@ -311,7 +314,7 @@ class _Run:
             self._tick()
             self._note_reasons()
         waiting = self._ingest.abandon()
-        return self._sink.give_up(Deadline(min(0.5, self._deadline.remaining))) + waiting
+        return self._sink.give_up(Deadline(self._deadline.remaining / 2)) + waiting
 
     def _counts(self) -> dict[str, int]:
         """What happened to the trades, for the last log line."""
