@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -52,9 +53,11 @@ def run(env_file: str | None, record: str | None, stdout: bool, no_progress: boo
     from loader_ws_trades.recording import Recorder  # noqa: PLC0415
 
     settings = gather(flags, env_file, needed=_ALONE if stdout else None)
+    if stdout:
+        settings = replace(settings, resume="off")  # there is no topic to go on from
 
     def make_source() -> Source:
-        return Live(settings, from_topic=not stdout, recorder=Recorder(record) if record else None)
+        return Live(settings, recorder=Recorder(record) if record else None)
 
     _load(settings, make_source, stdout=stdout, status=not no_progress)
 
@@ -78,6 +81,7 @@ def _load(
     sys.exit(service.run(settings, make_source, make_sink, reports=not stdout, status=line))
 
 
+_OF_A_STREAM: dict[str, Any] = {"duration": None, "gap_repair": "on"}  # whatever a shared .env says of them
 _ALONE = ("symbol",)  # what a run without Kafka needs
 _OF_THE_STREAM = {"binance_ws_url", "feed_silence_limit", "feed_outage_limit", "max_connection_age", "duration"}
 _OF_GAPS = {"gap_repair", "resume", "resume_limit", "resume_scan_limit"}
@@ -127,6 +131,7 @@ def backfill(
         faults.append("The range has no beginning; give --from-id or --since")
     needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None
     settings = gather(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
+    settings = replace(settings, **_OF_A_STREAM)
     supply = FromArchive(archive, settings.symbol) if archive else FromRest(settings, bounds)
     source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
     if not dry_run:
@@ -175,6 +180,7 @@ def replay(
     from loader_ws_trades.replay import FromRecording  # noqa: PLC0415
 
     settings = gather(flags, env_file, needed=_ALONE if stdout else None, defaults={"control_from": "now"})
+    settings = replace(settings, **_OF_A_STREAM)
     supply = FromRecording(file, settings.symbol, speed)
     source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
     _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="replay")

@@ -28,14 +28,12 @@ class Live:
 
     Args:
         settings: the limits.
-        from_topic: whether to go on behind the newest trade on the topic.
         recorder: takes the raw frames too.
     """
 
-    def __init__(self, settings: Settings, *, from_topic: bool = True, recorder: Recorder | None = None) -> None:
+    def __init__(self, settings: Settings, *, recorder: Recorder | None = None) -> None:
         self.total = settings.max_records
         self._settings = settings
-        self._from_topic = from_topic and settings.resume == "on"
         self._recorder = recorder
         self._flush = Deadline(_FLUSH_EVERY)
         self._closed = threading.Event()
@@ -64,7 +62,7 @@ class Live:
         """
         patience = Deadline(self._settings.kafka_outage_limit)
         told = False
-        while self._from_topic and not self._closed.is_set():
+        while self._settings.resume == "on" and not self._closed.is_set():
             try:
                 last = newest_trade(self._settings)
             except UnavailableError as error:
