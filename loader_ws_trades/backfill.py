@@ -63,8 +63,14 @@ class FromRest:
             last = last if behind is None else behind - 1
         if bounds.to_id is not None:
             last = min(last, bounds.to_id)
-        rows = self._asked(lambda: self._rest.trades_from(symbol, first)[0]) if first <= last else []
-        return Stretch(first, last, rows[0].timestamp) if rows else None
+        return Stretch(first, last, self._asked(lambda: self._time_of(first))) if first <= last else None
+
+    def _time_of(self, trade_id: int) -> int:
+        """The time of the trade `trade_id`, or of the next one that there is."""
+        rows, _ = self._rest.trades_from(self._settings.symbol, trade_id)
+        if not rows:
+            raise UnavailableError(f"REST does not have the trade {trade_id} yet")
+        return rows[0].timestamp
 
     def _asked(self, ask: Callable[[], _Answer]) -> _Answer:
         patience, backoff = Deadline(self._settings.repair_outage_limit), Backoff(0.5, 30.0)

@@ -92,8 +92,8 @@ class Publisher:
         try:
             if not self._transactions.enter():
                 return 0
-        except kafka.KafkaException as error:
-            self._refused = kafka.failure(error, "Beginning a transaction")
+        except RunError as error:
+            self._refused = error
             return 0
         try:
             taken = self._write(trades)

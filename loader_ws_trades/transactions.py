@@ -69,7 +69,7 @@ class Transactions:
         """Begin to produce, within a transaction; False if that must wait, and then `leave` is not to be called.
 
         Raises:
-            KafkaException: if no transaction can be begun.
+            RunError: if no transaction can be begun.
         """
         if len(self._kept) >= self._settings.kafka_queue_records or not self._door.acquire(blocking=False):
             return False
@@ -146,7 +146,10 @@ class Transactions:
         )
 
     def _begin(self) -> None:
-        self._producer.begin_transaction()
+        try:
+            self._producer.begin_transaction()
+        except kafka.KafkaException as error:
+            raise kafka.failure(error, "Beginning a transaction") from error
         self._opened = time.monotonic()
 
     def _open_door(self) -> None:
