@@ -101,7 +101,7 @@ def latencies(bench: Bench) -> None:
     # The broker's code is slow until Java has compiled it, and the first contender would pay for that.
     bench.arena.race(bench.loader, MarketSpec(count=scale.trades), seconds=120)
     for contender in bench.contenders:
-        bench.arena.race(contender, MarketSpec(count=2000, frames=str(even.path)), seconds=60)
+        bench.arena.race(contender, MarketSpec(count=len(even.due), frames=str(even.path)), seconds=60)
     for pace, rounds in ((even, scale.latency_rounds), (bursts, 1)):
         for number in range(rounds):
             for contender in bench.in_turn(number):
