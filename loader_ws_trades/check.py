@@ -30,10 +30,14 @@ def configuration(given: Mapping[str, Any]) -> Configuration:
     for _ in OPTIONS:
         left = {name: text for name, text in given.items() if name not in unusable}
         try:
-            return Configuration(config.load(left, needed=() if faults else None), faults, unusable)
+            settings = config.load(left, needed=() if faults else None)
         except ConfigurationError as error:
             faults = faults or error.faults
             unusable |= {option.name for option in OPTIONS if any(str(option) in fault for fault in error.faults)}
+        else:
+            # What takes its value from a setting that is wrong has none.
+            lacking = {option.name for option in OPTIONS if option.required and not getattr(settings, option.name)}
+            return Configuration(settings, faults, unusable | lacking)
     raise ConfigurationError(*faults)
 
 

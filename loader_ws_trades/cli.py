@@ -198,7 +198,7 @@ _JUDGED = ("symbol", "kafka_topic")
         "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
     )
 )
-@settings_options((*_JUDGED, *KAFKA))
+@settings_options((*_JUDGED, "symbols", "job_completion_index", *KAFKA))
 @bounds_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 @NO_PROGRESS

@@ -70,8 +70,9 @@ def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, 
     )
     given: dict[str, Any] = {}
     for layer in (*layers, defaults or {}):
-        # The password and its file are one setting in two forms: the layer above decides for both.
-        settled = {*given, *(config.PASSWORD_FORMS if config.PASSWORD_FORMS & given.keys() else ())}
+        # Of a setting in two forms the layer above decides for both.
+        forms = (config.PASSWORD_FORMS, config.SYMBOL_FORMS)
+        settled = given.keys() | {name for both in forms if both & given.keys() for name in both}
         # An empty value counts as not set.
         given |= {name: value for name, value in layer.items() if value and name not in settled}
     return given

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from loader_ws_trades import values
+from loader_ws_trades import fleet, values
 from loader_ws_trades.errors import ConfigurationError
 
 
@@ -68,10 +68,20 @@ class Settings:
 
     queue_id: str = _option(values.text, "The whole workflow's id.", required=True)
     symbol: str = _option(values.symbol, "Trading pair, in any case.", required=True)
+    symbols: tuple[str, ...] | None = _option(
+        fleet.listed, "Trading pairs, separated by commas, in place of SYMBOL; JOB_COMPLETION_INDEX picks one of them."
+    )
+    job_completion_index: int | None = _option(
+        fleet.index, "Which of SYMBOLS to load, from 0; Kubernetes sets it in an Indexed Job."
+    )
     type: str = _option(values.text, "Kind of data, repeated in telemetry, like ws_trade.", required=True)
-    kafka_topic: str = _option(values.topic, "Topic for the trades; it must exist.", required=True)
+    kafka_topic: str = _option(
+        fleet.topic, "Topic for the trades; it must exist. `{symbol}` in it stands for the symbol.", required=True
+    )
     telemetry_producer_id: str = _option(
-        values.text, "This instance, repeated in telemetry as `producer`.", required=True
+        fleet.label,
+        "This instance, repeated in telemetry as `producer`. `{symbol}` in it stands for the symbol.",
+        required=True,
     )
     kafka_bootstrap_servers: str = _option(values.servers, "Kafka's brokers, host:port[,host:port].", required=True)
     kafka_user_producer: str | None = _option(values.text, "SASL user; if set, SCRAM-SHA-512 over TLS is used.")
@@ -215,7 +225,9 @@ OPTIONS: Final = tuple(Option(name=part.name, **part.metadata) for part in field
 
 
 TOPICS: Final = ("kafka_topic", "queue_events_topic", "queue_control_topic")
+# Settings that are one in two forms.
 PASSWORD_FORMS: Final = frozenset({"kafka_password_producer", "kafka_password_file"})
+SYMBOL_FORMS: Final = frozenset({"symbol", "symbols"})
 
 
 def _shown(option: Option, value: object) -> str:
@@ -263,18 +275,48 @@ def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[st
     checked: dict[str, Any] = {}
     for option in OPTIONS:
         value = given.get(option.name) or None
-        if value is None and option.name in required:
+        if value is None and option.name in required and not (option.name == "symbol" and given.get("symbols")):
             faults.append(f"{option} is required; set it")
         value = value or option.default
         try:
             checked[option.name] = None if value is None else option.parse(value)
         except ValueError as error:
             faults.append(f"{option} {error}")
+    faults += _choose_symbol(checked, needed="symbol" in required)
+    faults += _put_symbol_in(checked)
     faults += _take_password_file(checked)
     faults += _contradictions(checked, given_file=bool(given.get("kafka_password_file")))
     if faults:
         raise ConfigurationError(*faults)
     return Settings(**checked)
+
+
+def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
+    if checked.get("symbol") and checked.get("symbols"):
+        return [f"{named('symbol')} and {named('symbols')} are both set; set one"]
+    if not checked.get("symbols") or "job_completion_index" not in checked:
+        return []
+    try:
+        checked["symbol"] = fleet.chosen(checked["symbols"], checked["job_completion_index"])
+    except ValueError as error:
+        # Who stops a whole fleet shares its variables, and is none of it.
+        return [f"{named('job_completion_index')} {error}"] if needed or checked["job_completion_index"] else []
+    return []
+
+
+def _put_symbol_in(checked: dict[str, Any]) -> list[str]:
+    """Put the symbol where its place is; a text with a place that stays open is left out."""
+    faults = []
+    for name, put_in in {"kafka_topic": fleet.topic_of, "telemetry_producer_id": fleet.label_of}.items():
+        text = checked.get(name)
+        if not text or fleet.PLACE not in text:
+            continue
+        checked[name] = None
+        try:
+            checked[name] = put_in(checked["symbol"], text) if checked.get("symbol") else None
+        except ValueError as error:
+            faults.append(f"{named(name)} {error}")
+    return faults
 
 
 def _take_password_file(checked: dict[str, Any]) -> list[str]:

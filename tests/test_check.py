@@ -148,6 +148,18 @@ def test_what_is_wrong_is_left_out_and_the_rest_is_usable() -> None:
     assert any("KAFKA_TOPIC (--kafka-topic)" in fault for fault in made.faults)
 
 
+def test_without_an_index_what_needs_the_symbol_is_unusable_and_all_else_is_not() -> None:
+    given = {"symbols": "btcusdt,ethusdt", "kafka_topic": "trades-{symbol}", "telemetry_producer_id": "{symbol}"}
+    given |= {"queue_id": "wf-1", "type": "ws_trade", "kafka_bootstrap_servers": "kafka:9092"}
+    made = configuration(given)
+    [fault] = made.faults
+    assert fault.startswith("JOB_COMPLETION_INDEX (--job-completion-index) is not set")
+    assert made.unusable >= {"symbol", "kafka_topic", "telemetry_producer_id"}
+    assert made.unusable.isdisjoint({"queue_id", "kafka_bootstrap_servers", "queue_events_topic"})
+    made = configuration(given | {"job_completion_index": "1"})
+    assert (made.faults, made.unusable, made.settings.kafka_topic) == ((), frozenset(), "trades-ETHUSDT")
+
+
 def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
     text = "The brokers name addresses that cannot be reached: " + ", ".join(f"broker-{i}:9092" for i in range(20))
     report = Report(Console(width=80, highlight=False))

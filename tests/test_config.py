@@ -28,6 +28,7 @@ REQUIRED = {
 # Three different values that each option takes.
 SAMPLES = {
     "symbol": ("ETHUSDT", "POLUSDT", "BNBBTC"),
+    "symbols": ("ETHUSDT", "POLUSDT,ETHUSDT", "BNBBTC"),
     "kafka_bootstrap_servers": ("a:1", "b:2", "c:3"),
     "kafka_security_protocol": ("PLAINTEXT", "SSL", "PLAINTEXT"),
     "kafka_sasl_mechanism": ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
@@ -41,7 +42,7 @@ SAMPLES = {
     "log_level": ("debug", "warning", "error"),
     "log_format": ("json", "text", "json"),
 }
-_NUMBERS = {"max_records", "duration"} | {
+_NUMBERS = {"max_records", "duration", "job_completion_index"} | {
     option.name
     for option in OPTIONS
     if option.name.endswith(("limit", "timeout", "grace", "records", "age", "deadline", "interval"))
@@ -63,6 +64,7 @@ def samples(option: Option, folder: Path) -> tuple[str, str, str]:
 
 # What another option needs beside it.
 COMPANIONS = {
+    "symbols": {"symbol": "", "job_completion_index": "0"},
     "kafka_user_producer": {"kafka_password_producer": "x"},
     "kafka_password_producer": {"kafka_user_producer": "x"},
     "kafka_password_file": {"kafka_user_producer": "x"},
@@ -119,11 +121,116 @@ def test_a_password_file_in_a_flag_is_over_a_password_in_a_variable(
 
 
 @pytest.mark.usefixtures("_no_variables")
+def test_symbol_and_symbols_are_one_setting_of_which_the_place_above_decides(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flags: dict[str, Any] = REQUIRED | {"symbol": ""}
+    (tmp_path / ".env").write_text("SYMBOL=bnbbtc\n")
+    monkeypatch.setenv("SYMBOLS", "ethusdt,polusdt")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    assert gather(flags, None).symbol == "POLUSDT"
+    alone = gather(flags | {"symbol": "btcusdt"}, None)
+    assert (alone.symbol, alone.symbols) == ("BTCUSDT", None)
+    monkeypatch.setenv("SYMBOL", "btcusdt")
+    with pytest.raises(ConfigurationError) as caught:
+        gather(flags, None)
+    assert caught.value.faults == ("SYMBOL (--symbol) and SYMBOLS (--symbols) are both set; set one",)
+
+
+@pytest.mark.usefixtures("_no_variables")
 def test_another_env_file_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "other.env").write_text("SYMBOL=ethusdt\n")
     assert gather(REQUIRED | {"symbol": None}, "other.env").symbol == "ETHUSDT"
     with pytest.raises(ConfigurationError, match="--env-file"):
         gather(REQUIRED, "missing.env")
+
+
+def of_many(symbols: str, index: str | None = None, **given: str) -> config.Settings:
+    return config.load({**REQUIRED, "symbol": "", "symbols": symbols, "job_completion_index": index, **given})
+
+
+def test_the_index_picks_one_of_many_symbols() -> None:
+    for index, symbol in enumerate(("BTCUSDT", "ETHUSDT", "币安USDT")):
+        settings = of_many(" btcusdt ,ETHusdt,\n币安usdt", str(index))
+        assert settings.symbol == symbol
+        assert settings.stream_url == config.load(REQUIRED | {"symbol": symbol}).stream_url
+        assert properties.transactional_id(settings) == f"loader-ws-trades.wf-1.{symbol}"
+    assert of_many("btcusdt").symbol == "BTCUSDT", "there is nothing to choose"
+    assert config.load(REQUIRED | {"job_completion_index": "7"}).symbol == "BTCUSDT", "any Indexed Job has an index"
+
+
+@pytest.mark.parametrize(
+    ("symbols", "index", "named", "says"),
+    [
+        ("a,b,c", None, "job_completion_index", "is not set, and so none of the 3 pairs of SYMBOLS (--symbols)"),
+        ("a,b,c", "3", "job_completion_index", "is 3, but SYMBOLS (--symbols) names 3 pairs, 0 to 2; give"),
+        ("a", "1", "job_completion_index", "is 1, but SYMBOLS (--symbols) names one pair, 0; give"),
+        ("a,b", "-1", "job_completion_index", "is '-1', which is no whole number from 0"),
+        ("a,b", "x", "job_completion_index", "is 'x', which is no whole number from 0"),
+        ("a,,b", "0", "symbols", "holds an empty entry"),
+        ("a,b,", "0", "symbols", "holds an empty entry"),
+        (" ", "0", "symbols", "is blank"),
+        ("a,b/c", "0", "symbols", "holds an entry that is 'b/c', which is no trading pair"),
+        ("a,b,A", "0", "symbols", "names A more than once"),
+    ],
+)
+def test_what_is_wrong_with_many_symbols_is_one_sentence(
+    symbols: str, index: str | None, named: str, says: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        of_many(symbols, index)
+    [fault] = caught.value.faults
+    assert fault.startswith(f"{config.named(named)} {says}"), fault
+
+
+def test_who_needs_no_symbol_need_not_choose_one() -> None:
+    settings = config.load(
+        {"symbols": "a,b", "kafka_topic": "t-{symbol}", "telemetry_producer_id": "p-{symbol}"}, needed=()
+    )
+    for name in ("symbol", "kafka_topic", "telemetry_producer_id"):
+        assert getattr(settings, name) is None
+
+
+def test_the_symbol_is_put_into_topic_and_producer() -> None:
+    places = {"kafka_topic": "trades.{symbol}_{symbol}", "telemetry_producer_id": "loader-{symbol}/币安"}
+    for settings in (config.load(REQUIRED | places | {"symbol": "ethusdt"}), of_many("btcusdt,ethusdt", "1", **places)):
+        assert settings.kafka_topic == "trades.ETHUSDT_ETHUSDT"
+        assert settings.telemetry_producer_id == "loader-ETHUSDT/币安"
+    assert config.load(REQUIRED | places | {"symbol": "币安usdt", "kafka_topic": "t"}).telemetry_producer_id == (
+        "loader-币安USDT/币安"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (
+            {"kafka_topic": "trades-{symbol}", "symbol": "币安usdt"},
+            "KAFKA_TOPIC (--kafka-topic) holds {symbol}, but 币安USDT has letters that no topic name may have; "
+            "name a topic without {symbol} for it",
+        ),
+        (
+            {"kafka_topic": "{symbol}", "symbol": "queue", "queue_events_topic": "QUEUE"},
+            "KAFKA_TOPIC (--kafka-topic), QUEUE_EVENTS_TOPIC (--queue-events-topic), QUEUE_CONTROL_TOPIC "
+            "(--queue-control-topic) are not three different topics; give each its own",
+        ),
+        (
+            {"kafka_topic": "trades-{Symbol}"},
+            "KAFKA_TOPIC (--kafka-topic) is 'trades-{Symbol}', which is no topic name; use up to 249 letters, digits, "
+            "'.', '_' and '-', and {symbol} where the symbol shall stand",
+        ),
+        (
+            {"telemetry_producer_id": "loader-{index}"},
+            "TELEMETRY_PRODUCER_ID (--telemetry-producer-id) holds '{index}'; only {symbol} may stand there in braces",
+        ),
+        ({"kafka_topic": "t-{symbol}", "symbol": "b/c"}, "SYMBOL (--symbol) is 'b/c', which is no trading pair; give"),
+    ],
+)
+def test_where_the_symbol_cannot_be_put_in_is_one_sentence(given: dict[str, str], fault: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(REQUIRED | given)
+    [told] = caught.value.faults
+    assert told.startswith(fault), told
 
 
 WRONG = [

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
-PURE = {"errors", "lifecycle", "config", "values", "properties", "trade", "sequence"}
+PURE = {"errors", "lifecycle", "config", "values", "fleet", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
@@ -94,7 +94,8 @@ ALLOWED = {
     "progress": set[str](),
     "errors": set[str](),
     "lifecycle": set[str](),
-    "config": {"errors", "values"},
+    "config": {"errors", "fleet", "values"},
+    "fleet": {"values"},
     "values": set[str](),
     "properties": {"config"},
     "trade": set[str](),

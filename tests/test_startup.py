@@ -98,6 +98,18 @@ def test_a_configuration_fault_names_every_setting_and_no_trace() -> None:
         loader.close()
 
 
+def test_an_index_beyond_the_symbols_is_a_fault_of_the_configuration() -> None:
+    loader = Loader("run", "--stdout", SYMBOLS="BTCUSDT, ETHUSDT", JOB_COMPLETION_INDEX="2")
+    try:
+        assert loader.wait() == 2
+        assert (
+            "JOB_COMPLETION_INDEX (--job-completion-index) is 2, but SYMBOLS (--symbols) names 2 pairs, 0 to 1; give "
+            "the Job as many completions as pairs" in loader.errors
+        )
+    finally:
+        loader.close()
+
+
 def test_an_unknown_flag_is_a_usage_fault() -> None:
     loader = Loader("run", "--no-such-flag")
     try:
