@@ -9,7 +9,7 @@ SEED ?= 1
 PARTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos bench bench-compare check format docs kafka clean
+.PHONY: help install demo test chaos fleet bench bench-compare check format docs kafka clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (AR
 
 chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
 	$(BIN)/python -m tests.chaos --rows "$(ROWS)" --seed $(SEED)
+
+fleet: $(READY)  ## Load 20 symbols at once from one set of variables, and say what it takes (ARGS='--symbols 50 --rate 50 --seconds 60 --topic-each')
+	$(BIN)/python -m tests.fleet $(ARGS)
 
 bench: $(READY)  ## Measure the loader beside other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
 	$(BIN)/python -m tests.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)

@@ -68,7 +68,9 @@ def read_events(bootstrap_servers: str, topic: str) -> list[dict[str, Any]]:
     return [json.loads(message.value() or b"") for message in read_topic(bootstrap_servers, topic)]
 
 
-def write_topic(bootstrap_servers: str, topic: str, *values: bytes | None, partition: int = -1) -> None:
+def write_topic(
+    bootstrap_servers: str, topic: str, *values: bytes | None, partition: int = -1, key: bytes | None = None
+) -> None:
     """Write records and wait until they are acknowledged."""
     failures: list[object] = []
     producer = Producer(
@@ -79,6 +81,6 @@ def write_topic(bootstrap_servers: str, topic: str, *values: bytes | None, parti
         }
     )
     for value in values:
-        producer.produce(topic, value, partition=partition)
+        producer.produce(topic, value, key, partition=partition)
     assert producer.flush(30) == 0, "not acknowledged in time"
     assert not failures

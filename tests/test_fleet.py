@@ -1,0 +1,42 @@
+"""A small fleet on Apache Kafka, and what its judge must see."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from tests.apache_kafka import Kafka
+from tests.fleet.play import Fleet, play
+from tests.fleet.report import Plan
+from tests.topics import read_topic, write_topic
+
+SMALL = Plan(symbols=4, rate=100.0, seconds=2.0, partitions=3)
+
+
+@pytest.mark.parametrize("topic_each", [False, True], ids=["one topic", "a topic each"])
+def test_a_fleet_from_one_set_of_variables_loads_all_and_ends_by_one_command(kafka: Kafka, topic_each: bool) -> None:
+    report = play(kafka, SMALL._replace(topic_each=topic_each))
+    assert not report.broken
+    shown = dict(report.lines())
+    assert shown["trades issued"] == shown["records on topic"]
+    assert int(shown["trades issued"].replace(",", "")) > 800
+    assert report.start_weight == 4 * 20, "one look at the symbol each"
+    assert report.connections == 8
+
+
+def test_the_judge_of_a_fleet_sees_what_is_wrong(kafka: Kafka) -> None:
+    with ExitStack() as stack:
+        fleet = Fleet(kafka, Plan(symbols=2, rate=100.0, seconds=0.1, partitions=1), stack)
+        fleet.start()
+        fleet.restart()
+        fleet.stop()
+        fleet.judge()
+        assert not fleet.report.broken
+        [topic] = fleet.topics
+        first = read_topic(kafka.bootstrap_servers, topic)[0]
+        write_topic(kafka.bootstrap_servers, topic, first.value(), key=first.key())
+        fleet.judge()
+    told = "\n".join(fleet.report.broken)
+    assert "1 duplicated" in told
+    assert "its events count other records" in told
