@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from loader_ws_trades.config import Settings, named
+from loader_ws_trades.partitioner import partition_of
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.reading import Record, TopicScanner
 from loader_ws_trades.trade import BAD_INPUT, Trade
@@ -55,49 +56,72 @@ class _Newest:
 def newest_trade(settings: Settings) -> Trade | None:
     """The newest trade of the symbol on the topic, by trade time and then by id; only these two of its fields count.
 
-    It is mostly the last record, but transaction markers, other symbols and older trades that were filled in later
-    may stand behind it. So the search begins where the greatest timestamp stands, reads on to the end, goes back from
-    there until it finds one of ours, and makes sure that none is newer.
+    It stands on the partition that the symbol's key goes to. Only where that has none of ours, because partitions were
+    added or somebody else wrote them, the others are searched.
 
     Raises:
         UnavailableError: if the brokers do not answer, or give no right to read the topic.
     """
     scanner = TopicScanner(consumer_properties(settings), settings.kafka_topic)
     try:
-        found = [
-            _newest_in(scanner, partition, low, high, settings)
-            for partition, (low, high) in scanner.bounds().items()
-            if high > low
-        ]
+        search = _Search(scanner, settings)
+        bounds = scanner.bounds()
+        home = partition_of(settings.symbol.encode(), len(bounds))
+        found = search.newest_in(home, *bounds[home])
+        if found is None:
+            others = [search.newest_in(number, *bounds[number]) for number in bounds if number != home]
+            trades = [trade for trade in others if trade is not None]
+            found = max(trades, key=lambda trade: (trade.timestamp, trade.trade_id), default=None)
     finally:
         scanner.close()
-    trades = [trade for trade in found if trade is not None]
-    return max(trades, key=lambda trade: (trade.timestamp, trade.trade_id), default=None)
+    if found is None and search.cut_short:
+        log.warning(
+            "The newest %d records of %s hold no trade of %s: the run starts at the first live trade; %s is the limit "
+            "of the search",
+            search.looked_at,
+            settings.kafka_topic,
+            settings.symbol,
+            named("resume_scan_limit"),
+        )
+    return found
 
 
-def _newest_in(scanner: TopicScanner, partition: int, low: int, high: int, settings: Settings) -> Trade | None:
-    newest = _Newest(settings.symbol)
-    anchor = scanner.newest_offset(partition)
-    end, look = high, _FIRST_LOOK
-    start = max(low, (high - 1 if anchor is None else anchor) - look + 1)
-    while True:
-        newest.look_at(scanner.read(partition, start, end))
-        if newest.timestamp >= 0 or start == low:
-            break
-        if high - start >= settings.resume_scan_limit:
-            log.warning(
-                "The newest %d records of %s, partition %d, hold no trade of %s: the run starts at the first live "
-                "trade; %s is the limit of the search",
-                high - start,
-                settings.kafka_topic,
-                partition,
-                settings.symbol,
-                named("resume_scan_limit"),
-            )
+class _Search:
+    """Looks for the newest trade of the symbol, one partition at a time.
+
+    It is mostly the last record, but transaction markers, other symbols and older trades that were filled in later
+    may stand behind it. So the search begins where the greatest timestamp stands, reads on to the end, goes back from
+    there until it finds one of ours, and makes sure that none is newer.
+    """
+
+    def __init__(self, scanner: TopicScanner, settings: Settings) -> None:
+        self.looked_at = 0
+        """Number of records, in all partitions."""
+        self.cut_short = False
+        """Whether the limit ended it before the beginning of a partition."""
+        self._scanner = scanner
+        self._symbol = settings.symbol
+        self._limit = settings.resume_scan_limit
+
+    def newest_in(self, partition: int, low: int, high: int) -> Trade | None:
+        """The newest trade between the offsets `low` and `high`, `high` not included."""
+        if high <= low:
             return None
-        end, look = start, look * 4
-        start = max(low, end - look)
-    after = scanner.offset_after(partition, newest.timestamp) if newest.timestamp >= 0 else None
-    if after is not None and after < start:
-        newest.look_at(scanner.read(partition, after, start))
-    return newest.trade()
+        newest = _Newest(self._symbol)
+        anchor = self._scanner.newest_offset(partition)
+        end, look = high, _FIRST_LOOK
+        start = max(low, (high - 1 if anchor is None else anchor) - look + 1)
+        while True:
+            newest.look_at(self._scanner.read(partition, start, end))
+            self.looked_at += end - start
+            if newest.timestamp >= 0 or start == low:
+                break
+            if high - start >= self._limit:
+                self.cut_short = True
+                return None
+            end, look = start, look * 4
+            start = max(low, end - look)
+        after = self._scanner.offset_after(partition, newest.timestamp) if newest.timestamp >= 0 else None
+        if after is not None and after < start:
+            newest.look_at(self._scanner.read(partition, after, start))
+        return newest.trade()

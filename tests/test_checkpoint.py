@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import random
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions
 
 from loader_ws_trades import config
 from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.partitioner import partition_of
+from loader_ws_trades.reading import Record, TopicScanner
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, workflow_on
+from tests.topics import read_topic
 from tests.waiting import wait_for
 
 DAY = 1_700_000_000_000
@@ -72,6 +76,46 @@ def test_other_symbols_are_passed_over_and_those_that_are_not_there_are_not_foun
     assert newest(kafka, topic, "BTCUSDT") == (20_006, DAY + 24_999)
     assert newest(kafka, topic, "BNBBTC") is None
     assert newest(kafka, topic, resume_scan_limit="10000") is None, "too far back to look"
+
+
+def test_a_key_is_looked_for_where_the_producer_puts_it(kafka: Kafka) -> None:
+    keys = ["A", "AB", "ABC", "BTCUSDT", "1000SATSUSDT", "币安USDT", *(f"PAIR{number}USDT" for number in range(50))]
+    for partitions in (1, 3, 12):
+        topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=partitions)
+        write(kafka, topic, [record(key, 1, DAY) for key in keys])
+        placed = {message.key(): message.partition() for message in read_topic(kafka.bootstrap_servers, topic)}
+        assert placed == {key.encode(): partition_of(key.encode(), partitions) for key in keys}
+
+
+def test_partitions_of_other_symbols_are_neither_read_nor_warned_of(
+    kafka: Kafka, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
+    home = partition_of(b"POLUSDT", 3)
+    elsewhere = next(name for name in ("A", "B", "C", "D", "E") if partition_of(name.encode(), 3) != home)
+    write(kafka, topic, [*live("POLUSDT", 100), *live(elsewhere, 20_000)])
+    read: list[int] = []
+    really = TopicScanner.read
+
+    def noted(self: TopicScanner, partition: int, start: int, end: int) -> Iterator[Record]:
+        read.append(partition)
+        return really(self, partition, start, end)
+
+    monkeypatch.setattr(TopicScanner, "read", noted)
+    assert newest(kafka, topic, resume_scan_limit="2000") == (1099, DAY + 99 // 7)
+    assert set(read) == {home}
+    assert not caplog.records
+    assert newest(kafka, topic, "NOPE", resume_scan_limit="2000") is None
+    [told] = caplog.messages
+    assert "hold no trade of NOPE" in told
+
+
+def test_what_was_written_before_partitions_were_added_is_found(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=1)
+    write(kafka, topic, live("POLUSDT", 3000))
+    partitions = next(number for number in range(2, 10) if partition_of(b"POLUSDT", number) != 0)
+    kafka.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
+    assert newest(kafka, topic) == (3999, DAY + 2999 // 7)
 
 
 def test_older_trades_that_were_filled_in_later_do_not_send_the_run_back(kafka: Kafka) -> None:

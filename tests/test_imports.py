@@ -10,7 +10,7 @@ import pytest
 PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
-PURE = {"errors", "lifecycle", "config", "values", "fleet", "properties", "trade", "sequence"}
+PURE = {"errors", "lifecycle", "config", "values", "fleet", "partitioner", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
@@ -96,6 +96,7 @@ ALLOWED = {
     "lifecycle": set[str](),
     "config": {"errors", "fleet", "values"},
     "fleet": {"values"},
+    "partitioner": set[str](),
     "values": set[str](),
     "properties": {"config"},
     "trade": set[str](),
