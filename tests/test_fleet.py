@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 
 import pytest
 
+from loader_ws_trades.cli import cli
+from loader_ws_trades.sandbox import Exchange, Market
 from tests.apache_kafka import Kafka
 from tests.fleet.play import Fleet, play
 from tests.fleet.report import Plan
+from tests.loader import Loader
 from tests.topics import read_topic, write_topic
 
 SMALL = Plan(symbols=4, rate=100.0, seconds=2.0, partitions=3)
@@ -23,6 +27,27 @@ def test_a_fleet_from_one_set_of_variables_loads_all_and_ends_by_one_command(kaf
     assert int(shown["trades issued"].replace(",", "")) > 800
     assert report.start_weight == 4 * 20, "one look at the symbol each"
     assert report.connections == 8
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_what_takes_a_symbol_takes_many(command: str) -> None:
+    taken = {parameter.name for parameter in cli.commands[command].params}
+    many = {"symbols", "job_completion_index"}
+    wanted = many if {"symbol", "kafka_topic"} <= taken else set()
+    assert taken & many == wanted
+
+
+def test_other_commands_choose_their_symbol_as_run_does() -> None:
+    markets = [Market.generated(symbol, past=100, first_id=1000) for symbol in ("AUSDT", "币安USDT")]
+    with Exchange(markets) as exchange:
+        variables = {"SYMBOLS": "ausdt, 币安usdt", "JOB_COMPLETION_INDEX": 1, "BINANCE_REST_URL": exchange.rest_url}
+        loader = Loader("backfill", "--from-id", "1000", "--to-id", "1009", "--stdout", **variables)
+        try:
+            assert loader.wait() == 0, loader.errors
+            records = [json.loads(line) for line in loader.output().splitlines()]
+        finally:
+            loader.close()
+    assert [(record["symbol"], record["trade_id"]) for record in records] == [("币安USDT", 1000 + n) for n in range(10)]
 
 
 def test_the_judge_of_a_fleet_sees_what_is_wrong(kafka: Kafka) -> None:
