@@ -50,13 +50,9 @@ class Fleet:
         # The ids of each are its own, so that a trade on another's behalf would be seen.
         self.markets = [
             Market.generated(
-                f"FLEET{number}USDT",
-                rate=plan.rate,
-                seed=number,
-                first_id=(number + 1) * 1_000_000_000,
-                start="subscriber",
+                symbol, rate=plan.rate, seed=number, first_id=(number + 1) * 1_000_000_000, start="subscriber"
             )
-            for number in range(plan.symbols)
+            for number, symbol in enumerate(_symbols(plan))
         ]
         self._exchange = stack.enter_context(Exchange(self.markets))
 
@@ -202,6 +198,12 @@ class Fleet:
             return bool(condition())
 
         wait_for(met, what, seconds)
+
+
+def _symbols(plan: Plan) -> list[str]:
+    found = [f"FLEET{number}USDT" for number in range(plan.symbols)]
+    # Some pairs of the exchange are not ASCII, which a topic's name must be.
+    return found if plan.topic_each else [*found[:-1], "币安USDT"]
 
 
 def _key(record: Message) -> bytes:
