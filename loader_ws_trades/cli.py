@@ -276,6 +276,12 @@ def demo(duration: float, rate: float) -> None:
 @click.option("--flat-out", is_flag=True, help="As fast as clients read, from the first one on.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated trades.")
 @click.option("--frames", type=click.Path(exists=True, dir_okay=False), help="Recorded frames, one a line; may be .gz.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address that the exchange listens at; 0.0.0.0 for all, so that other machines reach it.",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the exchange.  [default: a free one]")
 @click.option("--ping-interval", default="20s", show_default=True, callback=seconds, help="Time between pings.")
 @click.option("--broker/--no-broker", default=True, help="Run an embedded broker too.  [default: broker]")

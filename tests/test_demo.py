@@ -43,13 +43,15 @@ def test_the_demo_can_be_left_with_ctrl_c() -> None:
 
 
 def test_a_loader_runs_on_the_sandbox_with_the_variables_it_prints() -> None:
-    sandbox = Loader("sandbox", "--symbol", "ethusdt", "--rate", "200")
+    # Any address of this machine will do, as in a network of containers.
+    sandbox = Loader("sandbox", "--symbol", "ethusdt", "--rate", "200", "--host", "127.0.0.2")
     try:
         assert sandbox.process.stdout
         variables = {}
         while not (line := sandbox.process.stdout.readline().decode()).startswith("#"):
             name, _, value = line.removeprefix("export ").strip().partition("=")
             variables[name] = value
+        assert variables["BINANCE_WS_URL"].startswith("ws://127.0.0.2:")
         loader = Loader("run", "--max-records", "100", **variables)
         try:
             assert loader.wait() == 0, loader.errors

@@ -27,6 +27,7 @@ def serve(
     flat_out: bool,
     seed: int,
     frames: str | None,
+    host: str,
     port: int,
     ping_interval: float,
     broker: bool,
@@ -50,7 +51,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with contextlib.ExitStack() as stack:
-        exchange = stack.enter_context(Exchange([market], port=port, ping_interval=ping_interval, faults=faults))
+        exchange = stack.enter_context(Exchange([market], host, port, ping_interval=ping_interval, faults=faults))
         servers = ""
         if broker:
             embedded = stack.enter_context(EmbeddedBroker())
