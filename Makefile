@@ -7,9 +7,13 @@ JOBS ?= 3
 ROWS ?=
 SEED ?= 1
 PARTS ?=
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' loader_ws_trades/__init__.py)
+IMAGE ?= loader-ws-trades:$(VERSION)
+EXTRAS ?=
+SOURCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos fleet bench bench-compare check format docs kafka clean
+.PHONY: help install demo test chaos fleet bench bench-compare check format docs kafka image image-test clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,10 +44,15 @@ bench: $(READY)  ## Measure the loader beside other ways to do its work, in 13 m
 bench-compare: $(READY)  ## Show two results of `make bench` side by side (A=file B=file)
 	$(BIN)/python -m tests.bench compare '$(A)' '$(B)'
 
-check: $(READY)  ## Check style and types
+check: $(READY)  ## Check style, types, the image's recipe and the manifests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	$(BIN)/kubernetes-validate --strict --kubernetes-version 1.33 docker/k8s/job.yaml docker/k8s/fleet.yaml
+	$(BIN)/kubernetes-validate --strict --kubernetes-version 1.36 docker/k8s/job.yaml docker/k8s/fleet.yaml
+	$(BIN)/shellcheck .ci/run
 
 format: $(READY)  ## Put the code into the agreed style
 	$(BIN)/ruff check --fix-only .
@@ -54,6 +63,13 @@ docs: $(READY)  ## Make the tables of README.md and .env.example from the code
 
 kafka: $(READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
 	$(BIN)/python -m tests.apache_kafka
+
+image:  ## Build the image with Docker (IMAGE=name:tag EXTRAS=sandbox SOURCE=url)
+	docker build --file docker/Dockerfile --tag '$(IMAGE)' --build-arg EXTRAS='$(EXTRAS)' --build-arg SOURCE='$(SOURCE)' \
+		--build-arg VERSION='$(VERSION)' --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" .
+
+image-test: $(READY)  ## Build the image without Docker, run it restricted, and try the alerts (root, buildah, debootstrap, prometheus)
+	$(BIN)/python -m tests.image
 
 clean:  ## Remove all that the other targets made, the downloaded broker too
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
