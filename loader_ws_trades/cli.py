@@ -17,6 +17,7 @@ from loader_ws_trades import __version__, values
 from loader_ws_trades.cli_check import check
 from loader_ws_trades.cli_group import Group, examples, say
 from loader_ws_trades.cli_options import KAFKA, bounds_options, gather, gather_bounds, seconds, settings_options
+from loader_ws_trades.cli_schema import schema
 from loader_ws_trades.config import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
 
@@ -187,6 +188,7 @@ def replay(
 
 
 cli.add_command(check)
+cli.add_command(schema)
 
 _JUDGED = ("symbol", "kafka_topic")
 

@@ -22,7 +22,8 @@ class Command(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record:
+            # Newer versions of click list arguments too, which have no help of their own.
+            if record and isinstance(parameter, click.Option):
                 sections.setdefault(_section(parameter.name or ""), []).append(record)
         for title in sorted(sections, key=_SECTIONS.index):
             with formatter.section(title):

@@ -56,6 +56,7 @@ ALLOWED = {
         "cli_check",
         "cli_group",
         "cli_options",
+        "cli_schema",
         "sandbox",
         "logs",
         "config",
@@ -65,6 +66,7 @@ ALLOWED = {
         "__init__",
     },
     "cli_check": {"cli_group", "cli_options", "check", "check_report", "probes", "logs"},
+    "cli_schema": {"cli_group"},
     "cli_group": {"config", "errors"},
     "cli_options": PURE,
     "probes": {"config", "errors"},
@@ -115,7 +117,7 @@ ALLOWED = {
 
 # The only modules that may import each library.
 OWNERS = {
-    "click": {"cli", "cli_check", "cli_group", "cli_options"},
+    "click": {"cli", "cli_check", "cli_group", "cli_options", "cli_schema"},
     "dotenv": {"cli_options"},
     "confluent_kafka": {"kafka", "reading"},
     "websocket": {"wire", "feed"},
