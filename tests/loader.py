@@ -39,6 +39,7 @@ _SHORTEST = 4  # letters of what can be a secret: the loader takes no fewer out 
 class Loader:
     """`python -m loader_ws_trades ...` with nothing but `variables` of the loader's own in its environment."""
 
+    interpreter = sys.executable
     launcher: tuple[str, ...] = ("-m", "loader_ws_trades")  # what the interpreter is given to start it
 
     def __init__(self, *arguments: str, **variables: object) -> None:
@@ -53,7 +54,7 @@ class Loader:
         environment |= given
         self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, *self.launcher, *arguments],
+            [self.interpreter, *self.launcher, *arguments],
             env=environment,
             cwd=tempfile.gettempdir(),  # where no .env of a developer is read
             stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import re
 import click
 import pytest
 
+from loader_ws_trades import __version__
 from loader_ws_trades.cli import cli
 from loader_ws_trades.config import OPTIONS
 from loader_ws_trades.lifecycle import StopReason
@@ -46,3 +47,9 @@ def test_help_texts_of_settings_are_sentences() -> None:
     for option in OPTIONS:
         assert option.help[0].isupper() or option.help.startswith("librdkafka"), option.name
         assert option.help.endswith("."), option.name
+
+
+def test_the_changelog_says_what_the_version_brings() -> None:
+    headings = re.findall(r"^## (.*)$", (docs.ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    newest = next(heading for heading in headings if heading != "Unreleased")
+    assert re.fullmatch(rf"{re.escape(__version__)} - \d{{4}}-\d\d-\d\d", newest)
