@@ -142,8 +142,9 @@ class Bounded:
     def tick(self) -> None:
         """Nothing: the supply sees to itself."""
 
-    def refused(self, refusal: Refusal) -> None:
-        """Nothing: it is counted already."""
+    def refused(self, refusal: Refusal) -> bool:  # noqa: ARG002 - the port's
+        """False: it is counted already."""
+        return False
 
     def trouble(self) -> str | None:
         """None: the log says it."""

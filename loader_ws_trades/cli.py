@@ -76,6 +76,8 @@ def _load(
         return Output(settings.symbol) if stdout else Publisher(settings, kind)
 
     logs.configure(settings)
+    to = "standard output" if stdout else f"Kafka at {settings.kafka_bootstrap_servers}"
+    logs.LOGGER.info("loader-ws-trades %s starts; trades go to %s", __version__, to)
     line = StatusLine() if status and not stdout and StatusLine.is_wanted() else None
     if line:
         line.put_below(logs.LOGGER)

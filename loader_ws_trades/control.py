@@ -21,7 +21,7 @@ from loader_ws_trades.values import shown_moment
 log = logging.getLogger(__name__)
 
 _PARTITIONS_EVERY = 30.0  # seconds between two looks for new partitions
-_WARNINGS = 100  # ignored records that are logged as a warning
+_WARNINGS = (100, 3600.0)  # ignored records that are logged as a warning, and the seconds they are counted over
 _POLL = 0.2  # seconds that one read may take, and so the time in which `close` is noticed
 
 
@@ -61,7 +61,7 @@ class Control:
         self._settings = settings
         self._topic = settings.queue_control_topic
         self._stopping = threading.Event()
-        self._nonsense = Throttle(log, per_kind=_WARNINGS)
+        self._nonsense = Throttle(log, *_WARNINGS)
         self._task: Task | None = None
         self._heard = time.monotonic()
         self._away = False  # whether the brokers did not answer the last time
@@ -125,6 +125,8 @@ class Control:
             log.log(logging.DEBUG if self._away else logging.WARNING, "Commands cannot be read for now: %s", error)
             self._away = True
             return False
+        if self._away:
+            log.info("Commands can be read again")
         self._away = False
         return True
 

@@ -20,6 +20,8 @@ from websocket import WebSocketApp, WebSocketBadStatusException
 from loader_ws_trades.config import Settings, named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.lifecycle import AttemptLimit, Backoff, Deadline, Task, spawn
+from loader_ws_trades.logs import Throttle
+from loader_ws_trades.values import shown_span
 from loader_ws_trades.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between att
 _NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
 _NO_STREAM = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
+_LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a connection may flap for days
 _QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
 
 
@@ -119,6 +122,7 @@ class Feed:
         self._stopping = threading.Event()
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         self._limit = AttemptLimit(*_ATTEMPTS)
+        self._told = Throttle(log, *_LINES)
         self._lock = threading.Lock()  # guards `_leg`, and each leg's `connection` against `_stopping`
         self._leg: _Leg | None = None
         self._tasks: list[Task] = []
@@ -173,7 +177,7 @@ class Feed:
         leg = self._leg
         if leg is None or leg.predecessor or leg.opened is None or self._stopping.is_set():
             return
-        log.info("Rotating the connection: %s", why)
+        self._told.info("rotating", f"Rotating the connection: {why}")
         self._spawn(leg)
 
     def tick(self) -> None:
@@ -210,6 +214,9 @@ class Feed:
             old, leg.predecessor = leg.predecessor, None
             if old and old.connection:
                 old.connection.close()
+        if old:
+            lasted = f" after {shown_span(time.monotonic() - old.opened)}" if old.opened is not None else ""
+            self._told.info("taken over", f"The new connection has taken over; the old one is closed{lasted}")
 
     def _run(self, leg: _Leg) -> None:
         while self._leg is leg and not self._stopping.is_set():
@@ -230,12 +237,16 @@ class Feed:
             ending = connection.run()
             with self._lock:
                 leg.connection = None
+            lasted = time.monotonic() - leg.opened if leg.opened is not None else None
             leg.opened = None
             if self._leg is leg and not self._stopping.is_set():
-                self._await_next(leg, ending)
+                self._await_next(leg, ending, lasted)
 
     def _on_open(self, leg: _Leg) -> None:
-        log.info("Connected to %s", redacted_url(self._settings.stream_url))
+        how = ""
+        if self.connections and self._down_since is not None:
+            how = f" again, after {shown_span(time.monotonic() - self._down_since)}"
+        self._told.info("connected", f"Connected to {redacted_url(self._settings.stream_url)}{how}")
         leg.opened = time.monotonic()
         leg.until = leg.opened + leg.age
         self._down_since = None
@@ -249,12 +260,13 @@ class Feed:
             if leg.predecessor and self._in_order():
                 self._take_over(leg)
 
-    def _await_next(self, leg: _Leg, ending: Exception | None) -> None:
-        reason = explain(ending)
+    def _await_next(self, leg: _Leg, ending: Exception | None, lasted: float | None) -> None:
+        reason = explain(ending) + (f", after {shown_span(lasted)}" if lasted is not None else "")
         location = isinstance(ending, WebSocketBadStatusException) and ending.status_code == _NOT_HERE
         if location and not self.connections and (refused := refusal(ending)):
             raise refused
-        if leg.predecessor is None or leg.predecessor.opened is None:
+        is_down = leg.predecessor is None or leg.predecessor.opened is None
+        if is_down:
             if self._down_since is None:
                 self._down_since = time.monotonic()
             if not self._told_down:
@@ -262,7 +274,10 @@ class Feed:
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 self._down_text = f"no connection to the exchange since {now} ({reason})"
         delay = max(self._backoff.next(), _retry_after(ending))
-        log.warning("No connection to the exchange: %s; next attempt in %.1f s", reason, delay)
+        what = (
+            "No connection to the exchange" if is_down else "No second connection to the exchange, the old one goes on"
+        )
+        self._told.warn("lost", f"{what}: {reason}; next attempt in {delay:.1f} s")
         self._stopping.wait(delay)
 
     def _check_outage(self) -> None:

@@ -253,7 +253,7 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
         RunError: if no broker answered until the deadline.
     """
     grace_left: Deadline | None = None
-    unanswered = 0
+    unanswered, told = 0, False
     while not startup.stopped():
         try:
             ask()
@@ -269,6 +269,9 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
         except UnavailableError as error:
             if startup.deadline.passed:
                 raise RunError(str(error)) from error
+            if not unanswered and not told:
+                told = True
+                log.info("Kafka does not answer yet (%s); trying for %.0f s more", error, startup.deadline.remaining)
             unanswered += 1
             if unanswered == _AWAY:
                 # Who refused was on the way down, perhaps: whoever comes up again is given the whole grace.

@@ -39,7 +39,7 @@ class Live:
         self._closed = threading.Event()
         self._repair_stopping = threading.Event()
         self._feed_end = Deadline(_FEED_END)
-        self._shutdown_seen = False  # set in a feed's thread
+        self._announced = 0  # the connection that announced its shutdown, by count; set in a feed's thread
         self._resumed = False
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
@@ -118,10 +118,12 @@ class Live:
         self._intake.refuse(refusals)
         return rows
 
-    def refused(self, refusal: Refusal) -> None:
+    def refused(self, refusal: Refusal) -> bool:
         """Note a frame that is no trade: the exchange may have announced its shutdown."""
-        if refusal.kind == "event serverShutdown":
-            self._shutdown_seen = True
+        if refusal.kind != "event serverShutdown":
+            return False
+        self._announced = self._feed.connections
+        return True
 
     def tick(self) -> None:
         """Rotate the connection when it is time to.
@@ -133,8 +135,9 @@ class Live:
         if self._recorder and self._flush.passed:
             self._flush = Deadline(_FLUSH_EVERY)
             self._recorder.flush()
-        if self._shutdown_seen:
-            self._shutdown_seen = False
+        announced, self._announced = self._announced, 0
+        # One that has ended already has been replaced, or will be.
+        if announced and announced == self._feed.connections:
             self._feed.rotate("the exchange announced its shutdown")
 
     @property

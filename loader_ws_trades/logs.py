@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
-from collections import Counter
+from collections.abc import Callable
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -17,18 +18,22 @@ LOGGER = logging.getLogger("loader_ws_trades")
 def configure(settings: Settings) -> None:
     """Send the package's log lines to standard error, in the form and from the level that the settings name."""
     formatter: logging.Formatter
+    who = {
+        "queue_id": settings.queue_id,
+        "symbol": settings.symbol,
+        "producer": settings.telemetry_producer_id,
+    }
+    who = {name: value for name, value in who.items() if value}  # some commands need less
     if settings.log_format == "json":
         formatter = JsonFormatter(
             "%(asctime)s %(levelname)s %(name)s %(message)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            static_fields={
-                "queue_id": settings.queue_id,
-                "symbol": settings.symbol,
-                "producer": settings.telemetry_producer_id,
-            },
+            static_fields=who,
         )
     else:
-        formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+        # Behind the message, because it is the same in every line of a process.
+        end = f"  [{' '.join(' '.join(who.values()).split())}]".replace("%", "%%") if who else ""
+        formatter = logging.Formatter(f"%(asctime)s %(levelname)-7s %(message)s{end}")
     formatter.converter = time.gmtime
     formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
     formatter.default_msec_format = "%s.%03dZ"
@@ -57,18 +62,50 @@ class _Redaction(logging.Filter):
 
 
 class Throttle:
-    """Warnings of which each kind is logged a few times, then only at debug level: input must not flood the log."""
+    """Lines of which each kind is logged a few times, then only at debug level: input must not flood the log.
 
-    def __init__(self, logger: logging.Logger, per_kind: int) -> None:
+    Args:
+        logger: where the lines go.
+        per_kind: how many of a kind are logged.
+        every: seconds after which the count of a kind begins anew.
+        clock: tells the seconds.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        per_kind: int,
+        every: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._logger = logger
         self._per_kind = per_kind
-        self._seen: Counter[str] = Counter()
+        self._every = every
+        self._clock = clock
+        self._seen: dict[str, tuple[float, int]] = {}  # by kind: when the count began, and how many there were
 
     def warn(self, kind: str, message: str) -> None:
-        """Log `message`, at debug level if its kind has been logged often enough."""
-        self._seen[kind] += 1
-        if self._seen[kind] > self._per_kind:
+        """Log `message` as a warning, at debug level if its kind has been logged often enough."""
+        self.log(logging.WARNING, kind, message)
+
+    def info(self, kind: str, message: str) -> None:
+        """Log `message` as information, at debug level if its kind has been logged often enough."""
+        self.log(logging.INFO, kind, message)
+
+    def log(self, level: int, kind: str, message: str) -> None:
+        """Log `message` at `level`, or at debug level if its kind has been logged often enough."""
+        now = self._clock()
+        began, seen = self._seen.get(kind, (now, 0))
+        note = ""
+        if now - began >= self._every:
+            if seen > self._per_kind:
+                note = f" ({seen - self._per_kind} more of this kind came before, logged at debug level only)"
+            began, seen = now, 0
+        self._seen[kind] = began, seen + 1
+        if seen >= self._per_kind:
             self._logger.debug("%s", message)
             return
-        last = " (more of this kind are logged at debug level only)" if self._seen[kind] == self._per_kind else ""
-        self._logger.warning("%s%s", message, last)
+        if seen + 1 == self._per_kind:
+            note += " (more of this kind are logged at debug level only"
+            note += ")" if math.isinf(self._every) else f" for {began + self._every - now:.0f} s)"
+        self._logger.log(level, "%s%s", message, note)

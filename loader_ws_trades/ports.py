@@ -78,8 +78,8 @@ class Source(Protocol):
     def tick(self) -> None:
         """Do what the time has come for; called by the main thread now and again."""
 
-    def refused(self, refusal: Refusal) -> None:
-        """Note a frame that was no trade."""
+    def refused(self, refusal: Refusal) -> bool:
+        """Note a frame that was no trade; whether it is one that the source was ready for."""
 
     def close(self) -> None:
         """Stop reading, without waiting; may be called again."""

@@ -16,6 +16,7 @@ from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.properties import trade_producer_properties
 from loader_ws_trades.trade import Trade, record_encoder
 from loader_ws_trades.transactions import Transactions
+from loader_ws_trades.values import shown_span
 
 log = logging.getLogger(__name__)
 
@@ -152,15 +153,17 @@ class Publisher:
         ending = self._transactions is not None and self._transactions.ending
         if moved or not (self._unacknowledged or ending):
             if self._away:
-                log.info("Kafka acknowledges records again, after %.0f s", now - self._progress)
+                again = "Kafka acknowledges records again, after %s; %d records wait"
+                log.info(again, shown_span(now - self._progress), self.in_flight)
             self._progress, self._away = now, False
         elif not self._away and now - self._progress > _OUTAGE_TOLD:
             self._away = True
             log.warning(
-                "Kafka has acknowledged nothing for %.0f s (%s), with %d records waiting; %s ends the run",
+                "Kafka has acknowledged nothing for %.0f s (%s), and %d records wait; after %g s the run ends, by %s",
                 now - self._progress,
                 self._producer.trouble.reason,
                 self.in_flight,
+                self._settings.kafka_outage_limit,
                 named("kafka_outage_limit"),
             )
         if now - self._progress > self._settings.kafka_outage_limit:

@@ -10,16 +10,19 @@ from collections.abc import Callable
 from loader_ws_trades.config import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
+from loader_ws_trades.logs import Throttle
 from loader_ws_trades.ports import Intake
 from loader_ws_trades.sequence import Gap
 from loader_ws_trades.trade import Trade
+from loader_ws_trades.values import shown_span
 
 log = logging.getLogger(__name__)
 
 _GRACE = 0.25  # seconds for which a gap may close by itself: two trades that changed places
 _LAG_DELAY = 1.0  # seconds between two questions for an id that REST does not have yet
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after REST did not answer
-_PROGRESS_EVERY = 10.0  # seconds between two log lines about a long repair
+_PROGRESS_EVERY, _PROGRESS_AT_MOST = 10.0, 300.0  # seconds between two log lines about a long repair, growing
+_LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a stream may lose trades for days
 _TURN = 0.2  # seconds in which the end of the run is noticed
 
 
@@ -51,6 +54,7 @@ class Repair:
         self._ingest = ingest
         self._stopping = stopping
         self._give_up = False
+        self._told = Throttle(log, *_LINES)
         self.unrepaired: Gap | None = None
         """The last gap that was left because REST did not answer."""
 
@@ -84,7 +88,7 @@ class Repair:
         backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         silent: Deadline | None = None  # when REST's silence ends the wait
         absent: Deadline | None = None  # when an id that REST does not have is a hole
-        progress = _Progress(self._ingest)
+        progress = _Progress(self._ingest, self._told)
         while not self._stopping.is_set() and (gap := self._ingest.gap()) is not None:
             if not progress.begun and len(gap) > self._settings.resume_limit:
                 self._ingest.skip(gap.last + 1, f"more than RESUME_LIMIT ({self._settings.resume_limit})")
@@ -97,12 +101,13 @@ class Repair:
                 limit = self._settings.repair_deadline if error.lasting else self._settings.repair_outage_limit
                 silent = silent or Deadline(limit)
                 if silent.passed:
-                    log.warning("The gap %s is left unrepaired: %s", gap, error)
+                    self._told.warn("unrepaired", f"The gap {gap} is left unrepaired: {error}")
                     self._ingest.skip(gap.last + 1, "unrepaired")
                     self.unrepaired = gap
                     continue
                 delay = min(max(backoff.next(), error.retry_after), silent.remaining + 0.01)
-                log.info("Trade ids %s cannot be asked for (%s); again in %.1f s", gap, error, delay)
+                waits = f"Trade ids {gap} cannot be asked for ({error}), and newer trades wait for them"
+                self._told.warn("refused", f"{waits}; again in {delay:.1f} s")
                 self._stopping.wait(delay)
                 continue
             silent = None
@@ -119,14 +124,17 @@ class Repair:
                 absent = None
                 continue
             self._stopping.wait(min(_LAG_DELAY, absent.remaining + 0.01))
-        progress.end()
+        if not self._stopping.is_set():
+            progress.end()
 
 
 class _Progress:
     """Tells in the log how a long repair goes on."""
 
-    def __init__(self, ingest: Intake) -> None:
+    def __init__(self, ingest: Intake, told: Throttle) -> None:
         self._ingest = ingest
+        self._lines = told
+        self._every = _PROGRESS_EVERY
         self.begun = False
         self._done = 0
         self._began = self._told = time.monotonic()
@@ -136,14 +144,16 @@ class _Progress:
     def begin(self, gap: Gap) -> None:
         if not self.begun:
             self.begun = True
-            log.info("Repairing from trade id %d on, about %d trades are missing", gap.first, len(gap))
+            line = f"Repairing from trade id {gap.first} on, about {len(gap)} trades are missing"
+            self._lines.info("repairing", line)
             self._told_behind = self._ingest.behind()
 
     def note(self, trades: int) -> None:
         self._done += trades
         passed = time.monotonic() - self._told
-        if passed < _PROGRESS_EVERY:
+        if passed < self._every:
             return
+        self._every = min(2 * self._every, _PROGRESS_AT_MOST)
         behind = self._ingest.behind()
         rate = (self._done - self._told_done) / passed
         stream = rate + (behind - self._told_behind) / passed
@@ -158,14 +168,15 @@ class _Progress:
         else:
             share = self._done / (self._done + behind)
             log.info(
-                "Repaired %d trades, %.0f %% of what is missing, at %.0f/s; about %.0f s left",
+                "Repaired %d trades, %.0f %% of what is missing, at %.0f/s; about %s left",
                 self._done,
                 100 * share,
                 rate,
-                behind / (rate - stream) if rate > stream else 0,
+                shown_span(behind / (rate - stream) if rate > stream else 0.0),
             )
         self._told, self._told_done, self._told_behind = time.monotonic(), self._done, behind
 
     def end(self) -> None:
-        if self._done:
-            log.info("In order again after %.1f s, with %d trades", time.monotonic() - self._began, self._done)
+        if self.begun:
+            went = f"; {self._done} trades went on, those that had waited included" if self._done else ""
+            self._lines.info("in order", f"In order again after {shown_span(time.monotonic() - self._began)}{went}")

@@ -27,6 +27,7 @@ from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
 from loader_ws_trades.status import Facts, StatusLine
 from loader_ws_trades.telemetry import NoTelemetry, Telemetry
 from loader_ws_trades.trade import FrameDecoder, Refusal
+from loader_ws_trades.values import shown_span
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _TURN = 0.1  # seconds that one turn of the main loop may wait for delivery repo
 _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last event
 _HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
 _THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
-_GAP_LINES = 200  # log lines about missing ids; telemetry names them all the same
+_GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; telemetry names them all the same
 _RANGES = 10  # ranges of ids that one message names
 
 
@@ -98,10 +99,11 @@ class _Run:
         self._source = source
         self._sink = sink
         self._mailbox = mailbox
+        self._began = time.monotonic()
         self._telemetry = Telemetry(settings) if reports else NoTelemetry()
         self._control = Control(settings) if reports else NoControl()
         self._refusals = Throttle(log, per_kind=1)
-        self._gap_lines = Throttle(log, per_kind=_GAP_LINES)
+        self._gap_lines = Throttle(log, *_GAP_LINES)
         self._missing: SimpleQueue[Gap] = SimpleQueue()
         self._ingest = Ingest(
             FrameDecoder(settings.symbol, combined=settings.combined_stream),
@@ -124,15 +126,15 @@ class _Run:
     # -- what other threads call
 
     def _on_refusal(self, refusal: Refusal) -> None:
-        self._source.refused(refusal)
-        self._refusals.warn(
-            refusal.kind, f"Frames that are no trade of ours are dropped ({refusal.kind}): {refusal.detail}"
-        )
+        if not self._source.refused(refusal):
+            text = f"Frames that are no trade of ours are dropped ({refusal.kind}): {refusal.detail}"
+            self._refusals.warn(refusal.kind, text)
 
     def _on_events(self, events: list[Gap | Reset], why: str) -> None:
         for event in events:
             if isinstance(event, Reset):
-                log.warning("The exchange began its trade ids anew: %d follows %d", event.first, event.last)
+                text = f"The exchange began its trade ids anew: {event.first} follows {event.last}"
+                self._gap_lines.warn("reset", text)
         gaps = [event for event in events if isinstance(event, Gap)]
         if gaps:
             self._gap_lines.warn("missing", f"Missing trade ids {_listed(gaps)} ({why})")
@@ -276,7 +278,10 @@ class _Run:
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO
-        log.log(level, "%s: %s", reason.status.capitalize(), message, extra=self._counts())
+        counts, seconds = self._counts(), time.monotonic() - self._began
+        shown = f"{', '.join(f'{name} {count}' for name, count in counts.items())}, in {shown_span(seconds)}"
+        extra = {**counts, "seconds": round(seconds, 3)}
+        log.log(level, "%s: %s (%s)", reason.status.capitalize(), message, shown, extra=extra)
         return reason.exit_code
 
     def _note_reasons(self) -> None:

@@ -11,9 +11,12 @@ from loader_ws_trades import kafka
 from loader_ws_trades.config import Settings, producer_credentials, redacted
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.logs import Throttle
 from loader_ws_trades.properties import telemetry_producer_properties
 
 log = logging.getLogger(__name__)
+
+_LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over
 
 
 class Event(msgspec.Struct):
@@ -38,6 +41,7 @@ class Telemetry:
         self._encode = msgspec.json.Encoder().encode
         self._next = time.monotonic()
         self._given_up = False
+        self._told = Throttle(log, *_LINES)
         self.is_open = False
         self._producer = kafka.Producer(
             telemetry_producer_properties(settings), self._report, credentials=producer_credentials()
@@ -76,7 +80,7 @@ class Telemetry:
         try:
             self._producer.produce(settings.queue_events_topic, self._encode(event), settings.queue_id.encode())
         except (BufferError, kafka.KafkaException) as error:
-            log.warning("A telemetry event (%s) could not be sent: %s", status, error)
+            self._told.warn("unsent", f"A telemetry event ({status}) could not be sent: {error}")
 
     @property
     def due(self) -> bool:
@@ -88,7 +92,7 @@ class Telemetry:
         try:
             self._producer.poll(timeout)
         except RunError as error:
-            log.warning("Telemetry: %s", error)
+            self._told.warn("failed", f"Telemetry: {error}")
 
     @property
     def flushed(self) -> bool:
@@ -99,13 +103,13 @@ class Telemetry:
         """Let go of what is not delivered."""
         left = len(self._producer)
         if left:
-            log.error("The last of %d telemetry events that wait could not be delivered in time", left)
+            log.error("%d telemetry event(s) could not be delivered in time, the last one among them", left)
             self._given_up = True
             self._producer.purge(Deadline(0.5))
 
     def _report(self, error: object, _message: kafka.Message) -> None:
         if error is not None and not self._given_up:
-            log.warning("A telemetry event was not delivered: %s", error)
+            self._told.warn("undelivered", f"A telemetry event was not delivered: {error}")
 
 
 class NoTelemetry:

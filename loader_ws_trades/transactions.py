@@ -16,6 +16,7 @@ from loader_ws_trades import kafka
 from loader_ws_trades.config import Settings, named
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.logs import Throttle
 from loader_ws_trades.trade import Trade
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 _TRY = 0.1  # seconds for one try to end a transaction, after which it is tried again
 _AGAIN = 3  # times in a row that a transaction is made again
 _PATIENCE = 0.5  # seconds without an acknowledgement after which the end is put off
+_LINES = (30, 600.0)  # log lines, and the seconds they are counted over
 _TIMEOUT_MS = 60_000  # librdkafka's default of `transaction.timeout.ms`
 
 
@@ -55,6 +57,7 @@ class Transactions:
         self._again: list[Trade] = []  # what of an aborted one is still to be produced again
         self._aborted = False  # whether the one that is being undone has ended
         self._failures = 0  # in a row
+        self._told = Throttle(log, *_LINES)
         self._acknowledged = 0
         self._patience = Deadline(0)
         self._put_off = False  # whether the end waits for the next acknowledgement
@@ -164,7 +167,8 @@ class Transactions:
             self._failures += 1
             if self._failures > _AGAIN:
                 raise RunError(f"Kafka did not commit a transaction, tried {_AGAIN} times again: {error}") from error
-            log.warning("A transaction was not committed (%s); writing its %d records again", error, len(self._kept))
+            again = f"writing its {len(self._kept)} records again"
+            self._told.warn("aborted", f"A transaction was not committed ({error}); {again}")
             self.aborting = True
             return
         self._failures = 0

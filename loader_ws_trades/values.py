@@ -112,6 +112,18 @@ def moment(value: str) -> int:
     return since // timedelta(milliseconds=1) + ceil(fraction * 1000)
 
 
+def shown_span(seconds: float) -> str:
+    """A time span for people, in its two largest units: "0.02 s", "4.3 s", "2 min 5 s", "3 h 20 min"."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    size, larger, smaller, step = next(unit for unit in _SPANS if seconds >= unit[0])
+    most, rest = divmod(int(seconds), size)
+    return f"{most} {larger} {rest // step} {smaller}"
+
+
+_SPANS = ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1))
+
+
 def shown_moment(timestamp: int) -> str:
     """Milliseconds since 1970 for people; they may come from anyone, and be anything."""
     try:

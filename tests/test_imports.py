@@ -85,7 +85,7 @@ ALLOWED = {
     "bounded": {"checkpoint"} | BASE | PURE,
     "backfill": {"bounded", "archive", "rest", "repair"} | BASE | PURE,
     "replay": {"bounded", "capture", "pacing"} | BASE | PURE,
-    "feed": PURE | {"wire"},
+    "feed": PURE | {"wire", "logs"},
     "kafka": PURE | {"trouble"},
     "trouble": {"config", "errors", "properties", "listener"},
     "listener": set[str](),

@@ -68,3 +68,20 @@ def test_a_trade_id() -> None:
     for text in ("", "-1", "1.0", "1_0", "x", "9" * 19):
         with pytest.raises(ValueError, match="which is no trade id"):
             values.trade_id(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0.00 s"),
+        (0.126, "0.13 s"),
+        (4.26, "4.3 s"),
+        (59, "59.0 s"),
+        (60, "1 min 0 s"),
+        (125.9, "2 min 5 s"),
+        (12_000, "3 h 20 min"),
+        (86_400 * 2 + 3_600 * 5 + 59, "2 d 5 h"),
+    ],
+)
+def test_a_span_is_shown_in_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert values.shown_span(seconds) == shown
