@@ -10,7 +10,7 @@ from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.listener import Listener, certificate_fault, look
 from loader_ws_trades.properties import KafkaProperties
 
-_NOTHING = "nothing was heard of them"
+_NOTHING = "nothing was heard of the brokers"
 _LOOK = 2.0  # seconds for one step of a look at an address
 _ADDRESSES = 2  # addresses that are looked at after one failed try
 
