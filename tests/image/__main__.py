@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -60,8 +61,9 @@ def _judge(name: str, point: Callable[[], str]) -> bool:
     what = name.replace("_", " ")
     try:
         click.echo(f"ok    {what}: {point()}")
-    except AssertionError as error:
-        click.echo(f"FAIL  {what}: {error}")
+    except (AssertionError, OSError) as error:
+        [*_, where] = traceback.extract_tb(error.__traceback__)
+        click.echo(f"FAIL  {what}: {where.line} {error}")
         return False
     return True
 

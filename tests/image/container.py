@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ class Container:
         assert shell
         self._runtime = subprocess.Popen(
             [
-                *(unshare, "--mount", "--pid", "--fork", "--kill-child", shell, "-c", _ENTER, "enter"),
+                *(unshare, "--mount", "--pid", "--fork", shell, "-c", _ENTER, "enter"),
                 *(str(root), user, group, image.get("WorkingDir", "/")),
                 *image["Entrypoint"],
                 *(command or image["Cmd"]),
@@ -99,7 +100,7 @@ class Container:
     def close(self) -> None:
         """End it, if it still runs."""
         if self._runtime.poll() is None:
-            self._runtime.kill()  # and its child with it
+            self.signal(signal.SIGKILL)  # with PID 1 all the others go, and then the runtime
         self._runtime.communicate()
         self._errors.close()
 
