@@ -112,9 +112,9 @@ class Ingest:
         with self._lock:
             if self._left == 0 or self._closed:
                 return 0
-            before = self._sequence.next_id or 0
+            held = self._sequence.held
             ready, events = self._sequence.fill(rows)
-            self.repaired += sum(1 for row in rows if before <= row.trade_id < (self._sequence.next_id or 0))
+            self.repaired += len(ready) + self._sequence.held - held  # not what was held before, and came out with it
             events = self._hand_on(ready, events)
         self._finish(events, "before a new sequence")
         return len(ready)

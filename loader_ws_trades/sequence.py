@@ -86,11 +86,6 @@ class Sequence:
             self._newest = newest
 
     @property
-    def next_id(self) -> int | None:
-        """The id that is to come out next; None in the state *empty*."""
-        return None if self._expected == _EMPTY else self._expected
-
-    @property
     def held(self) -> int:
         """Number of trades held."""
         return len(self._held)
@@ -131,9 +126,13 @@ class Sequence:
         return trades, []
 
     def fill(self, rows: Many[Trade]) -> tuple[Many[Trade], list[Gap | Reset]]:
-        """Take trades from REST, ascending; as `push`. Those too far ahead are no sign of anything, and dropped."""
-        newest = self._newest
+        """Take trades from REST, ascending; as `push`.
+
+        Those too far ahead are no sign of anything, and dropped; those that have come meanwhile are no repeats.
+        """
+        newest, duplicates = self._newest, self.duplicates
         found = self._sort_in(rows)
+        self.duplicates = duplicates
         self._newest = newest if newest >= self._expected else _EMPTY
         return found
 
