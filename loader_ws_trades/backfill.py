@@ -42,6 +42,11 @@ class FromRest:
         self._stopping = threading.Event()
         self._rest = Rest(settings.binance_rest_url, self._stopping, weight_limit=settings.rest_weight_limit)
 
+    @property
+    def rest_weight(self) -> int:
+        """Request weight of the last minute."""
+        return self._rest.weight_used
+
     def survey(self) -> Stretch | None:
         """The ids within the bounds, up to the exchange's newest trade.
 
@@ -127,6 +132,7 @@ class FromArchive:
     def __init__(self, paths: Iterable[str], symbol: str) -> None:
         self._stopping = threading.Event()
         self._archive = Archive(paths, symbol, self._stopping)
+        self.rest_weight = 0
 
     def survey(self) -> Stretch | None:
         """Check the files, all of them to their ends.

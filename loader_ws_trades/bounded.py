@@ -16,9 +16,10 @@ from loader_ws_trades import kafka
 from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.config import Settings, consumer_credentials, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.health import Activity
 from loader_ws_trades.idset import IdSet
 from loader_ws_trades.lifecycle import Task, spawn
-from loader_ws_trades.ports import Intake, OnDeath
+from loader_ws_trades.ports import Intake, Link, OnDeath
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.reading import TopicScanner
 from loader_ws_trades.sequence import Gap
@@ -41,6 +42,10 @@ class Stretch(NamedTuple):
 
 class Supply(Protocol):
     """Where the trades of a bounded run come from."""
+
+    @property
+    def rest_weight(self) -> int:
+        """Request weight of the last minute; 0 where REST is not asked."""
 
     def survey(self) -> Stretch | None:
         """Find out what can be had of what was asked for; None if nothing. May take long."""
@@ -83,6 +88,20 @@ class Bounded:
     def reconnects(self) -> int:
         """None."""
         return 0
+
+    @property
+    def link(self) -> Link:
+        """None."""
+        return Link()
+
+    @property
+    def rest_weight(self) -> int:
+        """What the supply has used."""
+        return self._supply.rest_weight
+
+    def activities(self) -> list[Activity]:
+        """None: a supply takes the time that it takes."""
+        return []
 
     def check(self) -> None:
         """Nothing: what there is shows in `prepare`."""

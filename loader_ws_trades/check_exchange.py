@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 from loader_ws_trades import feed
 from loader_ws_trades.check_names import resolve_url
 from loader_ws_trades.config import Settings, named, redacted_url
+from loader_ws_trades.endings import explain, refusal
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task
 from loader_ws_trades.probes import Outcome, Probe, ok, skip, warn
@@ -131,8 +132,8 @@ class ExchangeProbes:
         heard = self._hear(Deadline(2 * feed.CONNECT_TIMEOUT))
         if heard == "open":
             return ok("connected")
-        why = feed.explain(self._ending) if heard == "end" else "no answer in time"
-        raise feed.refusal(self._ending) or UnavailableError(
+        why = explain(self._ending) if heard == "end" else "no answer in time"
+        raise refusal(self._ending) or UnavailableError(
             f"No connection to {redacted_url(url)}: {why}; check {named('binance_ws_url')} and the network"
         )
 
@@ -161,7 +162,7 @@ class ExchangeProbes:
                 return ok(f"id {trades[0].trade_id}, {trades[0].quantity} at {trades[0].price}")
         if heard == "end":
             raise UnavailableError(
-                f"The exchange closed the stream: {feed.explain(self._ending)}; check {named('binance_ws_url')}"
+                f"The exchange closed the stream: {explain(self._ending)}; check {named('binance_ws_url')}"
             )
         return self._silence(refused, pinged=pinged)
 

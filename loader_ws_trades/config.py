@@ -186,6 +186,12 @@ class Settings:
     shutdown_timeout: float = _option(
         values.seconds, "Time for delivering the tail and the last event after a stop.", default="20"
     )
+    metrics_port: int | None = _option(
+        values.port, "Port at which metrics and the liveness probe are served, on all addresses; off if not set."
+    )
+    heartbeat_file: str | None = _option(
+        values.text, "File whose time of modification is renewed every second while the loader is alive."
+    )
     log_level: str = _option(
         values.choice("debug", "info", "warning", "error"), "Least level that is logged.", default="info"
     )

@@ -7,18 +7,18 @@ import logging
 import math
 import random
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from http import HTTPStatus
 
 import websocket
-from websocket import WebSocketApp, WebSocketBadStatusException
+from websocket import WebSocketApp
 
 from loader_ws_trades.config import Settings, named, redacted_url
-from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.endings import REASONS, explain, is_location, refusal, retry_after, why_ended
+from loader_ws_trades.errors import RunError
+from loader_ws_trades.health import SLACK, Activity
 from loader_ws_trades.lifecycle import AttemptLimit, Backoff, Deadline, Task, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.values import shown_span
@@ -30,10 +30,8 @@ CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each writ
 _CONNECT_LIMIT = 30.0  # seconds for connecting as a whole
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, and the seconds they are counted over
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between attempts
-_NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
-_NO_STREAM = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
-_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a connection may flap for days
+_NAME_LIMIT = 120.0  # seconds after which even the longest search for a host's name has failed
 _QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
 
 
@@ -79,6 +77,11 @@ class Connection:
             raise self._wire.failure
         return self._error
 
+    @property
+    def heard(self) -> float:
+        """When something came last and had been handed over (monotonic); 0 while connecting."""
+        return self._wire.heard
+
     def close(self) -> None:
         """End the connection from any thread, without waiting; may be called again."""
         self._wire.close()
@@ -102,11 +105,24 @@ class _Leg:
     def __init__(self, number: int, predecessor: _Leg | None, age: float) -> None:
         self.number = number
         self.predecessor = predecessor
+        self.task: Task | None = None
         self.connection: Connection | None = None
         self.begun = math.inf  # when the present attempt to connect began
         self.opened: float | None = None
         self.age = age
         self.until = math.inf
+        self.does("not begun", 0.0)
+
+    def does(self, what: str, limit: float) -> None:
+        """Note what its thread does from now on, and for how many seconds that may go on."""
+        self._activity = Activity(f"The thread feed-{self.number}", what, time.monotonic(), limit + SLACK)
+
+    @property
+    def activity(self) -> Activity:
+        """What its thread does."""
+        connection = self.connection  # before what it does: that is noted before a connection is taken away
+        activity = self._activity
+        return activity._replace(since=max(activity.since, connection.heard)) if connection else activity
 
 
 class Feed:
@@ -131,6 +147,8 @@ class Feed:
         self._told_down = False
         self.connections = 0
         """How many were opened so far."""
+        self.reconnects = dict.fromkeys(REASONS, 0)
+        """How often another one was asked for, by what became of the one before, or of the attempt."""
 
     def start(
         self,
@@ -172,12 +190,38 @@ class Feed:
         """Since when and why there is no connection; None while there is one."""
         return self._down_text if self._down_since is not None else None
 
-    def rotate(self, why: str) -> None:
+    @property
+    def opened(self) -> float | None:
+        """When the present connection was opened (monotonic); None while there is none."""
+        leg = self._leg
+        while leg and leg.opened is None:
+            leg = leg.predecessor
+        return leg.opened if leg else None
+
+    @property
+    def lost(self) -> float | None:
+        """Since when there is no connection (monotonic); None while there is one, or before the start."""
+        return self._down_since
+
+    def activities(self) -> list[Activity]:
+        """What its threads do, while it is to read; may be asked in any thread."""
+        newest = leg = self._leg
+        found = []
+        while leg and not self._stopping.is_set():
+            if leg.task is None or not leg.task.join(0):
+                found.append(leg.activity)
+            elif leg is newest:
+                found.append(leg.activity._replace(what="been dead", limit=0.0))
+            leg = leg.predecessor
+        return found
+
+    def rotate(self, why: str, reason: str = "rotation") -> None:
         """Replace the connection by a new one, which is up and delivers before the old one is closed."""
         leg = self._leg
         if leg is None or leg.predecessor or leg.opened is None or self._stopping.is_set():
             return
         self._told.info("rotating", f"Rotating the connection: {why}")
+        self.reconnects[reason] += 1
         self._spawn(leg)
 
     def tick(self) -> None:
@@ -207,7 +251,8 @@ class Feed:
         with self._lock:
             self._leg = leg
         self._tasks = [task for task in self._tasks if not task.join(0)]
-        self._tasks.append(spawn(f"feed-{number}", lambda: self._run(leg), self._on_death))
+        leg.task = spawn(f"feed-{number}", lambda: self._run(leg), self._on_death)
+        self._tasks.append(leg.task)
 
     def _take_over(self, leg: _Leg) -> None:
         with self._lock:
@@ -220,7 +265,9 @@ class Feed:
 
     def _run(self, leg: _Leg) -> None:
         while self._leg is leg and not self._stopping.is_set():
-            if self._stopping.wait(self._limit.wait_needed()):
+            pause = self._limit.wait_needed()
+            leg.does("waited for its turn to connect", pause)
+            if self._stopping.wait(pause):
                 return
             self._limit.note()
             connection = Connection(
@@ -229,17 +276,21 @@ class Feed:
                 lambda: self._on_open(leg),
                 silence_limit=self._settings.feed_silence_limit,
             )
+            leg.does("been connecting", _CONNECT_LIMIT + _NAME_LIMIT)
             with self._lock:
                 if self._stopping.is_set():
                     connection.release()
                     return
                 leg.connection, leg.begun = connection, time.monotonic()
             ending = connection.run()
+            leg.does("been at the end of a connection", 0.0)
             with self._lock:
                 leg.connection = None
             lasted = time.monotonic() - leg.opened if leg.opened is not None else None
+            reason = why_ended(ending, opened=leg.opened is not None)
             leg.opened = None
             if self._leg is leg and not self._stopping.is_set():
+                self.reconnects[reason] += 1
                 self._await_next(leg, ending, lasted)
 
     def _on_open(self, leg: _Leg) -> None:
@@ -247,6 +298,7 @@ class Feed:
         if self.connections and self._down_since is not None:
             how = f" again, after {shown_span(time.monotonic() - self._down_since)}"
         self._told.info("connected", f"Connected to {redacted_url(self._settings.stream_url)}{how}")
+        leg.does("heard nothing, and handed nothing on,", self._settings.feed_silence_limit)
         leg.opened = time.monotonic()
         leg.until = leg.opened + leg.age
         self._down_since = None
@@ -262,8 +314,7 @@ class Feed:
 
     def _await_next(self, leg: _Leg, ending: Exception | None, lasted: float | None) -> None:
         reason = explain(ending) + (f", after {shown_span(lasted)}" if lasted is not None else "")
-        location = isinstance(ending, WebSocketBadStatusException) and ending.status_code == _NOT_HERE
-        if location and not self.connections and (refused := refusal(ending)):
+        if is_location(ending) and not self.connections and (refused := refusal(ending)):
             raise refused
         is_down = leg.predecessor is None or leg.predecessor.opened is None
         if is_down:
@@ -273,11 +324,12 @@ class Feed:
                 self._told_down = True
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 self._down_text = f"no connection to the exchange since {now} ({reason})"
-        delay = max(self._backoff.next(), _retry_after(ending))
+        delay = max(self._backoff.next(), retry_after(ending))
         what = (
             "No connection to the exchange" if is_down else "No second connection to the exchange, the old one goes on"
         )
         self._told.warn("lost", f"{what}: {reason}; next attempt in {delay:.1f} s")
+        leg.does("waited to connect again", delay)
         self._stopping.wait(delay)
 
     def _check_outage(self) -> None:
@@ -287,44 +339,3 @@ class Feed:
                 f"{self._settings.feed_outage_limit:g} s ({self._down_text}); check "
                 f"{named('binance_ws_url')} and the network"
             )
-
-
-def explain(ending: Exception | None) -> str:
-    """The end of a connection in a few words, without what the peer may have sent at length."""
-    if ending is None:
-        return "closed"
-    if isinstance(ending, WebSocketBadStatusException):
-        status = ending.status_code
-        hint = " (restricted location)" if status == _NOT_HERE else ""
-        return f"the exchange answered the handshake with HTTP {status}{hint}"
-    return f"{redacted_url(str(ending))[:200] or type(ending).__name__}"
-
-
-def refusal(ending: Exception | None) -> ConfigurationError | None:
-    """The error for the end of an attempt to connect after which another will not help; None if one may."""
-    if isinstance(ending, WebSocketBadStatusException):
-        if ending.status_code == _NOT_HERE:
-            return ConfigurationError(
-                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
-                f"{named('binance_ws_url')} to an endpoint that serves yours"
-            )
-        if ending.status_code in _NO_STREAM:
-            return ConfigurationError(
-                f"There is no stream at the URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
-            )
-    if isinstance(ending, ssl.SSLCertVerificationError):
-        return ConfigurationError(
-            f"The exchange's certificate is not trusted ({ending.verify_message}); check {named('binance_ws_url')}, or "
-            "set SSL_CERT_FILE to the CA that signed it"
-        )
-    if isinstance(ending, ssl.SSLError) and ending.reason in _NO_TLS:
-        return ConfigurationError(f"The exchange's port speaks no TLS; check {named('binance_ws_url')}")
-    return None
-
-
-def _retry_after(ending: Exception | None) -> float:
-    """Seconds that a refused handshake asks us to wait, at most an hour."""
-    if not isinstance(ending, WebSocketBadStatusException) or not ending.resp_headers:
-        return 0.0
-    asked = str(ending.resp_headers.get("retry-after", ""))
-    return min(3600.0, float(asked)) if asked.isdigit() else 0.0

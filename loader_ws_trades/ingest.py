@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
@@ -29,6 +30,7 @@ class Ingest:
         on_limit: called once they are all handed on.
         on_refusal: gets what was no trade of ours.
         on_events: gets ids that will not come, and resets, with the reason.
+        on_read: called once the sink has all of a read, with the time (monotonic) at which that came.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Ingest:
         on_limit: Callable[[], None],
         on_refusal: Callable[[Refusal], None],
         on_events: Callable[[list[Gap | Reset], str], None],
+        on_read: Callable[[float], None] | None = None,
     ) -> None:
         self._decoder = decoder
         self._sequence = sequence
@@ -49,6 +52,7 @@ class Ingest:
         self._on_limit = on_limit
         self._on_refusal = on_refusal
         self._on_events = on_events
+        self._on_read = on_read
         self._told_limit = False
         self._lock = threading.Lock()
         self._waiting: deque[Trade] = deque()
@@ -67,12 +71,23 @@ class Ingest:
         return self._sequence.duplicates
 
     @property
+    def gaps(self) -> int:
+        """How often ids began to be missing."""
+        return self._sequence.gaps
+
+    @property
+    def full(self) -> bool:
+        """Whether trades wait for room in the sink."""
+        return bool(self._waiting)
+
+    @property
     def last_time(self) -> int:
         """Milliseconds since 1970, of the last trade that was handed on; 0 if there was none."""
         return self._sequence.last_time
 
     def take(self, frames: list[bytes]) -> bool:
         """Take the frames of one read; whether a trade of ours was among them. Blocks while the sink is full."""
+        came = time.monotonic() if self._on_read else 0.0
         with self._lock:
             if self._left == 0 or self._closed:
                 return False
@@ -84,6 +99,8 @@ class Ingest:
         if not in_order:
             self.gap_seen.set()
         self._finish(events, "repair is off")
+        if self._on_read:
+            self._on_read(came)
         return bool(trades)
 
     def give(self, trades: Many[Trade]) -> None:

@@ -9,8 +9,9 @@ from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.config import Settings, consumer_credentials, named
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.feed import Feed
+from loader_ws_trades.health import Activity
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
-from loader_ws_trades.ports import Intake, OnDeath
+from loader_ws_trades.ports import Intake, Link, OnDeath
 from loader_ws_trades.recording import Recorder
 from loader_ws_trades.repair import Repair
 from loader_ws_trades.rest import Rest
@@ -138,7 +139,7 @@ class Live:
         announced, self._announced = self._announced, 0
         # One that has ended already has been replaced, or will be.
         if announced and announced == self._feed.connections:
-            self._feed.rotate("the exchange announced its shutdown")
+            self._feed.rotate("the exchange announced its shutdown", "server_shutdown")
 
     @property
     def state(self) -> str:
@@ -153,6 +154,20 @@ class Live:
     def reconnects(self) -> int:
         """How often the stream was connected again, rotations included."""
         return max(0, self._feed.connections - 1)
+
+    @property
+    def link(self) -> Link:
+        """The stream's connection."""
+        return Link(self._feed.opened, self._feed.lost, dict(self._feed.reconnects))
+
+    @property
+    def rest_weight(self) -> int:
+        """Request weight of the last minute."""
+        return self._rest.weight_used
+
+    def activities(self) -> list[Activity]:
+        """What the feed's threads do."""
+        return self._feed.activities()
 
     def trouble(self) -> str | None:
         """Since when and why there is no connection; None while there is one."""

@@ -22,7 +22,10 @@ class Output:
 
     def __init__(self, symbol: str) -> None:
         self._encode = record_encoder(symbol)
-        self._accepted = 0  # moved by `put` alone
+        self.accepted = 0  # moved by `put` alone
+        self.outages = 0
+        self.waiting_since = None
+        """A reader may take its time."""
         self._batches: deque[tuple[bytes, list[int]]] = deque()  # the one that is being written is the first
         self._waiting = threading.Semaphore(0)
         self._moved = threading.Event()
@@ -41,7 +44,7 @@ class Output:
         taken = list(itertools.islice(trades, _QUEUED - self.in_flight))
         if taken:
             lines = "".join(f"{self._encode(trade)}\n" for trade in taken)
-            self._accepted += len(taken)
+            self.accepted += len(taken)
             self._batches.append((lines.encode(), [trade.trade_id for trade in taken]))
             self._waiting.release()
         return len(taken)
@@ -78,7 +81,7 @@ class Output:
     @property
     def in_flight(self) -> int:
         """Records that wait to be written; none where nobody reads any more."""
-        return 0 if isinstance(self._failure, EndOfOutputError) else self._accepted - self.delivered
+        return 0 if isinstance(self._failure, EndOfOutputError) else self.accepted - self.delivered
 
     def drain(self) -> None:
         """Nothing to do: what is put is written at once."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Many
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from loader_ws_trades.health import Activity
 from loader_ws_trades.kafka import Startup
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.sequence import Gap
@@ -52,6 +53,17 @@ class Intake(Protocol):
         """Give up on the ids missing before the id `before`."""
 
 
+class Link(NamedTuple):
+    """A source's connection; times are monotonic."""
+
+    opened: float | None = None
+    """When the present one was opened."""
+    lost: float | None = None
+    """Since when there has been none; None while there is one, or where there is to be none."""
+    reconnects: Mapping[str, int] = {}
+    """How often another one was asked for, by the reason."""
+
+
 class Source(Protocol):
     """Where trades come from, in threads of its own."""
 
@@ -65,6 +77,17 @@ class Source(Protocol):
     @property
     def reconnects(self) -> int:
         """How often it has connected again."""
+
+    @property
+    def link(self) -> Link:
+        """Its connection, if it holds one."""
+
+    @property
+    def rest_weight(self) -> int:
+        """Request weight that REST has counted for us, or we for ourselves, in the last minute."""
+
+    def activities(self) -> list[Activity]:
+        """What its threads do that must not stand still, while it is to read; may be asked in any thread."""
 
     def check(self) -> None:
         """See whether it can be read from; before the run says that it has started."""
@@ -113,6 +136,18 @@ class Sink(Protocol):
     @property
     def in_flight(self) -> int:
         """Trades taken and not delivered yet."""
+
+    @property
+    def accepted(self) -> int:
+        """Trades taken; once as many are delivered, these are."""
+
+    @property
+    def outages(self) -> int:
+        """How often nothing was delivered for long though trades waited."""
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when (monotonic) nothing was delivered though trades wait; None if none wait."""
 
     def open(self, startup: Startup) -> None:
         """Wait until it can be written to."""

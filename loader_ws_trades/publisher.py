@@ -48,6 +48,8 @@ class Publisher:
         self._refused: RunError | None = None  # moved by `put` alone
         self._progress = time.monotonic()
         self._away = False  # whether an outage was told of
+        self.outages = 0
+        """How many outages were told of."""
         self._producer = self._make_producer()
         self._transactions: Transactions | None = None
 
@@ -150,14 +152,14 @@ class Publisher:
     def _watch(self, *, moved: bool) -> None:
         """Tell when an outage begins and ends, and end the run when it is too long."""
         now = time.monotonic()
-        ending = self._transactions is not None and self._transactions.ending
-        if moved or not (self._unacknowledged or ending):
+        if moved or not (self._unacknowledged or self._is_ending):
             if self._away:
                 again = "Kafka acknowledges records again, after %s; %d records wait"
                 log.info(again, shown_span(now - self._progress), self.in_flight)
             self._progress, self._away = now, False
         elif not self._away and now - self._progress > _OUTAGE_TOLD:
             self._away = True
+            self.outages += 1
             log.warning(
                 "Kafka has acknowledged nothing for %.0f s (%s), and %d records wait; after %g s the run ends, by %s",
                 now - self._progress,
@@ -181,6 +183,20 @@ class Publisher:
     def in_flight(self) -> int:
         """Records handed to the producer that are neither delivered nor refused yet."""
         return self._accepted - self.delivered - len(self._failed_ids)
+
+    @property
+    def accepted(self) -> int:
+        """Records handed to the producer."""
+        return self._accepted
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when (monotonic) the brokers have acknowledged nothing though records wait; None if none wait."""
+        return self._progress if self._unacknowledged > 0 or self._is_ending else None
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._transactions is not None and self._transactions.ending
 
     @property
     def _unacknowledged(self) -> int:

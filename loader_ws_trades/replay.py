@@ -32,6 +32,7 @@ class FromRecording:
         self._stopping = threading.Event()
         self._recorded = IdSet()
         self._first_id = 0
+        self.rest_weight = 0
 
     def survey(self) -> Stretch | None:
         """Read the whole file for the ids that it holds.

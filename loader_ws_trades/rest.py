@@ -72,6 +72,14 @@ class WeightLimit:
         self._others = (0.0, 0)  # when they were seen, and their weight
         self._not_before = 0.0
 
+    @property
+    def used(self) -> int:
+        """What counts at present, ours and the others'; may be asked in any thread."""
+        begin = self._clock() - _MINUTE
+        seen, others = self._others
+        ours = sum(weight for at, weight in self._spent.copy() if at > begin)
+        return ours + (others if seen > begin else 0)
+
     def _used(self) -> int:
         while self._spent and self._spent[0][0] <= self._clock() - _MINUTE:
             self._spent.popleft()
@@ -123,6 +131,11 @@ class Rest:
         self._pool = _pool(base_url, urllib3.Timeout(connect=timeout, read=timeout))
         self.counted: int | None = None
         """The request weight that the exchange had counted for our IP in its present minute, when it answered last."""
+
+    @property
+    def weight_used(self) -> int:
+        """Request weight of the last minute, ours and what the exchange has counted for others on the same IP."""
+        return self._limit.used
 
     def close(self) -> None:
         """Close the connections."""

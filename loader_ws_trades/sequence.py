@@ -74,6 +74,8 @@ class Sequence:
         self._held: dict[int, Trade] = {}
         self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
         self.duplicates = 0
+        self.gaps = 0
+        """How often ids began to be missing."""
 
     def resume(self, last: Trade) -> None:
         """Go on behind `last`, which is out already; only while nothing is held back."""
@@ -83,6 +85,7 @@ class Sequence:
     def expect(self, newest: int) -> None:
         """Know that there are trades up to the id `newest`, though none of them has come."""
         if newest >= self._expected > _EMPTY:
+            self.gaps += self.in_order
             self._newest = newest
 
     @property
@@ -167,6 +170,7 @@ class Sequence:
         elif self._expected == _EMPTY:
             self._expected = trade_id
         elif trade_id > self._expected and not self._window:
+            self.gaps += 1
             events.append(Gap(self._expected, trade_id - 1))
             self._expected = trade_id
         if trade_id == self._expected:
@@ -174,10 +178,12 @@ class Sequence:
             self._release(out)
             self._newest = _EMPTY
         elif trade_id - self._expected > self._window:
+            self.gaps += self.in_order
             self._newest = trade_id
         elif trade_id in self._held:
             self.duplicates += 1
         else:
+            self.gaps += self.in_order
             self._held[trade_id] = trade
             self._newest = _EMPTY
 

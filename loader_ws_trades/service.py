@@ -20,14 +20,17 @@ from loader_ws_trades.control import Control, NoControl
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError
 from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.kafka import Startup
+from loader_ws_trades.latency import Latencies
 from loader_ws_trades.lifecycle import Deadline, StopReason, Task
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.monitor import Monitor
 from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
-from loader_ws_trades.status import Facts, StatusLine
+from loader_ws_trades.status import StatusLine
 from loader_ws_trades.telemetry import NoTelemetry, Telemetry
 from loader_ws_trades.trade import FrameDecoder, Refusal
 from loader_ws_trades.values import shown_span
+from loader_ws_trades.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +108,7 @@ class _Run:
         self._refusals = Throttle(log, per_kind=1)
         self._gap_lines = Throttle(log, *_GAP_LINES)
         self._missing: SimpleQueue[Gap] = SimpleQueue()
+        latencies = Latencies() if settings.metrics_port else None
         self._ingest = Ingest(
             FrameDecoder(settings.symbol, combined=settings.combined_stream),
             Sequence(WINDOW if settings.gap_repair == "on" else 0),
@@ -113,7 +117,10 @@ class _Run:
             on_limit=lambda: mailbox.put(StopReason.complete(f"All {settings.max_records} records asked for are here")),
             on_refusal=self._on_refusal,
             on_events=self._on_events,
+            on_read=(lambda came: latencies.note(sink.accepted, came)) if latencies else None,
         )
+        self._vitals = Vitals(settings, source, sink, self._ingest, latencies)
+        self._monitor = Monitor(self._vitals)
 
     def run(self) -> int:
         """The run; its exit code."""
@@ -121,7 +128,10 @@ class _Run:
             reason = self._start() or self._stream()
         except Exception as error:
             reason = self._reason_of(error)
-        return self._finish(reason)
+        try:
+            return self._finish(reason)
+        finally:
+            self._monitor.close()
 
     # -- what other threads call
 
@@ -160,9 +170,7 @@ class _Run:
 
     def _start(self) -> StopReason | None:
         settings = self._settings
-        startup = Startup(
-            Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: not self._mailbox.empty()
-        )
+        startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=self._called_off)
         self._telemetry.open(startup)
         self._sink.open(startup)
         self._control.open(startup)
@@ -184,11 +192,16 @@ class _Run:
                 )
         return None
 
+    def _called_off(self) -> bool:
+        self._monitor.turn()  # a wait for Kafka asks here at each of its turns
+        return not self._mailbox.empty()
+
     def _stream(self) -> StopReason:
         bound = Deadline(self._settings.duration) if self._settings.duration else None
         # A stop command that was read on the way to the end of its topic comes first.
         if not self._mailbox.empty():
             return self._mailbox.get()
+        self._vitals.stage = "preparing"
         preparing = Task("prepare", lambda: self._source.prepare(self._ingest))
         preparing.start()
         while not preparing.join(_TURN) and self._mailbox.empty():
@@ -198,6 +211,7 @@ class _Run:
             return self._mailbox.get()
         preparing.future.result()
         self._source.start(self._ingest, self._on_death)
+        self._vitals.stage = "loading"
         complete: StopReason | None = None
         while True:
             self._sink.poll(_TURN)
@@ -212,6 +226,7 @@ class _Run:
             if self._source.done:
                 complete = complete or StopReason.complete("All that was asked for is here")
             if complete:
+                self._vitals.stage = "stopping"
                 self._sink.drain()
                 # Nobody asked it to hurry: the tail has all the time that the limits of repair and of Kafka give.
                 self._source.close()
@@ -222,24 +237,13 @@ class _Run:
         return self._ingest.idle and not self._sink.in_flight
 
     def _tick(self) -> None:
+        self._monitor.turn()
         self._telemetry.poll()
         self._source.tick()
         if self._telemetry.due:
             self._telemetry.send("loading", self._progress(), self._sink.delivered)
         if self._status and self._status.due:
-            self._status.draw(self._facts())
-
-    def _facts(self) -> Facts:
-        last = self._ingest.last_time
-        return Facts(
-            state=self._source.state,
-            delivered=self._sink.delivered,
-            in_flight=self._sink.in_flight,
-            lag=max(0.0, time.time() - last / 1000) if last else None,
-            missing=self._ingest.missing,
-            reconnects=self._source.reconnects,
-            total=self._source.total,
-        )
+            self._status.draw(self._vitals.shown())
 
     def _progress(self) -> str:
         parts = [f"Loaded and published {self._sink.delivered} trade records", self._source.trouble()]
@@ -252,6 +256,7 @@ class _Run:
         return "; ".join(part for part in parts if part)
 
     def _finish(self, reason: StopReason) -> int:
+        self._vitals.stage = "stopping"
         timeout = self._settings.shutdown_timeout
         self._reason, self._signalled = reason, reason.by_a_signal
         self._deadline, self._tail = Deadline(timeout), Deadline(timeout - min(_LAST_EVENT, timeout / 4))
@@ -278,7 +283,7 @@ class _Run:
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO
-        counts, seconds = self._counts(), time.monotonic() - self._began
+        counts, seconds = self._vitals.counts(), time.monotonic() - self._began
         shown = f"{', '.join(f'{name} {count}' for name, count in counts.items())}, in {shown_span(seconds)}"
         extra = {**counts, "seconds": round(seconds, 3)}
         log.log(level, "%s: %s (%s)", reason.status.capitalize(), message, shown, extra=extra)
@@ -320,17 +325,6 @@ class _Run:
             self._note_reasons()
         waiting = self._ingest.abandon()
         return self._sink.give_up(Deadline(self._deadline.remaining / 2)) + waiting
-
-    def _counts(self) -> dict[str, int]:
-        """What happened to the trades, for the last log line."""
-        return {
-            "received": self._ingest.received,
-            "delivered": self._sink.delivered,
-            "duplicates": self._ingest.duplicates,
-            "refused": self._ingest.refused.total(),
-            "repaired": self._ingest.repaired,
-            "missing": self._ingest.missing,
-        }
 
 
 def _listed(gaps: list[Gap]) -> str:

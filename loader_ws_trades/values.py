@@ -154,6 +154,13 @@ def queue_size(value: str) -> int:
     return size
 
 
+def port(value: str) -> int:
+    """A port to listen on."""
+    if not re.fullmatch(r"[0-9]{1,5}", value.strip()) or not 1 <= int(value) <= 65535:
+        raise ValueError(f"is {value!r:.60}, which is no port; give a number from 1 to 65535")
+    return int(value)
+
+
 def speed(value: str) -> float:
     """A multiple of the pace of a recording; `max`, which waits for nothing, is infinite."""
     if value.strip().lower() == "max":

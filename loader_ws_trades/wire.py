@@ -30,6 +30,14 @@ class FrameRefusedError(WebSocketException):
     """The peer broke the protocol or sent more than the limit; the connection is of no more use."""
 
 
+class SilenceError(WebSocketTimeoutException):
+    """Nothing came for too long, not even a ping."""
+
+
+class StallError(WebSocketTimeoutException):
+    """A frame that had begun did not go on."""
+
+
 class _Header(NamedTuple):
     final: bool
     opcode: int
@@ -146,6 +154,8 @@ class Wire:
 
     def __init__(self, app: WebSocketApp, on_frames: Callable[[list[bytes]], None], *, silence_limit: float) -> None:
         self.failure: Exception | None = None
+        self.heard = 0.0
+        """When something came last and had been handed over (monotonic); 0 while connecting."""
         self._app = app
         self._app.on_message = self._on_message
         # With it set the library gives fragments one by one, and reads one frame a call, which never blocks.
@@ -209,12 +219,12 @@ class Wire:
             sock.close()
 
     def _read(self, buffered: BufferedSocket, read_frame: Callable[[], bool]) -> None:
-        heard = time.monotonic()
+        self.heard = time.monotonic()
         begun: float | None = None  # when the frame at the front began to arrive, if it is not there as a whole
         while not self._closing:
             if not self._in_fragments and (frames := buffered.take_text_frames()):
                 self._deliver(frames)
-                heard, begun = time.monotonic(), None
+                self.heard, begun = time.monotonic(), None
             header = buffered.next_header()
             if header:
                 self._check_size(header)
@@ -226,11 +236,11 @@ class Wire:
                     return
                 if self.failure:  # the library swallowed it
                     raise self.failure
-                heard, begun = time.monotonic(), None
+                self.heard, begun = time.monotonic(), None
                 continue
             if buffered.holds_part and begun is None:
                 begun = time.monotonic()
-            if not self._await_readable(buffered, heard, begun):
+            if not self._await_readable(buffered, begun):
                 return
             if not buffered.fill() and begun is None:
                 begun = time.monotonic()
@@ -262,18 +272,18 @@ class Wire:
         if collected + header.length > FRAME_LIMIT:
             raise FrameRefusedError(f"the exchange sent a message of more than {FRAME_LIMIT} bytes")
 
-    def _await_readable(self, buffered: BufferedSocket, heard: float, begun: float | None) -> bool:
+    def _await_readable(self, buffered: BufferedSocket, begun: float | None) -> bool:
         """Wait until the socket can be read; False if the connection is to be closed."""
         if buffered.readable:
             return True
         poller = select.poll()
         poller.register(buffered.fileno(), select.POLLIN)
         poller.register(self._woken.fileno(), select.POLLIN)
-        end = heard + self._silence_limit
+        end = self.heard + self._silence_limit
         if begun is not None:
             end = min(end, begun + STALL_LIMIT)
         if poller.poll(max(0.0, end - time.monotonic()) * 1000 + 1):
             return not self._closing
         if begun is not None and end == begun + STALL_LIMIT:
-            raise WebSocketTimeoutException(f"a frame that had begun was not complete after {STALL_LIMIT:g} s")
-        raise WebSocketTimeoutException(f"no frame, not even a ping, for {self._silence_limit:g} s")
+            raise StallError(f"a frame that had begun was not complete after {STALL_LIMIT:g} s")
+        raise SilenceError(f"no frame, not even a ping, for {self._silence_limit:g} s")

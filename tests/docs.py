@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loader_ws_trades.cli import cli
 from loader_ws_trades.config import OPTIONS, Option
+from loader_ws_trades.metrics import METRICS
 from tests.rights import RIGHTS
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +50,16 @@ def rights_table() -> str:
     return "\n".join(rows)
 
 
-TABLES = {"settings": settings_table, "commands": commands_table, "rights": rights_table}
+def metrics_table() -> str:
+    """All metrics: name with labels, type, meaning."""
+    rows = ["| metric | type | meaning |", "|---|---|---|"]
+    for metric in METRICS:
+        labels = f"{{{','.join(metric.labels)}}}" if metric.labels else ""
+        rows.append(f"| `{metric.name}{labels}` | {metric.kind} | {metric.meaning} |")
+    return "\n".join(rows)
+
+
+TABLES = {"settings": settings_table, "commands": commands_table, "rights": rights_table, "metrics": metrics_table}
 
 
 def readme(text: str) -> str:

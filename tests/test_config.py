@@ -42,7 +42,7 @@ SAMPLES = {
     "log_level": ("debug", "warning", "error"),
     "log_format": ("json", "text", "json"),
 }
-_NUMBERS = {"max_records", "duration", "job_completion_index"} | {
+_NUMBERS = {"max_records", "duration", "job_completion_index", "metrics_port"} | {
     option.name
     for option in OPTIONS
     if option.name.endswith(("limit", "timeout", "grace", "records", "age", "deadline", "interval"))
@@ -258,6 +258,10 @@ WRONG = [
     ("duration", "1y"),
     ("max_records", "0"),
     ("max_records", "1.5"),
+    ("metrics_port", "0"),
+    ("metrics_port", "65536"),
+    ("metrics_port", "http"),
+    ("heartbeat_file", " "),
     ("control_from", "yesterday"),
     ("log_level", "loud"),
     ("kafka_properties", "linger.ms"),

@@ -38,7 +38,6 @@ LOADERS = ("loader", "loader-live")
 TOPICS = {part["metadata"]["name"]: part["spec"] for part in KAFKA if part["kind"] == "KafkaTopic"}
 [USER] = [part for part in KAFKA if part["kind"] == "KafkaUser"]
 ALERTS = [rule for group in RULES["spec"]["groups"] for rule in group["rules"]]
-HAS_METRICS = pytest.mark.skipif("METRICS_PORT" not in VARIABLES, reason="the loader has no metrics yet")
 BOTH = pytest.mark.parametrize("job", [JOB, FLEET], ids=["job", "fleet"])
 
 
@@ -75,7 +74,6 @@ def dockerfile(pattern: str) -> str:
 # The Jobs
 
 
-@HAS_METRICS
 def test_every_variable_is_a_setting() -> None:
     for given in (variables(JOB), variables(FLEET), *(COMPOSE["services"][name]["environment"] for name in LOADERS)):
         assert set(given) <= set(VARIABLES)
@@ -242,14 +240,12 @@ def test_kafka_takes_the_settings_of_the_topics(kafka: Kafka, topic: str) -> Non
 # Alerts
 
 
-@HAS_METRICS
 def test_alerts_ask_for_metrics_that_there_are() -> None:
     known = set(re.findall(r"^\| `(loader_ws_trades_\w+)", README.read_text("utf-8"), re.MULTILINE))
     for alert in ALERTS:
         assert set(re.findall(r"\bloader_ws_trades_\w+", str(alert))) <= known, alert["alert"]
 
 
-@HAS_METRICS
 def test_alerts_speak_of_settings_and_of_other_alerts_that_there_are() -> None:
     for alert in ALERTS:
         text = " ".join(alert["annotations"].values())

@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "fleet", "partitioner", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
+PURE |= {"health", "latency"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
     "replay",
@@ -72,7 +73,7 @@ ALLOWED = {
     "probes": {"config", "errors"},
     "check": CHECK | PURE,
     "check_names": {"probes"} | PURE,
-    "check_exchange": {"probes", "check_names", "feed", "rest"} | PURE,
+    "check_exchange": {"probes", "check_names", "endings", "feed", "rest"} | PURE,
     "check_kafka": {"probes", "check_names", "checkpoint"} | BASE | PURE,
     "check_commands": {"probes", "check_kafka", "control", "sending"} | BASE | PURE,
     "check_report": {"probes"},
@@ -80,12 +81,20 @@ ALLOWED = {
     "audit": PARTS | BASE | PURE,
     "report": PURE | {"audit"},
     "stop": PARTS | BASE | PURE | {"sending"},
-    "service": {"status", "ingest", "control", "telemetry"} | BASE | PURE,
+    "service": {"status", "ingest", "control", "telemetry", "vitals", "monitor"} | BASE | PURE,
+    "monitor": {"vitals", "heartbeat", "exposition"},
+    "exposition": {"metrics", "vitals"} | PURE,
+    "heartbeat": {"config", "errors"},
+    "metrics": {"vitals", "health", "latency", "__init__"},
+    "vitals": {"ingest", "ports", "status"} | PURE,
+    "health": set[str](),
+    "latency": set[str](),
     "live": PARTS | BASE | PURE,
     "bounded": {"checkpoint"} | BASE | PURE,
     "backfill": {"bounded", "archive", "rest", "repair"} | BASE | PURE,
     "replay": {"bounded", "capture", "pacing"} | BASE | PURE,
-    "feed": PURE | {"wire", "logs"},
+    "feed": PURE | {"wire", "endings", "logs"},
+    "endings": {"config", "errors", "wire"},
     "kafka": PURE | {"trouble"},
     "trouble": {"config", "errors", "properties", "listener"},
     "listener": set[str](),
@@ -120,11 +129,12 @@ OWNERS = {
     "click": {"cli", "cli_check", "cli_group", "cli_options", "cli_schema"},
     "dotenv": {"cli_options"},
     "confluent_kafka": {"kafka", "reading"},
-    "websocket": {"wire", "feed"},
+    "websocket": {"wire", "endings", "feed"},
     "urllib3": {"rest"},
     "pythonjsonlogger": {"logs"},
     "rich": {"progress", "report", "check_report"},
     "websockets": set[str](),
+    "prometheus_client": {"exposition"},
 }
 
 

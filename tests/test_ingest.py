@@ -128,4 +128,4 @@ def test_what_rest_brings_counts_as_repaired_but_not_what_was_held_or_is_out() -
     assert watched.ingest.repaired == 3, "2 and 3, and 8, which is held behind a hole"
     assert watched.ingest.fill([Trade(4, "1", "1", 1_700_000_000_000, False, "BTCUSDT")]) == 3
     assert watched.ingest.repaired == 4
-    assert watched.ingest.duplicates == 0
+    assert (watched.ingest.duplicates, watched.ingest.gaps) == (0, 1)

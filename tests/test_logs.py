@@ -328,7 +328,7 @@ def test_telemetry_that_is_refused_does_not_flood_the_log(told: list[str]) -> No
 def test_an_announced_shutdown_is_no_frame_to_warn_of_and_rotates_its_own_connection_alone() -> None:
     live = Live(settings())
     rotated: list[str] = []
-    feed = SimpleNamespace(connections=1, rotate=rotated.append, tick=lambda: None)
+    feed = SimpleNamespace(connections=1, rotate=lambda why, _reason: rotated.append(why), tick=lambda: None)
     live._feed = cast("Feed", feed)
     assert not live.refused(Refusal("malformed", ""))
     assert live.refused(Refusal("event serverShutdown", ""))

@@ -1,0 +1,78 @@
+"""What the end of a connection to the exchange means: in words, as a reason to count, and whether to try again."""
+
+from __future__ import annotations
+
+import ssl
+from http import HTTPStatus
+
+from websocket import WebSocketBadStatusException
+
+from loader_ws_trades.config import named, redacted_url
+from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.wire import SilenceError, StallError
+
+REASONS = ("close", "error", "refused", "rotation", "server_shutdown", "silence", "stall", "unreachable")
+"""Why a new connection was asked for."""
+
+_NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
+_NO_STREAM = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
+
+
+def why_ended(ending: Exception | None, *, opened: bool) -> str:
+    """The one of `REASONS` for which a connection ended, or could not be opened."""
+    if not opened:
+        answered = isinstance(ending, (WebSocketBadStatusException, ConnectionRefusedError))
+        return "refused" if answered else "unreachable"
+    if isinstance(ending, SilenceError):
+        return "silence"
+    if isinstance(ending, StallError):
+        return "stall"
+    # The library makes an error of a close frame, which carries its code.
+    return "close" if ending is None or hasattr(ending, "status_code") else "error"
+
+
+def is_location(ending: Exception | None) -> bool:
+    """Whether the exchange refused because of where we are."""
+    return isinstance(ending, WebSocketBadStatusException) and ending.status_code == _NOT_HERE
+
+
+def explain(ending: Exception | None) -> str:
+    """The end of a connection in a few words, without what the peer may have sent at length."""
+    if ending is None:
+        return "closed"
+    if isinstance(ending, WebSocketBadStatusException):
+        status = ending.status_code
+        hint = " (restricted location)" if status == _NOT_HERE else ""
+        return f"the exchange answered the handshake with HTTP {status}{hint}"
+    return f"{redacted_url(str(ending))[:200] or type(ending).__name__}"
+
+
+def refusal(ending: Exception | None) -> ConfigurationError | None:
+    """The error for the end of an attempt to connect after which another will not help; None if one may."""
+    if isinstance(ending, WebSocketBadStatusException):
+        if ending.status_code == _NOT_HERE:
+            return ConfigurationError(
+                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
+                f"{named('binance_ws_url')} to an endpoint that serves yours"
+            )
+        if ending.status_code in _NO_STREAM:
+            return ConfigurationError(
+                f"There is no stream at the URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
+            )
+    if isinstance(ending, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"The exchange's certificate is not trusted ({ending.verify_message}); check {named('binance_ws_url')}, or "
+            "set SSL_CERT_FILE to the CA that signed it"
+        )
+    if isinstance(ending, ssl.SSLError) and ending.reason in _NO_TLS:
+        return ConfigurationError(f"The exchange's port speaks no TLS; check {named('binance_ws_url')}")
+    return None
+
+
+def retry_after(ending: Exception | None) -> float:
+    """Seconds that a refused handshake asks us to wait, at most an hour."""
+    if not isinstance(ending, WebSocketBadStatusException) or not ending.resp_headers:
+        return 0.0
+    asked = str(ending.resp_headers.get("retry-after", ""))
+    return min(3600.0, float(asked)) if asked.isdigit() else 0.0
