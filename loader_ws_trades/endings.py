@@ -28,8 +28,8 @@ def why_ended(ending: Exception | None, *, opened: bool) -> str:
         return "silence"
     if isinstance(ending, StallError):
         return "stall"
-    # The library makes an error of a close frame, which carries its code.
-    return "close" if ending is None or hasattr(ending, "status_code") else "error"
+    # For a close frame the library gives an error that carries its code, or (1.9.0) the frame itself.
+    return "close" if not isinstance(ending, Exception) or hasattr(ending, "status_code") else "error"
 
 
 def is_location(ending: Exception | None) -> bool:

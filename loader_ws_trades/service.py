@@ -201,7 +201,7 @@ class _Run:
         # A stop command that was read on the way to the end of its topic comes first.
         if not self._mailbox.empty():
             return self._mailbox.get()
-        self._vitals.stage = "preparing"
+        self._vitals.enter("preparing")
         preparing = Task("prepare", lambda: self._source.prepare(self._ingest))
         preparing.start()
         while not preparing.join(_TURN) and self._mailbox.empty():
@@ -211,7 +211,7 @@ class _Run:
             return self._mailbox.get()
         preparing.future.result()
         self._source.start(self._ingest, self._on_death)
-        self._vitals.stage = "loading"
+        self._vitals.enter("loading")
         complete: StopReason | None = None
         while True:
             self._sink.poll(_TURN)
@@ -226,7 +226,7 @@ class _Run:
             if self._source.done:
                 complete = complete or StopReason.complete("All that was asked for is here")
             if complete:
-                self._vitals.stage = "stopping"
+                self._vitals.enter("stopping")
                 self._sink.drain()
                 # Nobody asked it to hurry: the tail has all the time that the limits of repair and of Kafka give.
                 self._source.close()
@@ -256,7 +256,7 @@ class _Run:
         return "; ".join(part for part in parts if part)
 
     def _finish(self, reason: StopReason) -> int:
-        self._vitals.stage = "stopping"
+        self._vitals.enter("stopping")
         timeout = self._settings.shutdown_timeout
         self._reason, self._signalled = reason, reason.by_a_signal
         self._deadline, self._tail = Deadline(timeout), Deadline(timeout - min(_LAST_EVENT, timeout / 4))

@@ -27,9 +27,13 @@ class Vitals:
         self.ingest = ingest
         self.latencies = latencies
         self.stage = "starting"
-        """One of `health.STAGES`."""
         self._turned = time.monotonic()
         self._full = self._turned  # when the source was last seen waiting for room in the sink
+
+    def enter(self, stage: str) -> None:
+        """Begin one of `health.STAGES`, which may allow less time for a turn than the one before."""
+        self.turn()
+        self.stage = stage
 
     def turn(self) -> None:
         """Note a turn of the main loop, and what was delivered by then."""

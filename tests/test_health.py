@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
+from unittest.mock import Mock
 
 import pytest
 
+from loader_ws_trades import config
 from loader_ws_trades.health import SLACK, STAGES, Activity, main_loop, verdict
+from loader_ws_trades.vitals import Vitals
+from tests.test_config import REQUIRED
 
 
 def test_what_is_within_its_limit_is_no_trouble() -> None:
@@ -34,3 +39,40 @@ def test_the_main_loop_may_stand_still_for_as_long_as_its_stage_waits(stage: str
     assert verdict([activity], now=1000 + allowed) == (
         f"The main loop has not turned while {stage} for {allowed:.0f} s, more than the {allowed:.0f} s that it may"
     )
+
+
+def test_a_stage_begins_with_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    clock = Mock(monotonic=lambda: now)
+    monkeypatch.setattr("loader_ws_trades.vitals.time", clock)
+    source = Mock(activities=list)
+    vitals = Vitals(config.load(REQUIRED), source, Mock(), Mock(full=False), None)
+    now += 60  # REST, say, did not answer
+    assert vitals.trouble() is None
+    vitals.enter("preparing")
+    assert vitals.trouble() is None
+    now += 60
+    assert vitals.trouble() is not None
+
+
+def test_while_the_sink_is_full_the_feed_may_stand_still_but_not_be_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("loader_ws_trades.vitals.time", Mock(monotonic=lambda: now))
+    activities = [Activity("It", "heard nothing", now, 60.0)]
+    ingest = Mock(full=True)
+    vitals = Vitals(config.load(REQUIRED), Mock(activities=lambda: activities), Mock(), ingest, None)
+    vitals.enter("loading")
+    now += 1000
+    vitals.turn()
+    assert vitals.trouble() is None
+    ingest.full = False
+    now += 59
+    vitals.turn()
+    assert vitals.trouble() is None
+    now += 1
+    vitals.turn()
+    assert vitals.trouble() == "It has heard nothing for 60 s, more than the 60 s that it may"
+    ingest.full = True
+    vitals.turn()
+    activities[0] = Activity("It", "been dead", now, 0.0)
+    assert vitals.trouble() == "It has been dead for 0 s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterable
 
 from loader_ws_trades.ingest import Ingest
@@ -34,6 +35,7 @@ class Watched:
 
     def __init__(self, sink: SmallSink, limit: int | None = None, window: int = 0) -> None:
         self.limits = 0
+        self.reads: list[float] = []
         self.refusals: list[Refusal] = []
         self.events: list[Gap | Reset] = []
         self.ingest = Ingest(
@@ -44,6 +46,7 @@ class Watched:
             on_limit=self._on_limit,
             on_refusal=self.refusals.append,
             on_events=lambda events, _why: self.events.extend(events),
+            on_read=self.reads.append,
         )
 
     def _on_limit(self) -> None:
@@ -129,3 +132,21 @@ def test_what_rest_brings_counts_as_repaired_but_not_what_was_held_or_is_out() -
     assert watched.ingest.fill([Trade(4, "1", "1", 1_700_000_000_000, False, "BTCUSDT")]) == 3
     assert watched.ingest.repaired == 4
     assert (watched.ingest.duplicates, watched.ingest.gaps) == (0, 1)
+
+
+def test_a_read_is_told_of_once_the_sink_has_all_of_it_with_the_time_at_which_it_came() -> None:
+    sink = SmallSink(2)
+    watched = Watched(sink)
+    before = time.monotonic()
+    watched.ingest.take(frames(1, 2))
+    assert len(watched.reads) == 1
+    reader = threading.Thread(target=watched.ingest.take, args=(frames(3, 4, 5),))
+    reader.start()
+    wait_for(lambda: watched.ingest.full, "the sink to be full")
+    blocked = time.monotonic()
+    assert len(watched.reads) == 1
+    sink.room = 100
+    reader.join(10)
+    assert not watched.ingest.full
+    first, second = watched.reads
+    assert before <= first <= second <= blocked

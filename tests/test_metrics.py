@@ -112,17 +112,19 @@ def test_a_quiet_day(workflow: Workflow) -> None:
         ask(port, "/metrics")
 
 
-def test_the_histogram_has_a_sample_a_read(workflow: Workflow) -> None:
+@pytest.mark.parametrize(("rate", "trades", "least", "most"), [(50, 100, 10, 100), (float("inf"), 20_000, 1, 4000)])
+def test_the_histogram_has_a_sample_a_read_and_not_one_a_trade(
+    workflow: Workflow, rate: float, trades: int, least: int, most: int
+) -> None:
     port, name = port_of(workflow), "receive_to_delivery_seconds"
-    market = Market.generated("POLUSDT", rate=50, count=100, start="subscriber")
-    with Exchange([market]) as exchange:
+    with Exchange([Market.generated("POLUSDT", rate=rate, count=trades, start="subscriber")]) as exchange:
         loader = workflow.run(**to(exchange))
-        wait_until(port, "delivered_total", 100)
+        wait_until(port, "delivered_total", trades)
         now = scrape(port)
         ended(loader, workflow)
     samples = now(f"{name}_count")
-    assert 50 <= samples <= 100, "a trade every 20 ms comes in a read of its own, but for some"
-    assert 0 < now(f"{name}_sum") < samples
+    assert least <= samples <= most
+    assert 0 < now(f"{name}_sum") < 10 * samples
     assert now(f"{name}_bucket", le="+Inf") == samples
     buckets = [sample.value for sample in now.families[f"loader_ws_trades_{name}"].samples if "bucket" in sample.name]
     assert buckets == sorted(buckets)
@@ -136,7 +138,8 @@ def test_latency_is_from_the_read_to_the_report_or_the_commit(workflow: Workflow
         now = wait_until(port, f"{name}_count", 100)
         ended(loader, workflow)
     mean = now(f"{name}_sum") / now(f"{name}_count")
-    assert (0.2 < mean < 1.5) if delivery == "transactional" else (0 < mean < 0.2), mean
+    # A transaction is committed 0.8 s after its first trade.
+    assert (0.2 < mean < 3) if delivery == "transactional" else (0 < mean < 0.3), mean
 
 
 FAULTS: list[tuple[str, list[Fault], dict[str, str]]] = [
