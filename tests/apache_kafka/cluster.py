@@ -42,6 +42,7 @@ class Cluster(Kafka):
         nodes: how many brokers, each also a controller.
         properties: broker properties that are added or that replace ours.
         port: the first broker's plaintext port if it is free, with SASL_SSL on the next one.
+        users: further users, with their passwords.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Cluster(Kafka):
         *,
         properties: Mapping[str, str] | None = None,
         port: int | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
-        self.users: Mapping[str, str] = dict(USERS)
+        self.users: Mapping[str, str] = USERS | dict(users or {})
         self.nodes: list[Node] = []
         self._directory = directory.absolute()
         self.ca_path = self._directory / "ca.pem"

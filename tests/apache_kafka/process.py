@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Its standard input is a pipe that nobody but our process holds open, so it ends when we do, however that happens.
@@ -14,13 +14,32 @@ class GuardedProcess:
 
     PR_SET_PDEATHSIG would also kill it when the *thread* that started it ends, and it needs a `preexec_fn`, which is
     not safe beside librdkafka's threads. So a shell stands guard.
+
+    Args:
+        command: what to run.
+        output: the file that its standard output and its standard error are appended to.
+        environment: all its variables; by default ours.
+        folder: its working directory; by default ours.
     """
 
-    def __init__(self, command: Sequence[str], output: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        output: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         # Sessions of their own: a Ctrl-C on the terminal is for us alone to act on.
         with output.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", _KILL_WHEN_ORPHANED, "guard", str(self._process.pid)],
