@@ -13,7 +13,7 @@ EXTRAS ?=
 SOURCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos fleet bench bench-compare check format docs kafka image image-test clean
+.PHONY: help install demo test chaos fleet kube-test bench bench-compare check format docs kafka image image-test clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its
 
 fleet: $(READY)  ## Load 20 symbols at once from one set of variables, and say what it takes (ARGS='--symbols 50 --rate 50 --seconds 60 --topic-each')
 	$(BIN)/python -m tests.fleet $(ARGS)
+
+kube-test: $(READY)  ## Let Kubernetes' own Job controller run the Jobs of docker/k8s, without a cluster (ARGS='-k fleet')
+	$(BIN)/python -m tests.kube $(ARGS)
 
 bench: $(READY)  ## Measure the loader beside other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
 	$(BIN)/python -m tests.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)

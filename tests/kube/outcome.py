@@ -1,0 +1,87 @@
+"""What came of one scenario, and the table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH = 170
+
+
+@dataclass(frozen=True)
+class End:
+    """How a Job ended; what was expected and what was seen are told in the same words, and compared."""
+
+    job: str
+    """`Complete`, or `Failed` with the reason."""
+    codes: tuple[tuple[int, ...], ...]
+    """Exit codes of the pods of each index, in the order in which they were started."""
+    counted: int
+    """Pods that the Job counts as failed."""
+    failed_indexes: str = ""
+
+    def __str__(self) -> str:
+        codes = " | ".join(", ".join(map(str, of_index)) for of_index in self.codes)
+        indexes = f", failed index {self.failed_indexes}" if self.failed_indexes else ""
+        return f"{codes}: {self.job}{indexes}, {self.counted} counted as failed"
+
+
+@dataclass
+class Outcome:
+    """One line of the table."""
+
+    scenario: str
+    expected: End
+    seen: End | None = None
+    records: int | None = None
+    """Records on the topic of trades."""
+    wrong: int | None = None
+    """Trades that are lost, there twice, out of order or altered."""
+    pauses: list[float] = field(default_factory=list)
+    """Seconds from the end of a pod to the start of the one in its place."""
+    overridden: dict[str, str] = field(default_factory=dict)
+    """Variables whose value was not the manifest's, and what it was."""
+    broken: list[str] = field(default_factory=list)
+    """Promises that were not kept."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ended as expected, with every promise kept."""
+        return not self.broken and self.seen == self.expected
+
+
+def print_table(outcomes: Sequence[Outcome], file: TextIO) -> None:
+    """Print one line for each outcome, and below what was not kept."""
+    table = Table(box=box.ASCII2 if not file.isatty() else box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("scenario", "expected: exit codes, Job", "seen"):
+        table.add_column(head)
+    for head in ("records", "wrong", "next pod\nafter s"):
+        table.add_column(head, justify="right")
+    table.add_column("verdict")
+    for outcome in outcomes:
+        cells = [
+            outcome.scenario,
+            str(outcome.expected),
+            str(outcome.seen or "-"),
+            "-" if outcome.records is None else str(outcome.records),
+            "-" if outcome.wrong is None else str(outcome.wrong),
+            ", ".join(f"{pause:.1f}" for pause in outcome.pauses) or "-",
+            "as expected" if outcome.passed else "WRONG",
+        ]
+        table.add_row(*map(Text, cells), style="" if outcome.passed else "red")
+    console = Console(file=file, width=None if file.isatty() else _WIDTH, highlight=False)
+    console.print(table)
+    for outcome in outcomes:
+        for text in outcome.broken:
+            console.print(Text(f"{outcome.scenario}: {text}"))
+    overridden = {name: text for outcome in reversed(outcomes) for name, text in outcome.overridden.items()}
+    for name in sorted(overridden):
+        console.print(Text(f"Not as in the manifest: {name}: {overridden[name]}"), soft_wrap=True)
+    passed = sum(outcome.passed for outcome in outcomes)
+    console.print(f"{passed} of {len(outcomes)} scenarios as expected.")
