@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import socket
+import threading
 from typing import Any
 
 import pytest
 
 from tests.kube import pods
 from tests.kube.binaries import module_file
+from tests.kube.liveness import Liveness
 from tests.kube.outcome import End, Outcome
 
 UPSTREAM = """\
@@ -169,6 +172,24 @@ def test_mounted_secrets_are_files_and_paths_follow_them() -> None:
     assert pods.moved("/secrets/user/kafka/password", moves) == "/here/user/kafka/password"
     assert pods.moved("/secrets/user", moves) == "/here/user"
     assert pods.moved("/secrets/users/password", moves) == "/secrets/users/password"
+
+
+def test_a_container_that_does_not_answer_its_probes_is_given_up() -> None:
+    container = {
+        "ports": [{"name": "metrics", "containerPort": 9464}],
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": "metrics"},
+            "periodSeconds": 0.01,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+    }
+    given_up = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # refused from here on
+    liveness = Liveness(container, {9464: port}, given_up.set)
+    assert given_up.wait(30)
+    assert liveness.answers == [0, 0, 0]
 
 
 def test_an_end_other_than_the_expected_one_is_wrong() -> None:

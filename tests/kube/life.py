@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.apache_kafka.process import GuardedProcess
 from tests.kube import pods
+from tests.kube.liveness import Liveness
 
 REPOSITORY = Path(__file__).parents[2]
 ENTRYPOINT = (sys.executable, "-m", "loader_ws_trades")  # the image's: loader-ws-trades
@@ -59,10 +60,13 @@ class Life:
             environment={**_of_the_image(folder), "HOSTNAME": self.name, **variables},
             folder=folder,  # where no .env of a developer is read
         )
+        grace = pod["spec"]["terminationGracePeriodSeconds"]
+        self.liveness = Liveness(pods.container_of(pod), self.ports, lambda: self.terminate(grace))
 
     def look(self) -> bool:
         """Take note of the end, and return whether it has come; for the kubelet alone to call."""
         if self.code is None and not self._process.running:
+            self.liveness.close()
             code = self._process.wait()
             self.code, self.ended = (code if code >= 0 else 128 - code), time.monotonic()
         return self.code is not None
@@ -76,6 +80,10 @@ class Life:
         """Ask it to end within `grace` seconds."""
         self.terminating = time.monotonic() + grace
         self._process.send_signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Hold it (SIGSTOP): it lives, and answers nothing; only a kill ends it."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """Kill it."""

@@ -49,6 +49,12 @@ def _crash(trial: Trial) -> None:
     _stop(trial)
 
 
+def _hang(trial: Trial) -> None:
+    trial.let_load()
+    trial.hang()
+    _stop(trial)
+
+
 def _evict_one(trial: Trial) -> None:
     trial.let_load()
     trial.evict(index=1)
@@ -77,6 +83,7 @@ SCENARIOS = [
         End("Complete", ((1, 0),), counted=0),
     ),
     Scenario("a crash (kill -9), then a stop", ONE, _crash, End("Complete", ((137, 0),), counted=1)),
+    Scenario("a process that hangs, then a stop", ONE, _hang, End("Complete", ((137, 0),), counted=1)),
     Scenario(
         "a symbol that the exchange does not know",
         ONE,

@@ -23,6 +23,7 @@ from tests.topics import read_topic, write_topic
 from tests.waiting import wait_for
 
 _PATIENCE = 90.0  # seconds for each step
+_FOR_PROBES = 180.0  # three of them, and the grace period
 _RATE = 200.0  # trades a second of each pair
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -134,6 +135,14 @@ class Trial:
         life.kill()
         self._wait(lambda: life.over, f"{life.name} to end")
 
+    def hang(self, index: int = 0) -> None:
+        """Hold a pod's process, after its probe has found it well, until the kubelet has given it up."""
+        life = self._running(index)
+        self._wait(lambda: life.liveness.answers, "a first probe")
+        assert life.liveness.answers == [200], f"the liveness probe was answered with {life.liveness.answers}"
+        life.freeze()
+        self._wait(lambda: life.over, f"{life.name} to end", _FOR_PROBES)
+
     @contextmanager
     def hanging_kafka(self) -> Iterator[None]:
         """Hold the broker while the block lasts."""
@@ -184,9 +193,9 @@ class Trial:
     def _is_over(self) -> bool:
         return bool(condition(self._status()))
 
-    def _wait(self, until: Callable[[], object], what: str) -> None:
+    def _wait(self, until: Callable[[], object], what: str, seconds: float = _PATIENCE) -> None:
         # Asking for the pods tells of a kubelet that has died.
-        wait_for(lambda: (self._lives, until())[1], what, _PATIENCE)
+        wait_for(lambda: (self._lives, until())[1], what, seconds)
 
     def _judge(self) -> None:
         judge_job(self.outcome, self._status(), self._lives, self._manifest.indexes)
