@@ -19,6 +19,8 @@ from tests.bench.contenders import CONTENDERS, Contender
 from tests.bench.exchange import MarketSpec
 from tests.bench.results import Results, load, ratios, table
 from tests.bench.stamps import percentiles
+from tests.scrape import free_port, scrape
+from tests.waiting import wait_for
 
 OTHER = "websocket-client"  # the one of the others that needs no packages of its own
 
@@ -35,6 +37,20 @@ def test_a_race_brings_all_trades_to_the_topic_and_measures(
     assert found.rate > 1000
     assert 0.5 < found.cpu < 1000
     assert 10 < found.peak < 1000
+
+
+def test_the_loader_is_asked_for_metrics_while_it_races(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    port = free_port()
+    market = MarketSpec(count=1_000_000, rate=500.0)
+    with Arena(tmp_path, kafka_cluster).run(_named("loader"), market, metrics_port=port):
+        wait_for(lambda: _delivered(port), "trades in the metrics")
+
+
+def _delivered(port: int) -> float | None:
+    try:
+        return scrape(port).get("delivered_total")
+    except OSError:
+        return None
 
 
 @pytest.mark.parametrize("name", ["loader", OTHER])

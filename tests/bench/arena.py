@@ -87,7 +87,7 @@ class Arena:
 
     @contextlib.contextmanager
     def run(
-        self, contender: Contender, market: MarketSpec, *, tls: bool = False, **files: Path | None
+        self, contender: Contender, market: MarketSpec, *, tls: bool = False, **further: Any
     ) -> Iterator[tuple[Measured, Run, Measured]]:
         """A contender at work, its run, and its exchange; all ended at the end."""
         with self.topics() as (topic, control, events), self.exchange(market, tls=tls) as (exchange, where):
@@ -101,7 +101,7 @@ class Arena:
                 control_topic=control,
                 events_topic=events,
                 ca=self._ca if tls else None,
-                **files,
+                **further,
             )
             process = Measured(contender.command(run), contender.environment(run), self.path(f"{contender.name}.log"))
             try:
@@ -110,14 +110,14 @@ class Arena:
                 process.close()
 
     def race(
-        self, contender: Contender, market: MarketSpec, *, seconds: float, tls: bool = False, **files: Path | None
+        self, contender: Contender, market: MarketSpec, *, seconds: float, tls: bool = False, **further: Any
     ) -> Outcome:
         """One run of a contender from its start to its end, which must come within `seconds` from the first trade.
 
         Raises:
             RunError: if it fails, or does not bring each trade to the topic once.
         """
-        with self.run(contender, market, tls=tls, **files) as (process, run, exchange):
+        with self.run(contender, market, tls=tls, **further) as (process, run, exchange):
             begun = json.loads(exchange.await_text('"begun"', _START))["begun"]
             before = process.cpu()
             spent = process.await_end(seconds) - before

@@ -29,6 +29,7 @@ class Run(NamedTuple):
     ca: Path | None
     stamps: Path | None = None
     stages: Path | None = None
+    metrics_port: int | None = None
 
 
 class Contender(NamedTuple):
@@ -87,6 +88,8 @@ class Contender(NamedTuple):
         found = {"SSL_CERT_FILE": str(run.ca)} if run.ca else {}
         if self.name != LOADER:
             return found
+        if run.metrics_port:
+            found["METRICS_PORT"] = str(run.metrics_port)
         return found | {
             "QUEUE_ID": f"bench-{uuid.uuid4().hex[:8]}",
             "SYMBOL": run.stream.partition("@")[0].upper(),

@@ -5,12 +5,14 @@ Contenders run in turn, round by round, so that what else the machine does hits 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tests.bench import latency
@@ -19,6 +21,7 @@ from tests.bench.contenders import CONTENDERS, LOADER, Contender
 from tests.bench.exchange import MarketSpec
 from tests.bench.process import Measured
 from tests.bench.results import Results
+from tests.scrape import ask, free_port
 from tests.topics import read_topic
 from tests.waiting import wait_for
 
@@ -90,6 +93,41 @@ def stages(bench: Bench) -> None:
         for stage, spent in found.items():
             part = "CPU of the loader by stage, timed (ws://)"
             bench.results.add(part, stage, "%", LOADER, spent / total * 100)
+
+
+def metrics(bench: Bench) -> None:
+    """What it costs the hot path to be asked for metrics each second, which is more often than Prometheus asks."""
+    for number in range(bench.scale.rounds):
+        for asked in (True, False) if number % 2 else (False, True):
+            what = "asked for metrics each second" if asked else "without metrics"
+            bench.say(f"metrics: round {number + 1} of {bench.scale.rounds}, {what}")
+            port = free_port() if asked else None
+            with _asked(port):
+                found = bench.arena.race(
+                    bench.loader, MarketSpec(count=bench.scale.trades), seconds=120, metrics_port=port
+                )
+            part = "the loader with and without metrics, flat out (ws://)"
+            bench.results.add(part, f"rate, {what}", "trades/s", LOADER, found.rate)
+            bench.results.add(part, f"CPU, {what}", "µs a trade", LOADER, found.cpu)
+
+
+@contextlib.contextmanager
+def _asked(port: int | None) -> Iterator[None]:
+    """A thread that asks for the metrics at `port`, if there is one."""
+    ended = threading.Event()
+
+    def scrape() -> None:
+        while port and not ended.wait(1.0):
+            with contextlib.suppress(OSError):
+                ask(port, "/metrics")
+
+    thread = threading.Thread(target=scrape, name="scrape")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def latencies(bench: Bench) -> None:
@@ -167,6 +205,7 @@ def start(bench: Bench) -> None:
 PARTS: dict[str, Callable[[Bench], None]] = {
     "saturation": saturation,
     "stages": stages,
+    "metrics": metrics,
     "latency": latencies,
     "memory": memory,
     "start": start,
