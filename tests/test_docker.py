@@ -37,7 +37,8 @@ FILES = {"KAFKA_PASSWORD_FILE", "CA_PATH"}
 LOADERS = ("loader", "loader-live")
 TOPICS = {part["metadata"]["name"]: part["spec"] for part in KAFKA if part["kind"] == "KafkaTopic"}
 [USER] = [part for part in KAFKA if part["kind"] == "KafkaUser"]
-ALERTS = [rule for group in RULES["spec"]["groups"] for rule in group["rules"]]
+ALL_RULES = [rule for group in RULES["spec"]["groups"] for rule in group["rules"]]
+[INFO], ALERTS = ([rule for rule in ALL_RULES if kind in rule] for kind in ("record", "alert"))
 BOTH = pytest.mark.parametrize("job", [JOB, FLEET], ids=["job", "fleet"])
 
 
@@ -242,8 +243,24 @@ def test_kafka_takes_the_settings_of_the_topics(kafka: Kafka, topic: str) -> Non
 
 def test_alerts_ask_for_metrics_that_there_are() -> None:
     known = set(re.findall(r"^\| `(loader_ws_trades_\w+)", README.read_text("utf-8"), re.MULTILINE))
+    for rule in ALL_RULES:
+        assert set(re.findall(r"\bloader_ws_trades_\w+", str(rule))) <= known, rule
+
+
+def test_alerts_learn_what_a_pod_works_for_in_one_way_which_no_second_pod_at_its_address_breaks() -> None:
+    join = f"* on (namespace, pod) group_left (queue_id, symbol) {INFO['record']}"
     for alert in ALERTS:
-        assert set(re.findall(r"\bloader_ws_trades_\w+", str(alert))) <= known, alert["alert"]
+        expr = alert["expr"]
+        assert expr.count("loader_ws_trades_info") == expr.count(join) == int("loader_ws_trades_" in expr), expr
+        # A pod, or a Job: an address is soon another pod's.
+        assert set(re.findall(r"\b(?:on|ignoring) \((.+?)\)", expr)) <= {"namespace, pod", "namespace, job_name"}
+
+
+def test_the_alerts_are_tried_with_the_labels_that_pods_have() -> None:
+    series = re.findall(r"'(?:loader_ws_trades_\w+|up)\{(.+?)\}'", rules.CASES.read_text("utf-8"))
+    assert series
+    for labels in series:
+        assert {"namespace", "pod", "job", "instance"} <= set(re.findall(r'(\w+)="', labels)), labels
 
 
 def test_alerts_speak_of_settings_and_of_other_alerts_that_there_are() -> None:
