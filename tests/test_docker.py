@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from loader_ws_trades import __version__
 from loader_ws_trades.config import OPTIONS, Settings, load
+from loader_ws_trades.endings import REASONS
 from loader_ws_trades.errors import ConfigurationError
 from tests.apache_kafka.client import Kafka
 from tests.apache_kafka.distribution import POM
@@ -261,6 +262,13 @@ def test_the_alerts_are_tried_with_the_labels_that_pods_have() -> None:
     assert series
     for labels in series:
         assert {"namespace", "pod", "job", "instance"} <= set(re.findall(r'(\w+)="', labels)), labels
+
+
+def test_reconnects_that_alert_are_of_connections_that_were_lost() -> None:
+    [alert] = [alert for alert in ALERTS if alert["alert"] == "LoaderReconnectsOften"]
+    [without] = re.findall(r'reason!~"(.+?)"', alert["expr"])
+    told = set(re.findall(r"`([a-z_]+)`", alert["annotations"]["action"])) & set(REASONS)
+    assert set(without.split("|")) == set(REASONS) - told == {"refused", "rotation", "unreachable"}
 
 
 def test_alerts_speak_of_settings_and_of_other_alerts_that_there_are() -> None:
