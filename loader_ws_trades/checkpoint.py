@@ -16,6 +16,7 @@ from loader_ws_trades.trade import BAD_INPUT, Trade
 log = logging.getLogger(__name__)
 
 _FIRST_LOOK = 1000  # records that are read at first; a look further back reads four times as many
+_ELSEWHERE = 100_000  # records of a partition that ours should not be on, which are looked at all the same
 
 
 class _Record(msgspec.Struct):
@@ -56,8 +57,8 @@ class _Newest:
 def newest_trade(settings: Settings) -> Trade | None:
     """The newest trade of the symbol on the topic, by trade time and then by id; only these two of its fields count.
 
-    It stands on the partition that the symbol's key goes to. Only where that has none of ours, because partitions were
-    added or somebody else wrote them, the others are searched.
+    It stands on the partition that the symbol's key goes to. Where that has none of ours, all others are searched, and
+    else what is newer there: partitions may have been added, and the key have gone elsewhere for a while.
 
     Raises:
         UnavailableError: if the brokers do not answer, or give no right to read the topic.
@@ -67,11 +68,19 @@ def newest_trade(settings: Settings) -> Trade | None:
         search = _Search(scanner, settings)
         bounds = scanner.bounds()
         home = partition_of(settings.symbol.encode(), len(bounds))
-        found = search.newest_in(home, *bounds[home])
-        if found is None:
-            others = [search.newest_in(number, *bounds[number]) for number in bounds if number != home]
-            trades = [trade for trade in others if trade is not None]
-            found = max(trades, key=lambda trade: (trade.timestamp, trade.trade_id), default=None)
+        at_home = search.newest_in(home, *bounds[home])
+        others = {number: found for number, found in bounds.items() if number != home}
+        trades = [at_home]
+        for number, (low, high) in others.items():
+            if at_home is None:
+                trades.append(search.newest_in(number, low, high))
+            else:
+                trades.append(search.newest_behind(number, high, at_home.timestamp))
+        found = max(
+            (trade for trade in trades if trade is not None),
+            key=lambda trade: (trade.timestamp, trade.trade_id),
+            default=None,
+        )
     finally:
         scanner.close()
     if found is None and search.cut_short:
@@ -124,4 +133,13 @@ class _Search:
         after = self._scanner.offset_after(partition, newest.timestamp) if newest.timestamp >= 0 else None
         if after is not None and after < start:
             newest.look_at(self._scanner.read(partition, after, start))
+        return newest.trade()
+
+    def newest_behind(self, partition: int, high: int, timestamp: int) -> Trade | None:
+        """The newest trade up to the offset `high` that is later than `timestamp`, among the newest records there."""
+        after = self._scanner.offset_after(partition, timestamp)
+        if after is None or after >= high:
+            return None
+        newest = _Newest(self._symbol)
+        newest.look_at(self._scanner.read(partition, max(after, high - _ELSEWHERE), high))
         return newest.trade()

@@ -93,7 +93,8 @@ def test_partitions_of_other_symbols_are_neither_read_nor_warned_of(
     topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
     home = partition_of(b"POLUSDT", 3)
     elsewhere = next(name for name in ("A", "B", "C", "D", "E") if partition_of(name.encode(), 3) != home)
-    write(kafka, topic, [*live("POLUSDT", 100), *live(elsewhere, 20_000)])
+    ours = [record("POLUSDT", 1000 + number, DAY + 10_000 + number) for number in range(100)]
+    write(kafka, topic, [*live(elsewhere, 20_000), *ours])
     read: list[int] = []
     really = TopicScanner.read
 
@@ -102,7 +103,7 @@ def test_partitions_of_other_symbols_are_neither_read_nor_warned_of(
         return really(self, partition, start, end)
 
     monkeypatch.setattr(TopicScanner, "read", noted)
-    assert newest(kafka, topic, resume_scan_limit="2000") == (1099, DAY + 99 // 7)
+    assert newest(kafka, topic, resume_scan_limit="2000") == (1099, DAY + 10_099)
     assert set(read) == {home}
     assert not caplog.records
     assert newest(kafka, topic, "NOPE", resume_scan_limit="2000") is None
@@ -116,6 +117,21 @@ def test_what_was_written_before_partitions_were_added_is_found(kafka: Kafka) ->
     partitions = next(number for number in range(2, 10) if partition_of(b"POLUSDT", number) != 0)
     kafka.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
     assert newest(kafka, topic) == (3999, DAY + 2999 // 7)
+
+
+def test_what_went_to_another_partition_for_a_while_is_found_there(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
+    home = partition_of(b"POLUSDT", 3)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for trade_id, moment, partition in (
+        (100, DAY, home),
+        (101, DAY + 1, (home + 1) % 3),
+        (102, DAY + 2, (home + 2) % 3),
+    ):
+        _key, value, timestamp = record("POLUSDT", trade_id, moment)
+        producer.produce(topic, value, b"POLUSDT", partition=partition, timestamp=timestamp)
+    producer.flush(10)
+    assert newest(kafka, topic) == (102, DAY + 2)
 
 
 def test_older_trades_that_were_filled_in_later_do_not_send_the_run_back(kafka: Kafka) -> None:
