@@ -257,10 +257,11 @@ class Feed:
     def _take_over(self, leg: _Leg) -> None:
         with self._lock:
             old, leg.predecessor = leg.predecessor, None
+            opened = old.opened if old else None
             if old and old.connection:
                 old.connection.close()
         if old:
-            lasted = f" after {shown_span(time.monotonic() - old.opened)}" if old.opened is not None else ""
+            lasted = f" after {shown_span(time.monotonic() - opened)}" if opened is not None else ""
             self._told.info("taken over", f"The new connection has taken over; the old one is closed{lasted}")
 
     def _run(self, leg: _Leg) -> None:
@@ -289,20 +290,25 @@ class Feed:
             lasted = time.monotonic() - leg.opened if leg.opened is not None else None
             reason = why_ended(ending, opened=leg.opened is not None)
             leg.opened = None
-            if self._leg is leg and not self._stopping.is_set():
+            if self._stopping.is_set():
+                return
+            text = explain(ending) + (f", after {shown_span(lasted)}" if lasted is not None else "")
+            is_down = self._note_down(text)
+            if self._leg is leg:
                 self.reconnects[reason] += 1
-                self._await_next(leg, ending, lasted)
+                self._await_next(leg, ending, text, is_down=is_down)
+            elif is_down:
+                self._told.warn("lost", f"No connection to the exchange: {text}; the next one is being made")
 
     def _on_open(self, leg: _Leg) -> None:
-        how = ""
-        if self.connections and self._down_since is not None:
-            how = f" again, after {shown_span(time.monotonic() - self._down_since)}"
-        self._told.info("connected", f"Connected to {redacted_url(self._settings.stream_url)}{how}")
         leg.does("heard nothing, and handed nothing on,", self._settings.feed_silence_limit)
-        leg.opened = time.monotonic()
-        leg.until = leg.opened + leg.age
-        self._down_since = None
-        self._told_down = False
+        now = time.monotonic()
+        with self._lock:
+            leg.opened, leg.until = now, now + leg.age
+            down_since, self._down_since = self._down_since, None
+            self._told_down = False
+        how = f" again, after {shown_span(now - down_since)}" if self.connections and down_since is not None else ""
+        self._told.info("connected", f"Connected to {redacted_url(self._settings.stream_url)}{how}")
         self.connections += 1
 
     def _on_frames(self, leg: _Leg, frames: list[bytes]) -> None:
@@ -312,18 +318,22 @@ class Feed:
             if leg.predecessor and self._in_order():
                 self._take_over(leg)
 
-    def _await_next(self, leg: _Leg, ending: Exception | None, lasted: float | None) -> None:
-        reason = explain(ending) + (f", after {shown_span(lasted)}" if lasted is not None else "")
-        if is_location(ending) and not self.connections and (refused := refusal(ending)):
-            raise refused
-        is_down = leg.predecessor is None or leg.predecessor.opened is None
-        if is_down:
+    def _note_down(self, reason: str) -> bool:
+        """Whether there is no connection at all now; since when, and why, is kept."""
+        with self._lock:
+            if self.opened is not None:
+                return False
             if self._down_since is None:
                 self._down_since = time.monotonic()
             if not self._told_down:
                 self._told_down = True
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 self._down_text = f"no connection to the exchange since {now} ({reason})"
+            return True
+
+    def _await_next(self, leg: _Leg, ending: Exception | None, reason: str, *, is_down: bool) -> None:
+        if is_location(ending) and not self.connections and (refused := refusal(ending)):
+            raise refused
         delay = max(self._backoff.next(), retry_after(ending))
         what = (
             "No connection to the exchange" if is_down else "No second connection to the exchange, the old one goes on"
@@ -333,7 +343,8 @@ class Feed:
         self._stopping.wait(delay)
 
     def _check_outage(self) -> None:
-        if self._down_since is not None and time.monotonic() - self._down_since > self._settings.feed_outage_limit:
+        down_since = self._down_since  # a thread of the feed may set it to None
+        if down_since is not None and time.monotonic() - down_since > self._settings.feed_outage_limit:
             raise RunError(
                 f"There was no connection to the exchange at {redacted_url(self._settings.stream_url)} for "
                 f"{self._settings.feed_outage_limit:g} s ({self._down_text}); check "

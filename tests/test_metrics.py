@@ -227,6 +227,19 @@ def test_the_exchange_away(workflow: Workflow) -> None:
         ended(loader, workflow)
 
 
+def test_an_outage_begins_when_the_last_connection_ends_though_another_is_being_made(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        loader = workflow.run(**to(exchange))
+        wait_until(port, "delivered_total", 300)
+        exchange.inflict(HandshakeSilence(lasting=60), ServerShutdown(lead=3600))
+        loader.wait_for_line("Rotating the connection")
+        exchange.inflict(Cut())
+        loader.wait_for_line("; the next one is being made")
+        wait_until(port, "feed_outage_seconds", 1)
+        ended(loader, workflow)
+
+
 def test_kafka_away(kafka_cluster: Cluster) -> None:
     with workflow_on(kafka_cluster.bootstrap_servers, kafka_cluster.create_topic) as workflow:
         workflow.variables["METRICS_PORT"] = port = free_port()
