@@ -99,7 +99,7 @@ class Ingest:
         if not in_order:
             self.gap_seen.set()
         self._finish(events, "repair is off")
-        if self._on_read:
+        if self._on_read and trades and in_order:
             self._on_read(came)
         return bool(trades)
 
@@ -121,7 +121,8 @@ class Ingest:
         for refusal in refusals:
             known = refusal.kind in self.refused or len(self.refused) < _KINDS
             kind = refusal.kind if known else "other"
-            self.refused[kind] += 1
+            with self._lock:
+                self.refused[kind] += 1
             self._on_refusal(Refusal(kind, refusal.detail))
 
     def fill(self, rows: Many[Trade]) -> int:
@@ -185,12 +186,12 @@ class Ingest:
             self._waiting.extend(ready)
         elif (taken := self._put(ready)) < len(ready):
             self._waiting.extend(ready[taken:])
+        if events:
+            self.missing += sum(len(event) for event in events if isinstance(event, Gap))
         return events
 
     def _finish(self, events: list[Gap | Reset], why: str) -> None:
         """Tell what happened, and wait until the sink has all."""
-        gaps = [event for event in events if isinstance(event, Gap)]
-        self.missing += sum(map(len, gaps))
         if events:
             self._on_events(events, why)
         self._await_room()

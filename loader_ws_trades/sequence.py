@@ -74,6 +74,7 @@ class Sequence:
         self._held: dict[int, Trade] = {}
         self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
         self.duplicates = 0
+        self._counts_repeats = True
         self.gaps = 0
         """How often ids began to be missing."""
 
@@ -133,9 +134,10 @@ class Sequence:
 
         Those too far ahead are no sign of anything, and dropped; those that have come meanwhile are no repeats.
         """
-        newest, duplicates = self._newest, self.duplicates
+        newest = self._newest
+        self._counts_repeats = False
         found = self._sort_in(rows)
-        self.duplicates = duplicates
+        self._counts_repeats = True
         self._newest = newest if newest >= self._expected else _EMPTY
         return found
 
@@ -164,7 +166,7 @@ class Sequence:
         trade_id = trade.trade_id
         if trade_id < self._expected:
             if not began_anew(trade_id, trade.timestamp, self._expected, self.last_time):
-                self.duplicates += 1
+                self.duplicates += self._counts_repeats
                 return
             self._begin_anew(trade_id, out, events)
         elif self._expected == _EMPTY:
@@ -181,7 +183,7 @@ class Sequence:
             self.gaps += self.in_order
             self._newest = trade_id
         elif trade_id in self._held:
-            self.duplicates += 1
+            self.duplicates += self._counts_repeats
         else:
             self.gaps += self.in_order
             self._held[trade_id] = trade

@@ -84,6 +84,17 @@ def test_the_limit_is_exact_and_told_once() -> None:
     assert watched.limits == 1
 
 
+def test_a_read_is_told_of_once_the_sink_has_it_and_not_while_it_waits_behind_a_gap() -> None:
+    watched = Watched(SmallSink(100), window=100)
+    watched.ingest.take(frames(1, 2))
+    assert len(watched.reads) == 1
+    watched.ingest.take(frames(5))
+    watched.ingest.take([b"{}"])
+    assert len(watched.reads) == 1
+    watched.ingest.take(frames(3, 4))
+    assert len(watched.reads) == 2
+
+
 def test_a_full_sink_blocks_the_reader_and_keeps_the_order_among_several() -> None:
     sink = SmallSink(2)
     watched = Watched(sink)
