@@ -84,16 +84,16 @@ class Throttle:
         self._clock = clock
         self._seen: dict[str, tuple[float, int]] = {}  # by kind: when the count began, and how many there were
 
-    def warn(self, kind: str, message: str) -> None:
-        """Log `message` as a warning, at debug level if its kind has been logged often enough."""
-        self.log(logging.WARNING, kind, message)
+    def warn(self, kind: str, message: str) -> bool:
+        """Log `message` as a warning, at debug level if its kind has been logged often enough; whether it was not."""
+        return self.log(logging.WARNING, kind, message)
 
     def info(self, kind: str, message: str) -> None:
         """Log `message` as information, at debug level if its kind has been logged often enough."""
         self.log(logging.INFO, kind, message)
 
-    def log(self, level: int, kind: str, message: str) -> None:
-        """Log `message` at `level`, or at debug level if its kind has been logged often enough."""
+    def log(self, level: int, kind: str, message: str) -> bool:
+        """Log `message` at `level`, or at debug level if its kind has been logged often enough; whether at `level`."""
         now = self._clock()
         began, seen = self._seen.get(kind, (now, 0))
         note = ""
@@ -104,8 +104,9 @@ class Throttle:
         self._seen[kind] = began, seen + 1
         if seen >= self._per_kind:
             self._logger.debug("%s", message)
-            return
+            return False
         if seen + 1 == self._per_kind:
             note += " (more of this kind are logged at debug level only"
             note += ")" if math.isinf(self._every) else f" for {began + self._every - now:.0f} s)"
         self._logger.log(level, "%s%s", message, note)
+        return True

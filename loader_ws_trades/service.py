@@ -38,8 +38,8 @@ _TURN = 0.1  # seconds that one turn of the main loop may wait for delivery repo
 _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last event
 _HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
 _THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
-_GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; telemetry names them all the same
-_RANGES = 10  # ranges of ids that one message names
+_GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; the end of the run names the others
+_RANGES = 100  # ranges of ids that one message names; those that are left are named by the next one
 
 
 def run(
@@ -107,7 +107,8 @@ class _Run:
         self._control = Control(settings) if reports else NoControl()
         self._refusals = Throttle(log, per_kind=1)
         self._gap_lines = Throttle(log, *_GAP_LINES)
-        self._missing: SimpleQueue[Gap] = SimpleQueue()
+        self._missing: SimpleQueue[Gap] = SimpleQueue()  # for telemetry
+        self._unlogged: SimpleQueue[Gap] = SimpleQueue()
         latencies = Latencies() if settings.metrics_port else None
         self._ingest = Ingest(
             FrameDecoder(settings.symbol, combined=settings.combined_stream),
@@ -146,10 +147,13 @@ class _Run:
                 text = f"The exchange began its trade ids anew: {event.first} follows {event.last}"
                 self._gap_lines.warn("reset", text)
         gaps = [event for event in events if isinstance(event, Gap)]
-        if gaps:
-            self._gap_lines.warn("missing", f"Missing trade ids {_listed(gaps)} ({why})")
-        for gap in gaps:
+        logged = 0
+        if gaps and self._gap_lines.warn("missing", f"Missing trade ids {_listed(gaps)} ({why})"):
+            logged = _RANGES
+        for place, gap in enumerate(gaps):
             self._missing.put(gap)
+            if place >= logged:
+                self._unlogged.put(gap)
 
     def _on_death(self, error: BaseException) -> None:
         self._mailbox.put(self._reason_of(error))
@@ -247,12 +251,11 @@ class _Run:
 
     def _progress(self) -> str:
         parts = [f"Loaded and published {self._sink.delivered} trade records", self._source.trouble()]
-        missing = []
-        with contextlib.suppress(Empty):
-            while True:
-                missing.append(self._missing.get_nowait())
+        missing = _taken(self._missing)
         if missing:
-            parts.append(f"missing trade ids {_listed(missing)}")
+            more = self._missing.qsize()
+            more_text = f" and {more} more ranges, which the next event or the log names" if more else ""
+            parts.append(f"missing trade ids {_listed(missing)}{more_text}")
         return "; ".join(part for part in parts if part)
 
     def _finish(self, reason: StopReason) -> int:
@@ -280,6 +283,8 @@ class _Run:
             self._telemetry.give_up()
         if self._status:
             self._status.close()
+        while gaps := _taken(self._unlogged):
+            log.warning("Missing trade ids %s (not named in the log before)", _listed(gaps))
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO
@@ -325,6 +330,15 @@ class _Run:
             self._note_reasons()
         waiting = self._ingest.abandon()
         return self._sink.give_up(Deadline(self._deadline.remaining / 2)) + waiting
+
+
+def _taken(gaps: SimpleQueue[Gap]) -> list[Gap]:
+    """The next ones out of `gaps`, as many as a message names."""
+    taken: list[Gap] = []
+    with contextlib.suppress(Empty):
+        while len(taken) < _RANGES:
+            taken.append(gaps.get_nowait())
+    return taken
 
 
 def _listed(gaps: list[Gap]) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -157,6 +160,19 @@ def test_what_a_reader_does_not_take_is_named(tmp_path: Path) -> None:
         assert "-2000;" in loader.errors.split("not delivered: trade ids ")[1], "the last one is named"
     finally:
         loader.close()
+
+
+def test_each_of_many_missing_ids_is_named_in_the_log_and_the_log_is_no_flood(tmp_path: Path) -> None:
+    base = {"e": "trade", "E": 1, "s": "POLUSDT", "p": "1.0", "q": "1.0", "T": 1_700_000_000_000, "m": True}
+    path = tmp_path / "every-other.jsonl"
+    path.write_text("".join(f"{json.dumps(base | {'t': number})}\n" for number in range(0, 60_001, 2)))
+    command = [sys.executable, "-m", "loader_ws_trades", "replay", str(path), "--speed", "max", "--stdout"]
+    command += ["--symbol", "POLUSDT"]
+    ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    lines = [line.partition("Missing trade ids ")[2] for line in ended.stderr.splitlines() if "Missing trade" in line]
+    named = [int(found) for line in lines for found in re.split(r" and | \(", line)[0].split(", ")]
+    assert sorted(named) == list(range(1, 60_000, 2))
+    assert len(lines) < 600
 
 
 def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -> None:
