@@ -73,6 +73,8 @@ def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, 
         # Of a setting in two forms the layer above decides for both.
         forms = (config.PASSWORD_FORMS, config.SYMBOL_FORMS)
         settled = given.keys() | {name for both in forms if both & given.keys() for name in both}
+        if "symbol" in given:
+            settled.add("job_completion_index")  # a pair named above is the one, whatever the Job says
         # An empty value counts as not set.
         given |= {name: value for name, value in layer.items() if value and name not in settled}
     return given

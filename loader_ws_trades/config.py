@@ -300,6 +300,11 @@ def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[st
 def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
     if checked.get("symbol") and checked.get("symbols"):
         return [f"{named('symbol')} and {named('symbols')} are both set; set one"]
+    if needed and checked.get("symbol") and checked.get("job_completion_index"):
+        return [
+            f"{named('job_completion_index')} is {checked['job_completion_index']}, but {named('symbol')} names one pair "
+            f"for all of the Job's pods, and each would write its trades; set {named('symbols')} in its place"
+        ]
     if not checked.get("symbols") or "job_completion_index" not in checked:
         return []
     try:

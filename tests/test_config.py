@@ -65,6 +65,7 @@ def samples(option: Option, folder: Path) -> tuple[str, str, str]:
 # What another option needs beside it.
 COMPANIONS = {
     "symbols": {"symbol": "", "job_completion_index": "0"},
+    "job_completion_index": {"symbol": "", "symbols": ",".join(f"PAIR{number}" for number in range(14))},
     "kafka_user_producer": {"kafka_password_producer": "x"},
     "kafka_password_producer": {"kafka_user_producer": "x"},
     "kafka_password_file": {"kafka_user_producer": "x"},
@@ -130,7 +131,7 @@ def test_symbol_and_symbols_are_one_setting_of_which_the_place_above_decides(
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     assert gather(flags, None).symbol == "POLUSDT"
     alone = gather(flags | {"symbol": "btcusdt"}, None)
-    assert (alone.symbol, alone.symbols) == ("BTCUSDT", None)
+    assert (alone.symbol, alone.symbols, alone.job_completion_index) == ("BTCUSDT", None, None)
     monkeypatch.setenv("SYMBOL", "btcusdt")
     with pytest.raises(ConfigurationError) as caught:
         gather(flags, None)
@@ -156,7 +157,11 @@ def test_the_index_picks_one_of_many_symbols() -> None:
         assert settings.stream_url == config.load(REQUIRED | {"symbol": symbol}).stream_url
         assert properties.transactional_id(settings) == f"loader-ws-trades.wf-1.{symbol}"
     assert of_many("btcusdt").symbol == "BTCUSDT", "there is nothing to choose"
-    assert config.load(REQUIRED | {"job_completion_index": "7"}).symbol == "BTCUSDT", "any Indexed Job has an index"
+    assert config.load(REQUIRED | {"job_completion_index": "0"}).symbol == "BTCUSDT", "any Indexed Job has an index"
+    with pytest.raises(ConfigurationError, match=r"SYMBOL .--symbol. names one pair for all") as caught:
+        config.load(REQUIRED | {"job_completion_index": "2"})
+    assert len(caught.value.faults) == 1
+    assert config.load(REQUIRED | {"job_completion_index": "2"}, needed=("queue_id",)).queue_id == "wf-1"
 
 
 @pytest.mark.parametrize(
