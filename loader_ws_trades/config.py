@@ -302,8 +302,8 @@ def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
         return [f"{named('symbol')} and {named('symbols')} are both set; set one"]
     if needed and checked.get("symbol") and checked.get("job_completion_index"):
         return [
-            f"{named('job_completion_index')} is {checked['job_completion_index']}, but {named('symbol')} names one pair "
-            f"for all of the Job's pods, and each would write its trades; set {named('symbols')} in its place"
+            f"{named('job_completion_index')} is {checked['job_completion_index']}, but {named('symbol')} names one "
+            f"pair for all of the Job's pods, and each would write its trades; set {named('symbols')} in its place"
         ]
     if not checked.get("symbols") or "job_completion_index" not in checked:
         return []

@@ -242,7 +242,7 @@ def test_a_connection_that_flaps_does_not_flood_the_log(told: list[str]) -> None
     leg = _Leg(1, None, 60.0)
     for _ in range(500):
         feed._on_open(leg)
-        feed._await_next(leg, None, "closed", is_down=True)
+        feed._await_next(leg, None, "closed, after 0.10 s", is_down=True)
     assert len(told) == 60
     assert sum("No connection to the exchange: closed, after 0.10 s" in message for message in told) == 30
 
