@@ -72,22 +72,33 @@ class BufferedSocket:
         Raises:
             WebSocketConnectionClosedException: at the socket's end.
         """
-        if self._is_tls:
-            # A part of a record is no data yet, and must not block.
-            self._socket.settimeout(0)
-            try:
-                piece = self._socket.recv(READ_SIZE)
-            except ssl.SSLWantReadError:
-                return False
-            finally:
-                self._socket.settimeout(self._timeout)
-        else:
-            piece = self._socket.recv(READ_SIZE)
+        try:
+            piece = self._read_records() if self._is_tls else self._socket.recv(READ_SIZE)
+        except ssl.SSLWantReadError:
+            return False
         if not piece:
             raise WebSocketConnectionClosedException("the connection ended without a close frame")
         self._data = self._data[self._at :] + piece
         self._at = 0
         return True
+
+    def _read_records(self) -> bytes:
+        """All TLS records that are there, up to about `READ_SIZE`: one alone holds a hundred frames at most."""
+        pieces: list[bytes] = []
+        size = 0
+        # A part of a record is no data yet, and must not block.
+        self._socket.settimeout(0)
+        try:
+            while size < READ_SIZE and (piece := self._socket.recv(READ_SIZE)):
+                pieces.append(piece)
+                size += len(piece)
+        except OSError:
+            # Behind data, no more data is what is expected, and an error comes again with the next read.
+            if not pieces:
+                raise
+        finally:
+            self._socket.settimeout(self._timeout)
+        return b"".join(pieces)
 
     @property
     def readable(self) -> bool:

@@ -6,12 +6,15 @@ import base64
 import hashlib
 import random
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
+import trustme
 import websocket
 
 from loader_ws_trades import wire
@@ -249,3 +252,44 @@ def test_a_handler_that_blocks_is_not_taken_for_silence() -> None:
         release.set()
         wait_for(lambda: len(got) == 2, "the second frame")
         assert run.ending is None
+
+
+@contextmanager
+def secured() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    """The two ends of a TLS connection, the client's first."""
+    authority = trustme.CA()
+    of_server, of_client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(of_server)
+    authority.configure_trust(of_client)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname(), 10)
+        far, _ = listener.accept()
+    far.settimeout(10)
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(of_server.wrap_socket, far, server_side=True)
+        client = of_client.wrap_socket(near, server_hostname="localhost")
+        with client, server.result(10) as other:
+            yield client, other
+
+
+def test_all_records_of_tls_that_are_there_are_one_read_and_an_end_behind_them_waits() -> None:
+    sent = [b"%05d" % number for number in range(100)]
+    with secured() as (client, server):
+        buffered = wire.BufferedSocket(client)
+        for payload in sent:
+            server.sendall(frame(payload))  # a record each
+        server.shutdown(socket.SHUT_WR)
+        assert buffered.fill()
+        assert buffered.take_text_frames() == sent
+        with pytest.raises((websocket.WebSocketConnectionClosedException, ssl.SSLError)):
+            buffered.fill()
+
+
+def test_a_part_of_a_record_of_tls_is_no_data_yet() -> None:
+    with secured() as (client, server):
+        buffered = wire.BufferedSocket(client)
+        assert not buffered.fill(), "nothing is there"
+        server.sendall(frame(b"whole"))
+        wait_for(buffered.fill, "the record")
+        assert buffered.take_text_frames() == [b"whole"]
+        assert client.gettimeout() == 10
