@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -21,14 +22,14 @@ from prometheus_client.exposition import choose_encoder
 from loader_ws_trades.config import named
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.latency import BOUNDS, Latencies
-from loader_ws_trades.lifecycle import Task, spawn
+from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.metrics import METRICS, Metric, Value
 from loader_ws_trades.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
 _POLL = 0.1  # seconds in which the server notices its end
-_REQUEST = 5.0  # seconds that a client may be silent in the middle of a request
+_REQUEST = 5.0  # seconds that a request may take as a whole
 _AT_ONCE = 16  # requests; more are turned away
 _TEXT = "text/plain; charset=utf-8"
 _NO_IPV6 = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -57,11 +58,6 @@ class Exposition:
 
         self._server = _listen(port, {"/metrics": metrics, "/healthz": health})
         self._task: Task | None = None
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self._server.server_address[1])
 
     def start(self) -> None:
         """Begin to answer."""
@@ -123,7 +119,8 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, family: socket.AddressFamily, host: str, port: int, answers: _Answers) -> None:
         self.address_family = family
         self.answers = answers
-        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        self._lock = threading.Lock()
+        self._ends: dict[socket.socket, Deadline] = {}  # of the requests that are being answered
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
@@ -134,17 +131,28 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, if there are not too many."""
-        if self._free.acquire(blocking=False):
+        with self._lock:
+            free = len(self._ends) < _AT_ONCE
+            if free:
+                self._ends[request] = Deadline(_REQUEST)
+        if free:
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """What that thread does."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def service_actions(self) -> None:
+        """Cut off whose time is over: a client that says a little now and then would hold its place for ever."""
+        with self._lock:
+            for request, end in self._ends.items():
+                if end.passed:
+                    with contextlib.suppress(OSError):
+                        request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Let go of a request, whether it was answered, cut off, or no thread could be had for it."""
+        with self._lock:
+            self._ends.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the library's
         """Not to standard error, past the log: clients come and go."""
