@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C before it begins, or behind its end, ends the process without a trace."""
+    """Run the command line; a signal before it begins, or behind its end, ends the process without a trace."""
     handler = signal.getsignal(signal.SIGINT)
     # Not where it is ignored, as in the background of a shell.
     quietly = handler is signal.default_int_handler
     if quietly:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A container's first process would ignore what it has no handler for. A run has one of its own.
+    terminable = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if terminable:
+        signal.signal(signal.SIGTERM, _terminate)
     from loader_ws_trades.cli import main as cli  # noqa: PLC0415 - it takes a while
 
     try:
@@ -21,6 +26,13 @@ def main() -> None:
     finally:
         if quietly:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if terminable:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, _frame: object) -> None:
+    # An exception could be swallowed by whatever is imported or called just now, or be shown by it.
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":
