@@ -190,7 +190,9 @@ class Settings:
         values.port, "Port at which metrics and the liveness probe are served, on all addresses; off if not set."
     )
     heartbeat_file: str | None = _option(
-        values.text, "File whose time of modification is renewed every second while the loader is alive."
+        fleet.label,
+        "File whose time of modification is renewed every second while the loader is alive. `{symbol}` in it stands "
+        "for the symbol.",
     )
     log_level: str = _option(
         values.choice("debug", "info", "warning", "error"), "Least level that is logged.", default="info"
@@ -315,10 +317,17 @@ def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
     return []
 
 
+_WITH_A_PLACE: Final = {
+    "kafka_topic": fleet.topic_of,
+    "telemetry_producer_id": fleet.label_of,
+    "heartbeat_file": fleet.label_of,
+}
+
+
 def _put_symbol_in(checked: dict[str, Any]) -> list[str]:
     """Put the symbol where its place is; a text with a place that stays open is left out."""
     faults = []
-    for name, put_in in {"kafka_topic": fleet.topic_of, "telemetry_producer_id": fleet.label_of}.items():
+    for name, put_in in _WITH_A_PLACE.items():
         text = checked.get(name)
         if not text or fleet.PLACE not in text:
             continue

@@ -190,17 +190,28 @@ def test_what_is_wrong_with_many_symbols_is_one_sentence(
 
 def test_who_needs_no_symbol_need_not_choose_one() -> None:
     settings = config.load(
-        {"symbols": "a,b", "kafka_topic": "t-{symbol}", "telemetry_producer_id": "p-{symbol}"}, needed=()
+        {
+            "symbols": "a,b",
+            "kafka_topic": "t-{symbol}",
+            "telemetry_producer_id": "p-{symbol}",
+            "heartbeat_file": "{symbol}",
+        },
+        needed=(),
     )
-    for name in ("symbol", "kafka_topic", "telemetry_producer_id"):
+    for name in ("symbol", "kafka_topic", "telemetry_producer_id", "heartbeat_file"):
         assert getattr(settings, name) is None
 
 
 def test_the_symbol_is_put_into_topic_and_producer() -> None:
-    places = {"kafka_topic": "trades.{symbol}_{symbol}", "telemetry_producer_id": "loader-{symbol}/币安"}
+    places = {
+        "kafka_topic": "trades.{symbol}_{symbol}",
+        "telemetry_producer_id": "loader-{symbol}/币安",
+        "heartbeat_file": "/tmp/{symbol}/alive",  # noqa: S108 - nothing is written there
+    }
     for settings in (config.load(REQUIRED | places | {"symbol": "ethusdt"}), of_many("btcusdt,ethusdt", "1", **places)):
         assert settings.kafka_topic == "trades.ETHUSDT_ETHUSDT"
         assert settings.telemetry_producer_id == "loader-ETHUSDT/币安"
+        assert settings.heartbeat_file == "/tmp/ETHUSDT/alive"  # noqa: S108
     assert config.load(REQUIRED | places | {"symbol": "币安usdt", "kafka_topic": "t"}).telemetry_producer_id == (
         "loader-币安USDT/币安"
     )
@@ -228,6 +239,7 @@ def test_the_symbol_is_put_into_topic_and_producer() -> None:
             {"telemetry_producer_id": "loader-{index}"},
             "TELEMETRY_PRODUCER_ID (--telemetry-producer-id) holds '{index}'; only {symbol} may stand there in braces",
         ),
+        ({"heartbeat_file": "{Symbol}"}, "HEARTBEAT_FILE (--heartbeat-file) holds '{Symbol}'; only {symbol} may stand"),
         ({"kafka_topic": "t-{symbol}", "symbol": "b/c"}, "SYMBOL (--symbol) is 'b/c', which is no trading pair; give"),
     ],
 )
