@@ -278,6 +278,7 @@ class _Run:
         if self._telemetry.is_open:
             self._telemetry.send(reason.status, message, self._sink.delivered, finished=True)
             while not self._telemetry.flushed and not self._deadline.passed:
+                self._monitor.turn()
                 self._telemetry.poll(_TURN)
                 self._note_reasons()
             self._telemetry.give_up()

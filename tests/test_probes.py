@@ -226,6 +226,18 @@ def test_a_bounded_run_that_waits_for_kafka_at_its_end_is_green(
     assert loader.wait() == 1
 
 
+def test_the_last_event_that_waits_for_kafka_is_green(probed: Probed, broker: EmbeddedBroker) -> None:
+    with Exchange([Market.generated("POLUSDT", rate=1000, count=200, start="subscriber")]) as exchange:
+        loader = probed.run("nothing", exchange, SHUTDOWN_TIMEOUT="6", FEED_SILENCE_LIMIT="60")
+        probed.let_load(200)
+        broker.stop()
+        loader.process.terminate()
+        wait_for(lambda: scrape(probed.port).state == "stopping", "the end to begin")
+        probed.stays_green(4)
+        assert loader.wait() == 143
+    assert "telemetry event(s) could not be delivered in time" in loader.errors
+
+
 def test_a_heartbeat_that_cannot_be_written_is_a_fault_at_the_start(probed: Probed, exchange: Exchange) -> None:
     for place in (probed.heartbeat.parent, probed.heartbeat / "nowhere" / "file"):
         loader = probed.run("nothing", exchange, HEARTBEAT_FILE=place)
