@@ -20,7 +20,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 
 from loader_ws_trades.config import named
-from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.latency import BOUNDS, Latencies
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.metrics import METRICS, Metric, Value
@@ -40,6 +40,7 @@ class Exposition:
 
     Raises:
         ConfigurationError: if the port cannot be had.
+        UnavailableError: if somebody else has it.
     """
 
     def __init__(self, port: int, vitals: Vitals) -> None:
@@ -169,7 +170,9 @@ def _listen(port: int, answers: _Answers) -> _Server:
                     raise
         return _Server(socket.AF_INET, "0.0.0.0", port, answers)
     except OSError as error:
-        raise ConfigurationError(
+        # A loader that is about to end may still have it.
+        kind = UnavailableError if error.errno == errno.EADDRINUSE else ConfigurationError
+        raise kind(
             f"Metrics cannot be served at the port {port} ({error.strerror}); give {named('metrics_port')} a free one"
         ) from error
 

@@ -249,8 +249,8 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
     """Ask until it succeeds; False if the start is called off.
 
     Raises:
-        ConfigurationError: if the cluster refuses for longer than the grace.
-        RunError: if no broker answered until the deadline.
+        ConfigurationError: if it is refused for longer than the grace.
+        RunError: if it was not available until the deadline.
     """
     grace_left: Deadline | None = None
     unanswered, told = 0, False
@@ -271,7 +271,7 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
                 raise RunError(str(error)) from error
             if not unanswered and not told:
                 told = True
-                log.info("Kafka does not answer yet (%s); trying for %.0f s more", error, startup.deadline.remaining)
+                log.info("%s (trying again for %.0f s)", error, startup.deadline.remaining)
             unanswered += 1
             if unanswered == _AWAY:
                 # Who refused was on the way down, perhaps: whoever comes up again is given the whole grace.

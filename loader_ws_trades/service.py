@@ -19,7 +19,7 @@ from loader_ws_trades.config import Settings
 from loader_ws_trades.control import Control, NoControl
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError
 from loader_ws_trades.ingest import Ingest
-from loader_ws_trades.kafka import Startup
+from loader_ws_trades.kafka import Startup, persist
 from loader_ws_trades.latency import Latencies
 from loader_ws_trades.lifecycle import Deadline, StopReason, Task
 from loader_ws_trades.logs import Throttle
@@ -175,7 +175,10 @@ class _Run:
     def _start(self) -> StopReason | None:
         settings = self._settings
         startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=self._called_off)
+        with contextlib.suppress(LoaderError):
+            self._monitor.open()  # probes are answered while Kafka is awaited
         self._telemetry.open(startup)
+        persist(self._monitor.open, startup, threading.Event().wait)  # here an event can tell why it fails
         self._sink.open(startup)
         self._control.open(startup)
         if startup.stopped():

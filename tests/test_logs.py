@@ -120,7 +120,7 @@ def story(workflow: Workflow, log_format: str) -> list[str]:
         workflow.stop()
         assert loader.wait() == 0
     # A machine that has much to do may take its time.
-    return [line for line in loader.errors.splitlines() if "does not answer yet" not in line]
+    return [line for line in loader.errors.splitlines() if "trying again for" not in line]
 
 
 def masked(message: str) -> str:

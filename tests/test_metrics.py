@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -36,7 +37,7 @@ from loader_ws_trades.sandbox import (
 )
 from tests.apache_kafka import Cluster
 from tests.chaos.proxy import FaultProxy
-from tests.loader import Loader, Workflow, workflow_on
+from tests.loader import Loader, Workflow, check_events, workflow_on
 from tests.scrape import Samples, ask, free_port, scrape
 from tests.waiting import wait_for
 
@@ -307,13 +308,49 @@ def test_the_server_ends_with_the_run(workflow: Workflow) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_a_port_that_is_taken_is_a_fault(workflow: Workflow, host: str) -> None:
+def test_a_port_that_stays_taken_ends_the_start_and_is_told_on_the_events_topic(workflow: Workflow, host: str) -> None:
     with closing(socket.create_server((host, port_of(workflow)))):
+        loader = workflow.run(STARTUP_TIMEOUT="2")
+        assert loader.wait() == 1, "who has it may let go of it: running again may help"
+    assert_one_error(workflow, loader, "METRICS_PORT (--metrics-port)")
+    assert "Address already in use" in loader.errors
+
+
+def test_a_port_that_is_taken_is_waited_for(workflow: Workflow) -> None:
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
+            loader = workflow.run(**to(exchange))
+            loader.wait_for_line("METRICS_PORT (--metrics-port) a free one (trying again for")
+            assert not exchange.counters.connections
+        wait_until(port_of(workflow), "delivered_total", 100)
+        ended(loader, workflow)
+    check_events(workflow.events(), workflow, "interrupted")
+
+
+def test_who_waits_for_a_port_can_be_stopped(workflow: Workflow) -> None:
+    with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
         loader = workflow.run()
-        assert loader.wait() == 2
-    _version, line = loader.errors.splitlines()
-    assert "METRICS_PORT (--metrics-port)" in line
-    assert "Address already in use" in line
+        loader.wait_for_line("trying again for")
+        loader.process.terminate()
+        assert loader.wait(15) == 143
+    [event] = workflow.events()
+    assert event["message"].startswith("Stopped by SIGTERM")
+
+
+def test_a_heartbeat_that_cannot_be_written_is_told_on_the_events_topic(workflow: Workflow, tmp_path: Path) -> None:
+    loader = workflow.run(HEARTBEAT_FILE=tmp_path, STARTUP_GRACE="0.1")
+    assert loader.wait() == 2
+    assert_one_error(workflow, loader, "HEARTBEAT_FILE (--heartbeat-file)")
+
+
+def assert_one_error(workflow: Workflow, loader: Loader, text: str) -> None:
+    """An `error` without a `started`, that says what the log says."""
+    [event] = workflow.events()
+    assert event["status"] == "error"
+    assert event["finished"] is True
+    assert text in event["message"]
+    [line] = [line for line in loader.errors.splitlines() if " ERROR " in line]
+    assert event["message"] in line
 
 
 def test_no_secret_is_told(workflow: Workflow) -> None:
