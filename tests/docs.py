@@ -36,7 +36,8 @@ def commands_table() -> str:
     """All commands and what each does."""
     rows = ["| command | does |", "|---|---|"]
     for name, command in sorted(cli.commands.items()):
-        rows.append(f"| `{name}` | {command.get_short_help_str(200)} |")
+        does = command.get_short_help_str(200).replace("|", r"\|")
+        rows.append(f"| `{name}` | {does} |")
     return "\n".join(rows)
 
 
