@@ -130,10 +130,18 @@ class _Search:
                 return None
             end, look = start, look * 4
             start = max(low, end - look)
-        after = self._scanner.offset_after(partition, newest.timestamp) if newest.timestamp >= 0 else None
+        if newest.timestamp < 0:
+            return None
+        after = self._scanner.offset_after(partition, newest.timestamp)
+        if after is None and anchor is None and not self._finds_by_time(partition, newest.timestamp):
+            after = max(low, high - self._limit)
         if after is not None and after < start:
             newest.look_at(self._scanner.read(partition, after, start))
         return newest.trade()
+
+    def _finds_by_time(self, partition: int, timestamp: int) -> bool:
+        """Whether the broker finds a record of `timestamp`, which there is: an embedded one finds none."""
+        return self._scanner.offset_after(partition, timestamp - 1) is not None
 
     def newest_behind(self, partition: int, high: int, timestamp: int) -> Trade | None:
         """The newest trade up to the offset `high` that is later than `timestamp`, among the newest records there."""

@@ -16,7 +16,7 @@ from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.partitioner import partition_of
 from loader_ws_trades.reading import Record, TopicScanner
-from loader_ws_trades.sandbox import Exchange, Market
+from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, workflow_on
 from tests.topics import read_topic
@@ -117,6 +117,19 @@ def test_what_was_written_before_partitions_were_added_is_found(kafka: Kafka) ->
     partitions = next(number for number in range(2, 10) if partition_of(b"POLUSDT", number) != 0)
     kafka.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
     assert newest(kafka, topic) == (3999, DAY + 2999 // 7)
+
+
+def test_a_broker_that_finds_nothing_by_time_is_read_back_behind_what_was_filled_in() -> None:
+    with EmbeddedBroker() as broker:
+        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+        older = [record("POLUSDT", 1 + number, DAY - 5000 + number) for number in range(3000)]
+        for key, value, timestamp in [*live("POLUSDT", 100, first=10_000), *older]:
+            producer.produce("trades", value, key, partition=partition_of(b"POLUSDT", 4), timestamp=timestamp)
+        assert producer.flush(10) == 0
+        given = {"symbol": "POLUSDT", "kafka_topic": "trades", "kafka_bootstrap_servers": broker.bootstrap_servers}
+        found = newest_trade(config.load(given, needed=given))
+    assert found is not None
+    assert found.trade_id == 10_099
 
 
 def test_what_went_to_another_partition_for_a_while_is_found_there(kafka: Kafka) -> None:
