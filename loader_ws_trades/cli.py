@@ -314,7 +314,7 @@ def _extra_needed() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"This command needs {error.name}; install the extra: pip install 'loader-ws-trades[sandbox]'"
+            f"This command needs {error.name}; install the extra: pip install '.[sandbox]' where its sources are"
         ) from error
 
 

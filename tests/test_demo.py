@@ -71,5 +71,5 @@ def test_without_the_extra_it_says_which_one_is_wanted(command: str) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 2
-    assert "pip install 'loader-ws-trades[sandbox]'" in ended.stderr
+    assert "pip install '.[sandbox]' where its sources are" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -115,7 +115,7 @@ def test_it_is_installed_and_says_what_it_is(scripts: Path) -> None:
 def test_what_needs_the_extra_says_so(scripts: Path, command: str) -> None:
     ended = run(scripts, command)
     assert ended.returncode == 2
-    assert "This command needs websockets; install the extra: pip install 'loader-ws-trades[sandbox]'" in ended.stderr
+    assert "install the extra: pip install '.[sandbox]' where its sources are" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -42,15 +42,15 @@ def _serve(cluster: Cluster, topics: tuple[str, ...]) -> None:
     click.echo(
         f"""\
 # Without credentials:
-KAFKA_BOOTSTRAP_SERVERS={cluster.bootstrap_servers}
-KAFKA_TOPIC={topics[0]}
+export KAFKA_BOOTSTRAP_SERVERS={cluster.bootstrap_servers}
+export KAFKA_TOPIC={topics[0]}
 
 # Or with SCRAM-SHA-512 over TLS:
-KAFKA_BOOTSTRAP_SERVERS={cluster.sasl_bootstrap_servers}
-KAFKA_TOPIC={topics[0]}
-KAFKA_USER_PRODUCER={USER}
-KAFKA_PASSWORD_PRODUCER={cluster.users[USER]}
-CA_PATH={cluster.ca_path}"""
+export KAFKA_BOOTSTRAP_SERVERS={cluster.sasl_bootstrap_servers}
+export KAFKA_TOPIC={topics[0]}
+export KAFKA_USER_PRODUCER={USER}
+export KAFKA_PASSWORD_PRODUCER={cluster.users[USER]}
+export CA_PATH={cluster.ca_path}"""
     )
     click.echo("Ctrl-C ends it; its data is not kept.", err=True)
     (node,) = cluster.nodes
