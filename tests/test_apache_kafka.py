@@ -155,7 +155,7 @@ def test_foreground_run_prints_its_variables_and_ends_by_sigterm(kafka_cluster: 
         assert foreground.stdout is not None
         shown: dict[str, str] = {}
         for line in foreground.stdout:
-            name, _, value = line.strip().partition("=")
+            name, _, value = line.strip().removeprefix("export ").partition("=")
             shown[name] = value
             if name == "CA_PATH":
                 break
