@@ -12,6 +12,8 @@ from loader_ws_trades import values
 
 PLACE: Final = "{symbol}"  # stands for the symbol, in upper case
 
+_TOPIC_NAMES = f"use up to 249 letters, digits, '.', '_' and '-', and {PLACE} where the symbol shall stand"
+
 
 def listed(value: str) -> tuple[str, ...]:
     """Trading pairs separated by commas, each once."""
@@ -58,9 +60,6 @@ def topic(value: str) -> str:
     except ValueError as error:
         raise ValueError(f"is {value!r}, which is no topic name; {_TOPIC_NAMES}") from error
     return value.strip()
-
-
-_TOPIC_NAMES = f"use up to 249 letters, digits, '.', '_' and '-', and {PLACE} where the symbol shall stand"
 
 
 def label(value: str) -> str:

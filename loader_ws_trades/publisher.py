@@ -41,7 +41,7 @@ class Publisher:
         self._topic = settings.kafka_topic
         self._key = settings.symbol.encode()
         self._encode = record_encoder(settings.symbol)
-        self._accepted = 0  # moved by `put` alone
+        self.accepted = 0  # moved by `put` alone
         self._acknowledged = 0  # this and the next two moved in `poll` alone
         self._failed_ids: list[int] = []
         self._failure: RunError | None = None
@@ -117,7 +117,7 @@ class Publisher:
             pass
         except kafka.KafkaException as error:
             self._refused = kafka.failure(error, f"Writing to the topic {topic}")
-        self._accepted += taken
+        self.accepted += taken
         return taken
 
     def _report(self, error: kafka.KafkaError | None, message: kafka.Message) -> None:
@@ -182,12 +182,7 @@ class Publisher:
     @property
     def in_flight(self) -> int:
         """Records handed to the producer that are neither delivered nor refused yet."""
-        return self._accepted - self.delivered - len(self._failed_ids)
-
-    @property
-    def accepted(self) -> int:
-        """Records handed to the producer."""
-        return self._accepted
+        return self.accepted - self.delivered - len(self._failed_ids)
 
     @property
     def waiting_since(self) -> float | None:
@@ -200,10 +195,10 @@ class Publisher:
 
     @property
     def _unacknowledged(self) -> int:
-        return self._accepted - self._acknowledged - len(self._failed_ids)
+        return self.accepted - self._acknowledged - len(self._failed_ids)
 
     def _count_anew(self) -> None:
-        self._accepted = self._acknowledged = self.delivered
+        self.accepted = self._acknowledged = self.delivered
         self._failed_ids.clear()
 
     def drain(self) -> None:

@@ -75,28 +75,28 @@ class WeightLimit:
     @property
     def used(self) -> int:
         """What counts at present, ours and the others'; may be asked in any thread."""
-        begin = self._clock() - _MINUTE
-        seen, others = self._others
-        ours = sum(weight for at, weight in self._spent.copy() if at > begin)
-        return ours + (others if seen > begin else 0)
+        return self._ours + self._theirs
 
-    def _used(self) -> int:
-        while self._spent and self._spent[0][0] <= self._clock() - _MINUTE:
-            self._spent.popleft()
-        return sum(weight for _, weight in self._spent)
+    @property
+    def _ours(self) -> int:
+        begin = self._clock() - _MINUTE
+        return sum(weight for at, weight in self._spent.copy() if at > begin)
+
+    @property
+    def _theirs(self) -> int:
+        seen, weight = self._others
+        return weight if seen > self._clock() - _MINUTE else 0
 
     def wait_needed(self, weight: int) -> float:
         """Seconds to wait until a request of `weight` may be sent; 0 if now."""
         now = self._clock()
         if now < self._not_before:
             return self._not_before - now
-        used = self._used()
-        seen, others = self._others
-        if now >= seen + _MINUTE:
-            others = 0
-        if used + others + weight <= self._limit:
+        while self._spent and self._spent[0][0] <= now - _MINUTE:
+            self._spent.popleft()
+        if self.used + weight <= self._limit:
             return 0.0
-        ends = [at + _MINUTE for at, _ in list(self._spent)[:1]] + ([seen + _MINUTE] if others else [])
+        ends = [at + _MINUTE for at, _ in list(self._spent)[:1]] + ([self._others[0] + _MINUTE] if self._theirs else [])
         return max(0.01, min(ends) - now) if ends else 0.0
 
     def spend(self, weight: int) -> None:
@@ -105,7 +105,7 @@ class WeightLimit:
 
     def note(self, counted: int) -> None:
         """Take what the exchange has counted for our IP in its present minute."""
-        self._others = (self._clock(), max(0, counted - self._used()))
+        self._others = (self._clock(), max(0, counted - self._ours))
 
     def pause(self, seconds: float) -> None:
         """Send nothing for `seconds`, as the exchange asked."""

@@ -6,12 +6,11 @@ import json
 import re
 import threading
 import time
-import uuid
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Message
 
-from tests.apache_kafka.node import QUIET
+from tests.following import Following
 
 _AT_ONCE = 2  # loaders of one trial that run at the same time, at most
 _SAMPLE = 0.1  # seconds between two looks at a process's memory
@@ -23,36 +22,16 @@ class Follower:
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self.arrivals: dict[int, float] = {}
         """Unix seconds at which each trade id was first read."""
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": f"follower-{uuid.uuid4()}",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 50,
-                **QUIET,
-            }
-        )
-        partitions = self._consumer.list_topics(topic, timeout=20).topics[topic].partitions
-        self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
-        self._thread.start()
+        self._following = Following(bootstrap_servers, [topic], self._take)
 
     def close(self) -> None:
         """End it."""
-        self._closing.set()
-        self._thread.join()
-        self._consumer.close()
+        self._following.close()
 
-    def _follow(self) -> None:
-        while not self._closing.is_set():
-            messages = self._consumer.consume(5000, timeout=0.05)
-            now = time.time()
-            for message in messages:
-                # Errors are those of brokers that are away on purpose; the client goes on by itself.
-                if message.error() is None:
-                    self.arrivals.setdefault(json.loads(message.value() or b"")["trade_id"], now)
+    def _take(self, messages: list[Message]) -> None:
+        now = time.time()
+        for message in messages:
+            self.arrivals.setdefault(json.loads(message.value() or b"")["trade_id"], now)
 
 
 class Memory:
