@@ -13,7 +13,7 @@ EXTRAS ?=
 SOURCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos fleet kube-test bench bench-compare check format docs kafka image image-test clean
+.PHONY: help install demo unit test chaos fleet kube-test bench bench-compare check format docs kafka image image-test clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ $(READY): setup.cfg setup.py
 
 demo: $(READY)  ## Show trades flow from a simulated exchange into an embedded broker (ARGS='--duration 30s')
 	$(BIN)/loader-ws-trades demo $(ARGS)
+
+unit: $(READY)  ## Run the tests that need neither a broker nor a socket (ARGS='-k name')
+	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)

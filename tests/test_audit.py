@@ -23,7 +23,7 @@ from loader_ws_trades.findings import Bounds
 from loader_ws_trades.records import AnyRecord
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader
-from tests.test_examination import DAY, SYMBOL, Topic, time_of, value_of
+from tests.unit.test_examination import DAY, SYMBOL, Topic, time_of, value_of
 
 
 def producer(kafka: Kafka, **properties: object) -> Producer:

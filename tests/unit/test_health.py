@@ -11,7 +11,7 @@ import pytest
 from loader_ws_trades import config
 from loader_ws_trades.health import SLACK, STAGES, Activity, main_loop, verdict
 from loader_ws_trades.vitals import Vitals
-from tests.test_config import REQUIRED
+from tests.unit.test_config import REQUIRED
 
 
 def test_what_is_within_its_limit_is_no_trouble() -> None:

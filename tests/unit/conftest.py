@@ -1,0 +1,7 @@
+"""Fixtures of the unit tests."""
+
+from __future__ import annotations
+
+from tests.unit.clock import clock
+
+__all__ = ["clock"]
