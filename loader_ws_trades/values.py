@@ -133,6 +133,25 @@ def shown_moment(timestamp: int) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def printable(foreign: str, limit: int = 200) -> str:
+    """Text that comes from outside, for a message: on one line, without control characters, at most `limit` long.
+
+    Whatever Unicode does not call printable is escaped: line ends, terminal codes, what changes the direction of
+    writing or is not seen, halves of surrogate pairs.
+    """
+    if len(foreign) <= limit and foreign.isprintable():
+        return foreign
+    shown, size = [], 0
+    for letter in foreign[: limit + 1]:
+        piece = letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        size += len(piece)
+        if size > limit:
+            shown.append("...")
+            break
+        shown.append(piece)
+    return "".join(shown)
+
+
 def trade_id(value: str) -> int:
     """A trade's id, from 0."""
     if not re.fullmatch(r"[0-9]{1,18}", value.strip()):

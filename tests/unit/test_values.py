@@ -85,3 +85,29 @@ def test_a_trade_id() -> None:
 )
 def test_a_span_is_shown_in_its_two_largest_units(seconds: float, shown: str) -> None:
     assert values.shown_span(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("foreign", "shown"),
+    [
+        ("Invalid symbol.", "Invalid symbol."),
+        ("", ""),
+        ("Приостановлено 停止 é", "Приостановлено 停止 é"),
+        ("a\nERROR forged\r\n", "a\\nERROR forged\\r\\n"),
+        ("\x1b[2J\x00\t\x7f\x9b", "\\x1b[2J\\x00\\t\\x7f\\x9b"),
+        ("\u2028\u202e\u200b\ufeff\U000e0041", "\\u2028\\u202e\\u200b\\ufeff\\U000e0041"),
+        ("\ud800\udcb2", "\\ud800\\udcb2"),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 200 + "..."),
+        ("\x1b" * 4_000_000, "\\x1b" * 50 + "..."),
+        ("x" * 199 + "\x1b", "x" * 199 + "..."),
+    ],
+)
+def test_foreign_text_is_shown_on_one_line_without_control_characters_and_bounded(foreign: str, shown: str) -> None:
+    assert values.printable(foreign) == shown
+    assert values.printable(foreign).isprintable()
+
+
+def test_how_much_of_foreign_text_is_shown_can_be_chosen() -> None:
+    assert values.printable("a\nb", limit=3) == "a\\n..."
+    assert values.printable("x" * 5000, limit=4000) == "x" * 4000 + "..."
