@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from loader_ws_trades import fleet, values
 from loader_ws_trades.errors import ConfigurationError
@@ -224,7 +224,9 @@ class Settings:
         found = {self.kafka_password_producer, self.kafka_password_consumer}
         found.update(value for _, value in self.kafka_properties or () if len(value) >= 8)
         for address in (self.binance_ws_url, self.binance_rest_url):
-            found.add(urlsplit(address).password if address else None)
+            parts = urlsplit(address or "")
+            found |= {parts.password, unquote(parts.password or "")}
+            found.update(value for _, value in parse_qsl(parts.query) if len(value) >= 8)
         # What is shorter than this is no secret, and would tear holes into other words.
         return sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True)
 
@@ -245,8 +247,8 @@ def _shown(option: Option, value: object) -> str:
 
 
 def redacted_url(value: str) -> str:
-    """`value` without the user and password that a URL may hold."""
-    return re.sub(r"(?<=://)[^/?#]*@", "***@", value)
+    """`value` without the user, the password and the query that a URL may hold."""
+    return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1?***", re.sub(r"(?<=://)[^/?#]*@", "***@", value))
 
 
 def redacted(shown: str, settings: Settings) -> str:

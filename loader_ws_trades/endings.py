@@ -9,12 +9,14 @@ from websocket import WebSocketBadStatusException
 
 from loader_ws_trades.config import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.values import header_number, printable
 from loader_ws_trades.wire import SilenceError, StallError
 
 REASONS = ("close", "error", "refused", "rotation", "server_shutdown", "silence", "stall", "unreachable")
 """Why a new connection was asked for."""
 
 _NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
+_LONGEST_WAIT = 3600  # seconds; what is asked for beyond it is not believed
 _NO_STREAM = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
 
@@ -45,7 +47,7 @@ def explain(ending: Exception | None) -> str:
         status = ending.status_code
         hint = " (restricted location)" if status == _NOT_HERE else ""
         return f"the exchange answered the handshake with HTTP {status}{hint}"
-    return f"{redacted_url(str(ending))[:200] or type(ending).__name__}"
+    return printable(redacted_url(str(ending))) or type(ending).__name__
 
 
 def refusal(ending: Exception | None) -> ConfigurationError | None:
@@ -74,5 +76,5 @@ def retry_after(ending: Exception | None) -> float:
     """Seconds that a refused handshake asks us to wait, at most an hour."""
     if not isinstance(ending, WebSocketBadStatusException) or not ending.resp_headers:
         return 0.0
-    asked = str(ending.resp_headers.get("retry-after", ""))
-    return min(3600.0, float(asked)) if asked.isdigit() else 0.0
+    asked = header_number(str(ending.resp_headers.get("retry-after", "")))
+    return float(min(_LONGEST_WAIT, asked or 0))

@@ -152,6 +152,11 @@ def printable(foreign: str, limit: int = 200) -> str:
     return "".join(shown)
 
 
+def header_number(foreign: str) -> int | None:
+    """The whole number that a header of an answer holds; None for anything else, or for more than 15 digits."""
+    return int(foreign) if re.fullmatch(r"[0-9]{1,15}", foreign.strip()) else None
+
+
 def trade_id(value: str) -> int:
     """A trade's id, from 0."""
     if not re.fullmatch(r"[0-9]{1,18}", value.strip()):

@@ -94,7 +94,7 @@ ALLOWED = {
     "backfill": {"bounded", "archive", "rest", "repair"} | BASE | PURE,
     "replay": {"bounded", "capture", "pacing"} | BASE | PURE,
     "feed": PURE | {"wire", "endings", "logs"},
-    "endings": {"config", "errors", "wire"},
+    "endings": {"config", "errors", "values", "wire"},
     "kafka": PURE | {"trouble"},
     "trouble": {"config", "errors", "properties", "listener"},
     "listener": set[str](),

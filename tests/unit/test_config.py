@@ -404,3 +404,28 @@ def test_secrets_are_not_shown() -> None:
     with pytest.raises(ConfigurationError) as caught:
         config.load(secrets | {"binance_ws_url": "wss//me:hush-url@h/ws", "kafka_properties": "hush-property"})
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("wss://host:9443/ws", "wss://host:9443/ws"),
+        ("wss://me:hush@host:9443/ws/x@trade", "wss://***@host:9443/ws/x@trade"),
+        ("wss://host/ws?token=hush", "wss://host/ws?***"),
+        ("wss://host?token=hush", "wss://host?***"),
+        ("wss://host/ws#hush", "wss://host/ws?***"),
+        ("wss://me:hush@host/stream?streams=x@trade&token=a://hush", "wss://***@host/stream?***"),
+        ("redirected to https://a/?t=hush, not wss://b/ws", "redirected to https://a/?*** not wss://b/ws"),
+    ],
+)
+def test_a_url_is_shown_without_user_password_and_query(url: str, shown: str) -> None:
+    assert config.redacted_url(url) == shown
+
+
+def test_what_a_url_holds_of_secrets_is_taken_out_of_whatever_is_shown() -> None:
+    settings = config.load(
+        {"symbol": "BTCUSDT", "binance_ws_url": "wss://me:p%40ssw0rd@host/ws?token=hush-hush&timeUnit=MICROSECOND"},
+        needed=("symbol",),
+    )
+    assert {"p%40ssw0rd", "p@ssw0rd", "hush-hush"} <= set(settings.secrets())
+    assert "hush" not in repr(settings)
