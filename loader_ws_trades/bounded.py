@@ -22,7 +22,7 @@ from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.ports import Intake, Link, OnDeath
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.reading import TopicScanner
-from loader_ws_trades.sequence import Gap
+from loader_ws_trades.sequence import Gap, Position
 from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade
 
 log = logging.getLogger(__name__)
@@ -290,4 +290,4 @@ def runs(trades: list[Trade]) -> Iterator[list[Trade]]:
 
 def begin(wanted: Gap, intake: Intake) -> None:
     """Expect the first trade of a range next."""
-    intake.resume(Trade(wanted.first - 1, "0", "0", 0, False, ""))
+    intake.resume(Position(wanted.first - 1, 0))

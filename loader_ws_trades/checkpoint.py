@@ -11,7 +11,8 @@ from loader_ws_trades.config import Settings, named
 from loader_ws_trades.partitioner import partition_of
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.reading import Record, TopicScanner
-from loader_ws_trades.trade import BAD_INPUT, Trade
+from loader_ws_trades.sequence import Position
+from loader_ws_trades.trade import BAD_INPUT
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class _Newest:
                 self._values.append(record.value)
                 self.timestamp = record.timestamp
 
-    def trade(self) -> Trade | None:
+    def trade(self) -> Position | None:
         """The one with the highest id: many share a millisecond."""
         ids = []
         for value in self._values:
@@ -51,11 +52,11 @@ class _Newest:
                 continue
             if record.symbol == self._symbol:
                 ids.append(record.trade_id)
-        return Trade(max(ids), "0", "0", self.timestamp, False, self._symbol) if ids else None
+        return Position(max(ids), self.timestamp) if ids else None
 
 
-def newest_trade(settings: Settings) -> Trade | None:
-    """The newest trade of the symbol on the topic, by trade time and then by id; only these two of its fields count.
+def newest_trade(settings: Settings) -> Position | None:
+    """The newest trade of the symbol on the topic, by trade time and then by id.
 
     It stands on the partition that the symbol's key goes to. Where that has none of ours, all others are searched, and
     else what is newer there: partitions may have been added, and the key have gone elsewhere for a while.
@@ -112,7 +113,7 @@ class _Search:
         self._symbol = settings.symbol
         self._limit = settings.resume_scan_limit
 
-    def newest_in(self, partition: int, low: int, high: int) -> Trade | None:
+    def newest_in(self, partition: int, low: int, high: int) -> Position | None:
         """The newest trade between the offsets `low` and `high`, `high` not included."""
         if high <= low:
             return None
@@ -143,7 +144,7 @@ class _Search:
         """Whether the broker finds a record of `timestamp`, which there is: an embedded one finds none."""
         return self._scanner.offset_after(partition, timestamp - 1) is not None
 
-    def newest_behind(self, partition: int, high: int, timestamp: int) -> Trade | None:
+    def newest_behind(self, partition: int, high: int, timestamp: int) -> Position | None:
         """The newest trade up to the offset `high` that is later than `timestamp`, among the newest records there."""
         after = self._scanner.offset_after(partition, timestamp)
         if after is None or after >= high:

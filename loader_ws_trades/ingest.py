@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
 
-from loader_ws_trades.sequence import Gap, Reset, Sequence
+from loader_ws_trades.sequence import Gap, Position, Reset, Sequence
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 
 _KINDS = 20  # kinds of refused frames that are told apart
@@ -146,7 +146,7 @@ class Ingest:
             events = self._hand_on(ready, events)
         self._finish(events, why)
 
-    def resume(self, last: Trade) -> None:
+    def resume(self, last: Position) -> None:
         """Go on behind `last`, which is out already; only while nothing is held back."""
         with self._lock:
             self._sequence.resume(last)

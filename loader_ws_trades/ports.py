@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from loader_ws_trades.health import Activity
 from loader_ws_trades.kafka import Startup
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.sequence import Gap
+from loader_ws_trades.sequence import Gap, Position
 from loader_ws_trades.trade import Refusal, Trade
 
 OnDeath = Callable[[BaseException], None]
@@ -31,7 +31,7 @@ class Intake(Protocol):
     def refuse(self, refusals: Iterable[Refusal]) -> None:
         """Take note of what was no trade."""
 
-    def resume(self, last: Trade) -> None:
+    def resume(self, last: Position) -> None:
         """Go on behind `last`, which is out already; only while nothing is held back."""
 
     def expect(self, newest: int) -> None:

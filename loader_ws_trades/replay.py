@@ -12,7 +12,7 @@ from loader_ws_trades.errors import RunError
 from loader_ws_trades.idset import IdSet
 from loader_ws_trades.pacing import paced
 from loader_ws_trades.ports import Intake
-from loader_ws_trades.sequence import Gap, Reset, Sequence
+from loader_ws_trades.sequence import Gap, Position, Reset, Sequence
 from loader_ws_trades.trade import FrameDecoder, Trade
 
 
@@ -67,7 +67,7 @@ class FromRecording:
     def _ascending(self, intake: Intake) -> Iterator[list[Trade]]:
         # It waits only for what the file holds further on, so what it keeps is bounded by the file's disorder.
         sequence = Sequence(2**63)
-        sequence.resume(Trade(self._first_id - 1, "0", "0", 0, False, ""))
+        sequence.resume(Position(self._first_id - 1, 0))
         for batch in paced(frames(self._path), self._speed, self._stopping):
             ready, events = sequence.push(self._decoded(batch, intake))
             out = list(ready)

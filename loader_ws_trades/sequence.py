@@ -22,6 +22,13 @@ _RESET_AFTER_MS = 1000
 _NEAR = 10_000
 
 
+class Position(NamedTuple):
+    """The last trade that needs not come again: its id, and the time (ms) of the newest one up to it."""
+
+    trade_id: int
+    timestamp: int
+
+
 class Gap(NamedTuple):
     """Trade ids that are missing, both ends included."""
 
@@ -78,7 +85,7 @@ class Sequence:
         self.gaps = 0
         """How often ids began to be missing."""
 
-    def resume(self, last: Trade) -> None:
+    def resume(self, last: Position) -> None:
         """Go on behind `last`, which is out already; only while nothing is held back."""
         self._expected = last.trade_id + 1
         self.last_time = last.timestamp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loader_ws_trades.sequence import Gap, Reset, Sequence, ranges
+from loader_ws_trades.sequence import Gap, Position, Reset, Sequence, ranges
 from loader_ws_trades.trade import Trade
 
 NOW = 1_700_000_000_000
@@ -108,7 +108,7 @@ def test_one_wild_id_holds_nothing_back() -> None:
 
 def test_a_run_goes_on_behind_the_last_trade_of_the_one_before() -> None:
     sequence = Sequence(window=100)
-    sequence.resume(trades(41)[0])
+    sequence.resume(Position(41, trades(41)[0].timestamp))
     sequence.expect(44)
     assert sequence.gap() == Gap(42, 44)
     assert ids(sequence.push(trades(40, 41, 43))[0]) == []

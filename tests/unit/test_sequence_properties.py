@@ -8,7 +8,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from loader_ws_trades.sequence import Gap, Reset, Sequence
+from loader_ws_trades.sequence import Gap, Position, Reset, Sequence
 from loader_ws_trades.trade import Trade
 
 WINDOW = 12
@@ -50,7 +50,7 @@ class Interleaving(RuleBasedStateMachine):
         self.newest_seen = -1
         if resume:
             last = self.exchange.issue(hole=False)
-            self.sequence.resume(last)
+            self.sequence.resume(Position(last.trade_id, last.timestamp))
             self.out.append(last.trade_id)
 
     # -- what the world does
