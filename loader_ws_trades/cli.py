@@ -295,8 +295,8 @@ def demo(duration: float, rate: float) -> None:
     metavar="KIND[:NAME=VALUE,...]",
     help="What goes wrong and when, as in cut:at=5s,code=1008; may be said again. KIND is one of cut, half-open, "
     "freeze, server-shutdown, huge-frame, fragments, skip, hole, duplicate, replay, shuffle, malformed, id-reset, "
-    "handshake-status, handshake-silence, rest-status, rest-silence, rest-cut, rest-truncated, rest-lag, random; a "
-    "wrong NAME shows the right ones.",
+    "handshake-status, handshake-silence, rest-status, rest-silence, rest-cut, rest-truncated, rest-drip, "
+    "rest-other-rows, rest-lag, random; a wrong NAME shows the right ones.",
 )
 def sandbox(**options: Any) -> None:
     """Run a simulated exchange and an embedded broker until Ctrl-C, and print the variables to use."""

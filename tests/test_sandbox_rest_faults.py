@@ -11,14 +11,18 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+from websocket import WebSocketBadStatusException
 
 from loader_ws_trades.sandbox import (
     Exchange,
     Fault,
+    HandshakeStatus,
     Limits,
     Market,
     RestCut,
+    RestDrip,
     RestLag,
+    RestOtherRows,
     RestSilence,
     RestStatus,
     RestTruncated,
@@ -86,6 +90,36 @@ def test_of_several_faults_the_first_is_met_first() -> None:
         assert [client.get().status for _ in range(4)] == [500, 429, 429, 200]
 
 
+def test_every_so_many_th_request_is_refused() -> None:
+    with client_of(RestStatus(503, every=3, path="time", times=2)) as client:
+        assert [client.get().status for _ in range(4)] == [200, 200, 503, 200]
+        assert client.get("trades", symbol="BTCUSDT").status == 200, "another path is not counted"
+        assert [client.get().status for _ in range(5)] == [200, 503, 200, 200, 200]
+
+
+@pytest.mark.parametrize("text", ["soon", "10000000000", "1e400", "-1", "", "\xb2", "9" * 5000])
+def test_retry_after_may_be_any_text(text: str) -> None:
+    with client_of(RestStatus(429, retry_after=text)) as client:
+        assert client.get().headers["Retry-After"] == text
+
+
+@pytest.mark.parametrize("text", ["soon", "1e400", "9" * 5000])
+def test_retry_after_of_a_handshake_may_be_any_text(text: str) -> None:
+    with (
+        client_of(HandshakeStatus(429, retry_after=text)) as client,
+        pytest.raises(WebSocketBadStatusException) as error,
+        connected(client.exchange),
+    ):
+        pass
+    assert error.value.resp_headers == error.value.resp_headers | {"retry-after": text}  # type: ignore[operator]
+
+
+def test_retry_after_is_one_line_of_a_head() -> None:
+    for fault in (RestStatus, HandshakeStatus):
+        with pytest.raises(ValueError, match="retry_after must be one line of Latin-1"):
+            fault(429, retry_after="1\r\nX: 2")
+
+
 def test_no_answer() -> None:
     with client_of(RestSilence()) as client:
         client.timeout = 0.2
@@ -124,6 +158,51 @@ def test_a_truncated_body_breaks_off() -> None:
         assert len(body) == length // 2
         with pytest.raises(json.JSONDecodeError):
             json.loads(body)
+
+
+def pieces(client: Client) -> Iterator[bytes]:
+    """What comes of an answer, as it comes, until its end or that of the connection."""
+    with socket.create_connection((client.exchange.host, client.exchange.port), timeout=10) as sock:
+        sock.sendall(b"GET /api/v3/time HTTP/1.1\r\nHost: test\r\n\r\n")
+        while data := sock.recv(65536):
+            yield data
+            if data.endswith(b"}"):
+                return
+
+
+def test_an_answer_drips() -> None:
+    with client_of(RestDrip(0.001)) as client:
+        answer = list(pieces(client))
+        assert len(answer) > 20
+        assert b"".join(answer).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert client.get().status == 200
+
+
+def test_a_body_drips() -> None:
+    with client_of(RestDrip(0.001, body=True)) as client:
+        head, *body = pieces(client)
+        assert head.endswith(b"\r\n\r\n")
+        assert len(body) > 5
+        assert json.loads(b"".join(body))["serverTime"]
+
+
+def test_an_answer_that_drips_is_cut_off_when_all_is_healed() -> None:
+    with client_of(RestDrip(0.05)) as client:
+        answer = pieces(client)
+        assert next(answer) == b"H"
+        client.exchange.heal()
+        assert not b"".join(answer).endswith(b"}")
+        assert client.get().status == 200
+
+
+def test_rows_are_of_other_ids() -> None:
+    with client_of(RestOtherRows(7, path="Trades", times=3)) as client:
+        right = client.ids("trades")
+        assert right[-1] > 1000
+        for path in ("historicalTrades", "historicalTrades"):
+            assert client.ids(path, fromId=right[0])[:5] == [7, 8, 9, 10, 11]
+        assert client.get("historicalTrades", symbol="NONE").json()["code"] == -1121, "no rows"
+        assert client.ids("historicalTrades", fromId=right[0])[0] == right[0]
 
 
 def test_the_database_lags() -> None:

@@ -13,7 +13,15 @@ from loader_ws_trades.sandbox.history import Generated, Recorded, Trade
 from loader_ws_trades.sandbox.ledger import Sequence
 from loader_ws_trades.sandbox.limits import Limits
 from loader_ws_trades.sandbox.market import Market
-from loader_ws_trades.sandbox.rest_faults import RestCut, RestLag, RestSilence, RestStatus, RestTruncated
+from loader_ws_trades.sandbox.rest_faults import (
+    RestCut,
+    RestDrip,
+    RestLag,
+    RestOtherRows,
+    RestSilence,
+    RestStatus,
+    RestTruncated,
+)
 from loader_ws_trades.sandbox.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
 
 __all__ = [
@@ -44,7 +52,9 @@ __all__ = [
     "Replay",
     "Request",
     "RestCut",
+    "RestDrip",
     "RestLag",
+    "RestOtherRows",
     "RestSilence",
     "RestStatus",
     "RestTruncated",

@@ -32,6 +32,14 @@ class Asked:
         self.connection.outlet.write(head + body[: len(body) // 2])
         self.connection.end()
 
+    def drip(self, pause: float, *, body_alone: bool) -> None:
+        """Give the answer byte by byte, `pause` seconds before each; or its head at once, and its body so."""
+        head, body = self._counted()
+        if body_alone:
+            self.connection.outlet.write(head)
+            head = b""
+        self.connection.outlet.occupy((bytes([byte]) for byte in head + body), pause)
+
     def neglect(self) -> None:
         """Give no answer."""
         self.counters.answered(self.path, None)

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from loader_ws_trades.sandbox.connection_faults import Cut, Fragments, Freeze, HalfOpen, HugeFrame, ServerShutdown
 from loader_ws_trades.sandbox.fault import Fault, Occasion
 from loader_ws_trades.sandbox.handshake_faults import HandshakeSilence, HandshakeStatus
-from loader_ws_trades.sandbox.rest_faults import RestCut, RestLag, RestSilence, RestStatus, RestTruncated
+from loader_ws_trades.sandbox.rest_faults import (
+    RestCut,
+    RestDrip,
+    RestLag,
+    RestOtherRows,
+    RestSilence,
+    RestStatus,
+    RestTruncated,
+)
 from loader_ws_trades.sandbox.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
 
 Chance = random.Random
@@ -47,6 +55,8 @@ _DRAWN: dict[type[Fault], Callable[[Chance], Fault]] = {
     RestSilence: lambda _: RestSilence(),
     RestCut: lambda chance: RestCut(lasting=_seconds(chance)),
     RestTruncated: lambda chance: RestTruncated(times=chance.randint(1, 3)),
+    RestDrip: lambda chance: RestDrip(body=chance.random() < 0.5),
+    RestOtherRows: lambda chance: RestOtherRows(chance.choice([1, 10**12]), times=chance.randint(1, 3)),
     RestLag: lambda chance: RestLag(_seconds(chance), lasting=10.0),
     Hole: lambda chance: Hole(chance.randint(1, 20)),
     IdReset: lambda _: IdReset(),

@@ -118,6 +118,12 @@ class OnAnswer(Passing):
 
     path: str | None = None
     """Only for paths that end so, as in `historicalTrades`."""
+    every: int | None = None
+    """Only for every so many-th of these requests, beginning with the one of that number; none: for each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("every")
 
     @abstractmethod
     def give(self, asked: Asked) -> None:
@@ -128,3 +134,9 @@ def check_status(status: int) -> None:
     """Raise `ValueError` for what is no HTTP status of a refusal."""
     if status < HTTPStatus.MULTIPLE_CHOICES or status not in set(HTTPStatus):
         raise ValueError("status must be an HTTP status from 300 on")
+
+
+def check_header(name: str, value: object) -> None:
+    """Raise `ValueError` for what no line of HTTP can say, whatever it may mean."""
+    if not re.fullmatch(r"[\x20-\x7e\xa0-\xff]*", str(value)):
+        raise ValueError(f"{name} must be one line of Latin-1")

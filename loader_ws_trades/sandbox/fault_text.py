@@ -31,6 +31,8 @@ _CLASSES: tuple[type[Fault], ...] = (
     rest_faults.RestSilence,
     rest_faults.RestCut,
     rest_faults.RestTruncated,
+    rest_faults.RestDrip,
+    rest_faults.RestOtherRows,
     rest_faults.RestLag,
     Random,
 )
@@ -107,6 +109,10 @@ def _whole(text: str) -> int:
     return int(number) * _BYTES[unit]
 
 
+def _whole_or_text(text: str) -> int | str:
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else text
+
+
 def _measure(text: str, number: str, units: Iterable[str], meant: str) -> tuple[str, str]:
     match = re.fullmatch(f"({number})({'|'.join(units)})", text)
     if match is None:
@@ -127,6 +133,7 @@ def _several(text: str) -> tuple[str, ...]:
 _READERS: dict[str, Callable[[str], Any]] = {
     "float": _time,
     "int": _whole,
+    "int | str": _whole_or_text,
     "bool": _flag,
     "str": str,
     "tuple[str, ...]": _several,

@@ -88,7 +88,7 @@ class Faults:
             for connection, data in tampering.held():
                 connection.outlet.write_trades(data)
         self._tampering.clear()
-        for connection in self.connections():
+        for connection in list(self.venue.connections):
             if connection.stuck:
                 connection.abort()
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loader_ws_trades.sandbox.fault import OnHandshake, check_status
+from loader_ws_trades.sandbox.fault import OnHandshake, check_header, check_status
 
 if TYPE_CHECKING:
     from loader_ws_trades.sandbox.connection import Connection
@@ -16,14 +16,15 @@ class HandshakeStatus(OnHandshake):
     """The handshake is refused with a status."""
 
     status: int = 403
-    retry_after: int | None = None
-    """Seconds of the header `Retry-After`; none: without it."""
+    retry_after: int | str | None = None
+    """Seconds of the header `Retry-After`, or any text in their place; none: without it."""
     location: str | None = None
     """The header `Location`; none: for a 3xx another path of the exchange, else without it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_status(self.status)
+        check_header("retry_after", self.retry_after)
 
     def receive(self, connection: Connection) -> None:
         """Refuse."""

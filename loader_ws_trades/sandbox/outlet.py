@@ -63,14 +63,15 @@ class Outlet:
         self._shut = True
         self._free.set()
 
-    def occupy(self, chunks: Iterator[bytes]) -> None:
+    def occupy(self, chunks: Iterator[bytes], pause: float = 0.0) -> None:
         """Send `chunks` as the client takes them, and keep what else is written until then.
 
-        Nothing is done where nothing goes out: that may be in the middle of a frame.
+        Before each of them pass `pause` seconds. Nothing is done where nothing goes out: that may be in
+        the middle of a frame.
         """
         if not self.silent and self._occupied is None:
             self._free.clear()
-            self._occupied = asyncio.create_task(self._send(chunks))
+            self._occupied = asyncio.create_task(self._send(chunks, pause))
 
     async def drained(self) -> None:
         """Wait until the client has taken most of what was sent, or is gone."""
@@ -89,6 +90,8 @@ class Outlet:
         """Take note that the client is gone."""
         self.shut()
         self.resume()
+        if self._occupied is not None:
+            self._occupied.cancel()
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
@@ -110,11 +113,11 @@ class Outlet:
         else:
             self._transport.write(data)
 
-    async def _send(self, chunks: Iterator[bytes]) -> None:
+    async def _send(self, chunks: Iterator[bytes], pause: float) -> None:
         for chunk in chunks:
             await self._room.wait()
             # A client that reads at once never lets the buffer fill.
-            await asyncio.sleep(0)
+            await asyncio.sleep(pause)
             if self._shut or self._gone:
                 return
             self._transport.write(chunk)

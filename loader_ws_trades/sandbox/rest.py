@@ -37,7 +37,7 @@ class Answer:
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         headers = {"Content-Type": self.kind, "Content-Length": len(body), **self.headers}
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        return "\r\n".join([*lines, "\r\n"]).encode(), body
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1"), body
 
 
 class RestError(Exception):

@@ -1,11 +1,11 @@
-"""Faults of REST: refusals, silence, cuts, truncated answers, and a database that lags."""
+"""Faults of REST: refusals, silence, cuts, answers in pieces or with other rows, and a database that lags."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loader_ws_trades.sandbox.fault import Fault, Occasion, OnAnswer, check_status
+from loader_ws_trades.sandbox.fault import Fault, Occasion, OnAnswer, check_header, check_status
 
 if TYPE_CHECKING:
     from loader_ws_trades.sandbox.asked import Asked
@@ -27,12 +27,13 @@ class RestStatus(OnAnswer):
     """REST answers with another status."""
 
     status: int = 429
-    retry_after: int | None = None
-    """Seconds of the header `Retry-After`; none: without it."""
+    retry_after: int | str | None = None
+    """Seconds of the header `Retry-After`, or any text in their place; none: without it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_status(self.status)
+        check_header("retry_after", self.retry_after)
 
     def give(self, asked: Asked) -> None:
         """Answer with the status."""
@@ -73,6 +74,44 @@ class RestTruncated(OnAnswer):
     def give(self, asked: Asked) -> None:
         """Give half of the answer."""
         asked.break_off()
+
+
+@dataclass(frozen=True)
+class RestDrip(OnAnswer):
+    """REST answers byte by byte, `pause` seconds before each."""
+
+    pause: float = 2.0
+    body: bool = False
+    """Whether the head comes at once, and the body alone so."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("pause")
+
+    def give(self, asked: Asked) -> None:
+        """Let the answer drip."""
+        asked.drip(self.pause, body_alone=self.body)
+
+
+@dataclass(frozen=True)
+class RestOtherRows(OnAnswer):
+    """REST answers with rows of other ids, as a cache does that mixes up its answers: from `first_id` on."""
+
+    first_id: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_id < 0:
+            raise ValueError("first_id must not be below 0")
+
+    def give(self, asked: Asked) -> None:
+        """Number the rows otherwise; an answer without rows of trades stays as it is."""
+        answer = asked.answer
+        if isinstance(answer.body, list):
+            answer.body = [
+                row | {"id": number} if "id" in row else row for number, row in enumerate(answer.body, self.first_id)
+            ]
+        asked.respond()
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,17 @@ class _Stay:
     fault: Fault
     until: float | None
     left: int | None
+    passed: int = 0
+    """Requests that it has let pass since it was met last."""
 
     @property
     def over(self) -> bool:
         return self.left == 0 or (self.until is not None and time.monotonic() >= self.until)
+
+    def is_turn(self, fault: OnAnswer) -> bool:
+        """Whether the request that it concerns meets it; counts the request."""
+        self.passed = (self.passed + 1) % (fault.every or 1)
+        return self.passed == 0
 
     def take(self) -> None:
         if self.left is not None:
@@ -58,7 +65,7 @@ class Staying:
     def answer(self, path: str) -> OnAnswer | None:
         """Return what a REST request for that path meets."""
         for stay in self._present():
-            if isinstance(stay.fault, OnAnswer) and path.endswith(stay.fault.path or ""):
+            if isinstance(stay.fault, OnAnswer) and path.endswith(stay.fault.path or "") and stay.is_turn(stay.fault):
                 stay.take()
                 return stay.fault
         return None
