@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
-from loader_ws_trades import fleet, values
+from loader_ws_trades import fleet, overrides, values
 from loader_ws_trades.errors import ConfigurationError
 
 
@@ -104,8 +104,9 @@ class Settings:
         values.choice("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"), "Overrides the SASL mechanism, SCRAM-SHA-512."
     )
     kafka_properties: tuple[tuple[str, str], ...] | None = _option(
-        values.properties,
-        "librdkafka properties, key=value,key=value, for every Kafka client; the flag takes one and can be repeated.",
+        overrides.properties,
+        "librdkafka properties, key=value,key=value, for every Kafka client, but for those that the loader sets "
+        "itself; the flag takes one and can be repeated.",
         secret=True,
         short="-X",
     )

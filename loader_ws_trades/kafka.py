@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -79,16 +80,26 @@ def with_callbacks(properties: KafkaProperties, trouble: Trouble) -> dict[str, A
 
 @contextlib.contextmanager
 def properties_checked() -> Iterator[None]:
-    """Turn librdkafka's refusal of a property into a `ConfigurationError`."""
+    """Turn the refusal of a property into a `ConfigurationError`.
+
+    librdkafka refuses with a KafkaException; confluent-kafka, which looks at some properties itself, with whatever its
+    own code stumbles over. What it says may hold the value, and the value a secret.
+    """
     try:
         yield
     except KafkaException as error:
-        text = " ".join(error.args[0].str().split())
-        settings = [named(setting) for key, setting in SETTINGS_OF.items() if key in text]
-        raise ConfigurationError(
-            f"librdkafka does not accept its configuration ({text}); check {' or '.join(settings)}"
-            f"{' or ' if settings else ''}{named('kafka_properties')}"
-        ) from error
+        raise _refused(error.args[0].str(), error) from error
+    except Exception as error:
+        raise _refused(str(error), error) from error
+
+
+def _refused(told: str, error: Exception) -> ConfigurationError:
+    text = re.sub(r'[Vv]alue "[^"]*"', "value", " ".join(told.split()))
+    settings = [named(setting) for key, setting in SETTINGS_OF.items() if key in text]
+    return ConfigurationError(
+        f"librdkafka does not accept its configuration ({text or type(error).__name__}); check "
+        f"{' or '.join([*settings, named('kafka_properties')])}"
+    )
 
 
 def failure(error: KafkaException | KafkaError, doing: str) -> RunError:
@@ -349,7 +360,8 @@ class Inspector:
     """Looks up what a topic is like; where the cluster does not tell, for want of a right for instance, None."""
 
     def __init__(self, properties: KafkaProperties) -> None:
-        self._admin = AdminClient(with_callbacks(properties, Trouble("")))
+        with properties_checked():
+            self._admin = AdminClient(with_callbacks(properties, Trouble("")))
 
     def setting(self, topic: str, name: str) -> str | None:
         """One of the topic's settings, like `cleanup.policy`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from math import ceil
@@ -223,24 +223,3 @@ def pem_file(value: str) -> str:
     except ssl.SSLError as error:
         raise ValueError("names a file that holds no usable PEM certificate; give the CA's") from error
     return value
-
-
-# What every client must not be given alike.
-_NOT_PROPERTIES = {
-    "bootstrap.servers": "KAFKA_BOOTSTRAP_SERVERS (--kafka-bootstrap-servers)",
-    "transactional.id": "DELIVERY (--delivery) to transactional",
-}
-
-
-def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Properties of librdkafka: one text with `key=value` separated by commas, or each in a text of its own."""
-    pairs = []
-    for part in value.split(",") if isinstance(value, str) else value:
-        key, equals, given = part.partition("=")
-        if not equals or not key.strip():
-            # The value may be a secret, so only what stands before a first '=' is ever shown.
-            raise ValueError("holds a part that is not key=value; separate properties with commas")
-        if key.strip() in _NOT_PROPERTIES:
-            raise ValueError(f"holds {key.strip()}; set {_NOT_PROPERTIES[key.strip()]} in its place")
-        pairs.append((key.strip(), given.strip()))
-    return tuple(pairs)

@@ -104,6 +104,15 @@ class Loader:
         _check_for_secrets(self.secrets, (output or b"").decode(errors="replace"), "standard output")
 
 
+def loader_with(properties: str) -> type[Loader]:
+    """A loader whose Kafka clients have `properties`, key=value,key=value, in place of what `-X` refuses to change."""
+
+    class Replaced(Loader):
+        launcher = (str(Path(__file__).parent / "replaced_properties.py"), properties)
+
+    return Replaced
+
+
 def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
     """What makes the Kafka clients tell all, unless the test gives them properties itself."""
     command = cli.commands.get(arguments[0]) if arguments else None

@@ -22,7 +22,7 @@ from loader_ws_trades.audit import audit
 from loader_ws_trades.findings import Bounds
 from loader_ws_trades.records import AnyRecord
 from tests.apache_kafka import Cluster, Kafka
-from tests.loader import Loader
+from tests.loader import Loader, loader_with
 from tests.unit.test_examination import DAY, SYMBOL, Topic, time_of, value_of
 
 
@@ -52,7 +52,10 @@ def variables(servers: str, topic: str) -> dict[str, object]:
 
 def run(*flags: str, **environment: object) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `audit`."""
-    process = Loader("audit", *flags, **environment)
+    return end_of(Loader("audit", *flags, **environment))
+
+
+def end_of(process: Loader) -> tuple[int, str, str]:
     try:
         output = process.output()
         return process.wait(), output, process.errors
@@ -60,8 +63,8 @@ def run(*flags: str, **environment: object) -> tuple[int, str, str]:
         process.close()
 
 
-def found_on(kafka: Kafka, topic: str, *flags: str) -> tuple[int, dict[str, Any]]:
-    code, output, errors = run("--json", *flags, **variables(kafka.bootstrap_servers, topic))
+def found_on(kafka: Kafka, topic: str, *flags: str, loader: type[Loader] = Loader) -> tuple[int, dict[str, Any]]:
+    code, output, errors = end_of(loader("audit", "--json", *flags, **variables(kafka.bootstrap_servers, topic)))
     assert "Traceback" not in errors
     [line] = output.splitlines()
     found: dict[str, Any] = json.loads(line)
@@ -211,7 +214,7 @@ def test_markers_and_aborted_records_are_no_holes(kafka: Kafka) -> None:
         (client.commit_transaction if end == "commit" else client.abort_transaction)(20)
     code, found = found_on(kafka, topic)
     assert (code, found["faults"], found["records"]) == (0, [], 100)
-    code, found = found_on(kafka, topic, "-X", "isolation.level=read_uncommitted")
+    code, found = found_on(kafka, topic, loader=loader_with("isolation.level=read_uncommitted"))
     assert (code, found["faults"]) == (1, ["duplicates"])
 
 

@@ -14,6 +14,7 @@ from tests.apache_kafka import Cluster
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.stage import Scenario, Stage
 from tests.chaos.trial import Trial
+from tests.loader import loader_with
 
 
 def answers_lost(stage: Stage) -> None:
@@ -31,10 +32,8 @@ def answers_lost_without_idempotence(stage: Stage) -> None:
     with FaultProxy(stage.cluster.nodes[0], lose_every=25) as proxy:
         with stage.trial() as trial:
             trial.expected = {"duplicated", "out_of_order"}
-            trial.start(
-                *("-X", "enable.idempotence=false", "-X", "enable.gapless.guarantee=false"),
-                KAFKA_BOOTSTRAP_SERVERS=proxy.bootstrap_servers,
-            )
+            trial.workflow.loader_class = loader_with("enable.idempotence=false,enable.gapless.guarantee=false")
+            trial.start(KAFKA_BOOTSTRAP_SERVERS=proxy.bootstrap_servers)
             trial.let_load(20_000)
             trial.stop()
             trial.outcome.remark = f"{proxy.lost} answers lost"

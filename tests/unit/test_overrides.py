@@ -1,0 +1,67 @@
+"""Which of librdkafka's properties a user may set."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from loader_ws_trades import config, kafka, overrides
+from loader_ws_trades.errors import ConfigurationError
+
+KEPT = (
+    *("bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence"),
+    *("enable.gapless.guarantee", "message.timeout.ms", "delivery.timeout.ms", "retries"),
+    *("message.send.max.retries", "max.in.flight", "max.in.flight.requests.per.connection", "partitioner"),
+    *("queuing.strategy", "transactional.id", "delivery.report.only.error", "isolation.level", "group.id"),
+    *("auto.offset.reset", "enable.auto.commit", "enable.auto.offset.store", "auto.commit.enable"),
+    *("enable.partition.eof", "allow.auto.create.topics", "queue.buffering.max.messages"),
+    *("queue.buffering.max.kbytes", "queue.buffering.max.ms", "sasl.username", "sasl.password", "sasl.mechanism"),
+    *("sasl.mechanisms", "security.protocol", "test.mock.num.brokers", "test.mock.broker.rtt"),
+    *("plugin.library.paths", "stats_cb", "throttle_cb", "oauth_cb", "error_cb", "log_cb", "default.topic.config"),
+    *("on_delivery", "on_commit", "logger"),
+)
+
+
+@pytest.mark.parametrize("key", KEPT)
+@pytest.mark.parametrize("value", ["", "hush-hush"])
+def test_what_the_loader_sets_itself_is_refused_by_name(key: str, value: str) -> None:
+    for given in (f"linger.ms=1, {key} = {value}", ["linger.ms=1", f"{key}={value}"]):
+        with pytest.raises(ConfigurationError) as caught:
+            config.load({"kafka_properties": given}, needed=())
+        [fault] = caught.value.faults
+        assert fault.startswith(f"KAFKA_PROPERTIES (-X) holds {key}"), fault
+        assert fault.endswith(("leave it out", "in its place")), fault
+        assert "hush" not in fault
+
+
+def test_the_rest_can_be_set() -> None:
+    for key in ("linger.ms", "compression.type", "transaction.timeout.ms", "sasl.oauthbearer.method", "client.rack"):
+        assert overrides.properties(f"\ufeff {key} = 1 \n") == ((key, "1"),)
+    pem = "-----BEGIN PRIVATE KEY-----\nMIIE=\n-----END PRIVATE KEY-----"
+    assert overrides.properties([f"ssl.key.pem={pem}\n"]) == (("ssl.key.pem", pem),)
+
+
+@pytest.mark.parametrize(
+    "text", ["=x", "x", "", "a b=c", "hush\x1b[2J=c", "client.id=a\0b", "client.id=a\udcff", "é=1"]
+)
+def test_what_is_no_property_is_refused_without_its_value(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^holds a (part that is not key=value|value of client.id)") as caught:
+        overrides.properties([text])
+    assert str(caught.value).isascii()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("expected a callable"),
+        ValueError("no"),
+        AttributeError("'str' object has no attribute 'keys'"),
+        SystemError(),
+        KafkaException(KafkaError(KafkaError._INVALID_ARG, 'Invalid value "hush-hush" for configuration property "x"')),
+    ],
+)
+def test_whatever_a_client_does_not_take_is_a_fault_of_the_configuration(error: Exception) -> None:
+    with pytest.raises(ConfigurationError, match=r"KAFKA_PROPERTIES \(-X\)$") as caught, kafka.properties_checked():
+        raise error
+    assert "hush" not in str(caught.value)
