@@ -112,8 +112,11 @@ class Sequence:
     @property
     def behind(self) -> int:
         """How many ids there are up to the newest trade seen that have not come out."""
-        newest = max(max(self._held, default=_EMPTY), self._newest)
-        return max(0, newest - self._expected + 1)
+        return max(0, self._newest_seen - self._expected + 1)
+
+    @property
+    def _newest_seen(self) -> int:
+        return max(max(self._held, default=_EMPTY), self._newest)
 
     @property
     def in_order(self) -> bool:
@@ -139,11 +142,12 @@ class Sequence:
     def fill(self, rows: Many[Trade]) -> tuple[Many[Trade], list[Gap | Reset]]:
         """Take trades from REST, ascending; as `push`.
 
-        Those too far ahead are no sign of anything, and dropped; those that have come meanwhile are no repeats.
+        Only ids that are missing count, so that rows of another question are no trades, no sign of more, and no proof
+        that the ids began anew. Those that have come meanwhile are no repeats.
         """
-        newest = self._newest
+        newest, last = self._newest, self._newest_seen
         self._counts_repeats = False
-        found = self._sort_in(rows)
+        found = self._sort_in([row for row in rows if self._expected <= row.trade_id <= last])
         self._counts_repeats = True
         self._newest = newest if newest >= self._expected else _EMPTY
         return found

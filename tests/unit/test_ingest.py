@@ -136,7 +136,7 @@ def test_after_close_nothing_more_is_taken() -> None:
 
 def test_what_rest_brings_counts_as_repaired_but_not_what_was_held_or_is_out() -> None:
     watched = Watched(SmallSink(100), window=100)
-    watched.ingest.take(frames(1, 5, 6))
+    watched.ingest.take(frames(1, 5, 6, 9))
     rows = [Trade(trade_id, "1", "1", 1_700_000_000_000, False, "BTCUSDT") for trade_id in (1, 2, 3, 5, 6, 8)]
     assert watched.ingest.fill(rows) == 2
     assert watched.ingest.repaired == 3, "2 and 3, and 8, which is held behind a hole"

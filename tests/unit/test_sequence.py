@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from loader_ws_trades.sequence import Gap, Position, Reset, Sequence, ranges
 from loader_ws_trades.trade import Trade
 
@@ -112,10 +114,33 @@ def test_a_run_goes_on_behind_the_last_trade_of_the_one_before() -> None:
     sequence.expect(44)
     assert sequence.gap() == Gap(42, 44)
     assert ids(sequence.push(trades(40, 41, 43))[0]) == []
-    assert ids(sequence.fill(trades(42, 43, 44))[0]) == [42, 43, 44]
+    assert ids(sequence.fill(trades(42, 43, 44))[0]) == [42, 43]
     assert sequence.duplicates == 2, "the 43 from REST, which was held already, is no repeat"
 
 
 def test_gaps_read_like_ranges() -> None:
     assert [str(gap) for gap in (Gap(5, 5), Gap(100, 107))] == ["5", "100-107"]
     assert ranges([5, 3, 4, 9, 3]) == [Gap(3, 5), Gap(9, 9)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [trades(1, 2, 3), trades(1, 2, 3, at=NOW + 60_000), trades(112, 113), trades(10**9)],
+    ids=["below", "below and later", "above the newest seen", "far above"],
+)
+def test_rows_of_ids_that_are_not_missing_do_not_count(rows: list[Trade]) -> None:
+    sequence = Sequence()
+    sequence.push(trades(100))
+    sequence.push(trades(105, 111))
+    assert sequence.fill(rows) == ([], []), "no trade, and no new sequence"
+    assert (sequence.gap(), sequence.behind, sequence.held, sequence.duplicates) == (Gap(101, 104), 11, 2, 0)
+    out, events = sequence.fill([*trades(100), *rows, *trades(101, 102, 103, 104, 106)])
+    assert (ids(out), events) == ([101, 102, 103, 104, 105, 106], [])
+
+
+def test_rows_without_a_gap_do_not_count() -> None:
+    sequence = Sequence()
+    assert sequence.fill(trades(1, 2)) == ([], [])
+    sequence.push(trades(5))
+    assert sequence.fill(trades(4, 5, 6)) == ([], [])
+    assert ids(sequence.push(trades(6))[0]) == [6]
