@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 
 from loader_ws_trades.sequence import Gap
 
@@ -68,10 +68,36 @@ class IdSet:
             self._firsts.insert(place, first)
             self._lasts.insert(place, last)
 
+    @property
+    def size(self) -> int:
+        """How much memory it takes, as the number of its parts: some 250 bytes each."""
+        return len(self._partial) + len(self._firsts)
+
     def ranges(self) -> Iterator[Gap]:
         """The fewest ascending ranges that hold all its ids and no other."""
+        return self._joined(self._partial, 0, 0)
+
+    def holes(self, first: int, last: int) -> Iterator[Gap]:
+        """The ranges from `first` to `last`, both included, of ids that are not in it."""
+        head, tail = first >> _BITS, last >> _BITS
+        chunks: Iterable[int]
+        if tail - head < len(self._partial):
+            chunks = filter(self._partial.__contains__, range(head, tail + 1))
+        else:
+            chunks = (chunk for chunk in self._partial if head <= chunk <= tail)
+        missing = first
+        for present in self._joined(chunks, bisect_left(self._lasts, head), first):
+            if present.first > last:
+                break
+            if present.first > missing:
+                yield Gap(missing, present.first - 1)
+            missing = max(missing, present.last + 1)
+        if missing <= last:
+            yield Gap(missing, last)
+
+    def _joined(self, chunks: Iterable[int], full: int, begin: int) -> Iterator[Gap]:
         first, last = 0, -1
-        for start, end in self._pieces():
+        for start, end in self._pieces(chunks, full, begin):
             if start == last + 1 and last >= first:
                 last = end
                 continue
@@ -81,14 +107,14 @@ class IdSet:
         if last >= first:
             yield Gap(first, last)
 
-    def _pieces(self) -> Iterator[tuple[int, int]]:
-        """Ranges, ascending, which may be adjacent."""
-        full = 0
-        for chunk in sorted(self._partial):
+    def _pieces(self, chunks: Iterable[int], full: int, begin: int) -> Iterator[tuple[int, int]]:
+        """Ranges, ascending, perhaps adjacent: full chunks from place `full` on, and `chunks` from id `begin` on."""
+        for chunk in sorted(chunks):
             while full < len(self._firsts) and self._firsts[full] < chunk:
                 yield self._firsts[full] << _BITS, (self._lasts[full] + 1 << _BITS) - 1
                 full += 1
-            base, bits = chunk << _BITS, self._partial[chunk]
+            base = max(chunk << _BITS, begin)
+            bits = self._partial[chunk] >> base - (chunk << _BITS)
             while bits:
                 skipped = (bits & -bits).bit_length() - 1
                 bits >>= skipped
@@ -97,17 +123,5 @@ class IdSet:
                 yield base, base + length - 1
                 base += length
                 bits >>= length
-        for first, last in zip(self._firsts[full:], self._lasts[full:], strict=True):
-            yield first << _BITS, (last + 1 << _BITS) - 1
-
-    def holes(self, first: int, last: int) -> Iterator[Gap]:
-        """The ranges from `first` to `last`, both included, of ids that are not in it."""
-        missing = first
-        for present in self.ranges():
-            if present.first > last:
-                break
-            if present.first > missing:
-                yield Gap(missing, present.first - 1)
-            missing = max(missing, present.last + 1)
-        if missing <= last:
-            yield Gap(missing, last)
+        for place in range(full, len(self._firsts)):
+            yield self._firsts[place] << _BITS, (self._lasts[place] + 1 << _BITS) - 1

@@ -23,6 +23,7 @@ from loader_ws_trades.kafka import Startup, persist
 from loader_ws_trades.latency import Latencies
 from loader_ws_trades.lifecycle import Deadline, StopReason, Task
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.missing import IN_A_MESSAGE, MissingIds, listed
 from loader_ws_trades.monitor import Monitor
 from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
@@ -39,7 +40,6 @@ _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last e
 _HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
 _THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
 _GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; the end of the run names the others
-_RANGES = 100  # ranges of ids that one message names; those that are left are named by the next one
 
 
 def run(
@@ -107,8 +107,8 @@ class _Run:
         self._control = Control(settings) if reports else NoControl()
         self._refusals = Throttle(log, per_kind=1)
         self._gap_lines = Throttle(log, *_GAP_LINES)
-        self._missing: SimpleQueue[Gap] = SimpleQueue()  # for telemetry
-        self._unlogged: SimpleQueue[Gap] = SimpleQueue()
+        self._missing = MissingIds()  # for telemetry
+        self._unlogged = MissingIds()
         latencies = Latencies() if settings.metrics_port else None
         self._ingest = Ingest(
             FrameDecoder(settings.symbol, combined=settings.combined_stream),
@@ -147,13 +147,13 @@ class _Run:
                 text = f"The exchange began its trade ids anew: {event.first} follows {event.last}"
                 self._gap_lines.warn("reset", text)
         gaps = [event for event in events if isinstance(event, Gap)]
-        logged = 0
-        if gaps and self._gap_lines.warn("missing", f"Missing trade ids {_listed(gaps)} ({why})"):
-            logged = _RANGES
-        for place, gap in enumerate(gaps):
-            self._missing.put(gap)
-            if place >= logged:
-                self._unlogged.put(gap)
+        if not gaps:
+            return
+        self._missing.add(gaps)
+        first, more = gaps[:IN_A_MESSAGE], gaps[IN_A_MESSAGE:]
+        text = ", ".join(map(str, first)) + (f" and {len(more)} more ranges" if more else "")
+        logged = self._gap_lines.warn("missing", f"Missing trade ids {text} ({why})")
+        self._unlogged.add(more if logged else gaps)
 
     def _on_death(self, error: BaseException) -> None:
         self._mailbox.put(self._reason_of(error))
@@ -254,11 +254,8 @@ class _Run:
 
     def _progress(self) -> str:
         parts = [f"Loaded and published {self._sink.delivered} trade records", self._source.trouble()]
-        missing = _taken(self._missing)
-        if missing:
-            more = self._missing.qsize()
-            more_text = f" and {more} more ranges, which the next event or the log names" if more else ""
-            parts.append(f"missing trade ids {_listed(missing)}{more_text}")
+        if missing := self._missing.message():
+            parts.append(f"missing trade ids {missing}")
         return "; ".join(part for part in parts if part)
 
     def _finish(self, reason: StopReason) -> int:
@@ -274,7 +271,7 @@ class _Run:
         self._note_reasons()
         reason = self._reason
         if undelivered or self._sink.in_flight:
-            ids = f"trade ids {_listed(ranges(undelivered))}" if undelivered else f"{self._sink.in_flight} trades"
+            ids = f"trade ids {listed(ranges(undelivered))}" if undelivered else f"{self._sink.in_flight} trades"
             message = f"{reason.message}; not delivered: {ids}"
             reason = StopReason.failed(message, reason.exit_code if reason.status == "error" else 1)
         message = f"{reason.message}; {self._progress()}"
@@ -287,8 +284,8 @@ class _Run:
             self._telemetry.give_up()
         if self._status:
             self._status.close()
-        while gaps := _taken(self._unlogged):
-            log.warning("Missing trade ids %s (not named in the log before)", _listed(gaps))
+        for text in self._unlogged.lines():
+            log.warning("Missing trade ids %s (not named in the log before)", text)
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO
@@ -334,17 +331,3 @@ class _Run:
             self._note_reasons()
         waiting = self._ingest.abandon()
         return self._sink.give_up(Deadline(self._deadline.remaining / 2)) + waiting
-
-
-def _taken(gaps: SimpleQueue[Gap]) -> list[Gap]:
-    """The next ones out of `gaps`, as many as a message names."""
-    taken: list[Gap] = []
-    with contextlib.suppress(Empty):
-        while len(taken) < _RANGES:
-            taken.append(gaps.get_nowait())
-    return taken
-
-
-def _listed(gaps: list[Gap]) -> str:
-    more = len(gaps) - _RANGES
-    return ", ".join(str(gap) for gap in gaps[:_RANGES]) + (f" and {more} more ranges" if more > 0 else "")
