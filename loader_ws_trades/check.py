@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from loader_ws_trades import config
@@ -12,19 +12,27 @@ from loader_ws_trades.check_exchange import ExchangeProbes
 from loader_ws_trades.check_kafka import KafkaProbes
 from loader_ws_trades.config import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.probes import Line, Outcome, Probe, attempt, ok
+from loader_ws_trades.probes import Line, Outcome, Probe, attempt, ok, warn
 
 
 class Configuration(NamedTuple):
-    """The settings as far as they are usable, what is wrong with the others, and the names of these."""
+    """The settings as far as they are usable, what is wrong with the others, their names, and what looks wrong."""
 
     settings: Settings
     faults: tuple[str, ...] = ()
     unusable: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
-def configuration(given: Mapping[str, Any]) -> Configuration:
-    """Settings for `run` out of texts by the name of the option; what is wrong is left out, and told."""
+def configuration(given: Mapping[str, Any], *, faults: Iterable[str] = (), notes: Iterable[str] = ()) -> Configuration:
+    """Settings for `run` out of texts by the name of the option; what is wrong is left out, and told.
+
+    Args:
+        given: the texts.
+        faults: what is wrong with the place they come from.
+        notes: what looks wrong there.
+    """
+    elsewhere = tuple(faults)
     faults, unusable = tuple[str, ...](), frozenset[str]()
     # Without a setting that is wrong another may be: a password without its user.
     for _ in OPTIONS:
@@ -37,7 +45,7 @@ def configuration(given: Mapping[str, Any]) -> Configuration:
         else:
             # What takes its value from a setting that is wrong has none.
             lacking = {option.name for option in OPTIONS if option.required and not getattr(settings, option.name)}
-            return Configuration(settings, faults, unusable | lacking)
+            return Configuration(settings, (*faults, *elsewhere), unusable | lacking, tuple(notes))
     raise ConfigurationError(*faults)
 
 
@@ -56,8 +64,9 @@ def check(
 
     def judge() -> Outcome:
         if made.faults:
-            return Outcome("FAIL", "\n".join(made.faults), 2)
-        return ok(f"{given} of {len(OPTIONS)} settings are set")
+            return Outcome("FAIL", "\n".join((*made.faults, *made.notes)), 2)
+        found = f"{given} of {len(OPTIONS)} settings are set"
+        return warn("\n".join((found, *made.notes))) if made.notes else ok(found)
 
     exchange, cluster = ExchangeProbes(settings, timeout), KafkaProbes(settings)
     with contextlib.closing(exchange), contextlib.closing(cluster):

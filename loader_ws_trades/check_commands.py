@@ -59,7 +59,7 @@ def round_trip(settings: Settings, reader: TopicReader) -> Outcome:
 
 def _users(settings: Settings) -> list[tuple[Settings, str]]:
     """The settings with which a producer is each of the users, and the names of what makes them."""
-    found = [(settings, producer_credentials())]
+    found = [(settings, producer_credentials(settings))]
     if settings.kafka_user_consumer:
         reading = dataclasses.replace(
             settings,

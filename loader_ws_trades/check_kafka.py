@@ -114,8 +114,8 @@ class KafkaProbes:
         return warn(text) if away else ok(", ".join(addresses))
 
     def _sign_in(self) -> Outcome:
-        properties = telemetry_producer_properties(self._settings)
-        self._writer = kafka.Producer(properties, lambda _error, _message: None, credentials=producer_credentials())
+        properties, credentials = telemetry_producer_properties(self._settings), producer_credentials(self._settings)
+        self._writer = kafka.Producer(properties, lambda _error, _message: None, credentials=credentials)
         return self._ask(self._writer)
 
     def _sign_in_to_read(self) -> Outcome:
@@ -206,7 +206,7 @@ class KafkaProbes:
         settings = self._settings
         beside = transactional_id(settings, _KIND)
         properties = trade_producer_properties(settings, _KIND)
-        producer = kafka.Producer(properties, lambda _error, _message: None, credentials=producer_credentials())
+        producer = kafka.Producer(properties, lambda _error, _message: None, credentials=producer_credentials(settings))
         try:
             patiently(producer.init_transactions, producer)
         except ConfigurationError:

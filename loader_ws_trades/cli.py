@@ -16,7 +16,7 @@ import click
 from loader_ws_trades import __version__, values
 from loader_ws_trades.cli_check import check
 from loader_ws_trades.cli_group import Group, examples, say
-from loader_ws_trades.cli_options import KAFKA, bounds_options, gather, gather_bounds, seconds, settings_options
+from loader_ws_trades.cli_options import KAFKA, bounds_options, gather_bounds, ready, seconds, settings_options
 from loader_ws_trades.cli_schema import schema
 from loader_ws_trades.config import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
@@ -53,7 +53,7 @@ def run(env_file: str | None, record: str | None, stdout: bool, no_progress: boo
     from loader_ws_trades.live import Live  # noqa: PLC0415 - see the module's docstring
     from loader_ws_trades.recording import Recorder  # noqa: PLC0415
 
-    settings = gather(flags, env_file, needed=_ALONE if stdout else None)
+    settings = ready(flags, env_file, needed=_ALONE if stdout else None)
     if stdout:
         settings = replace(settings, resume="off")  # there is no topic to go on from
 
@@ -75,7 +75,6 @@ def _load(
     def make_sink() -> Sink:
         return Output(settings.symbol) if stdout else Publisher(settings, kind)
 
-    logs.configure(settings)
     to = "standard output" if stdout else f"Kafka at {settings.kafka_bootstrap_servers}"
     logs.LOGGER.info("loader-ws-trades %s starts; trades go to %s", __version__, to)
     line = StatusLine() if status and not stdout and StatusLine.is_wanted() else None
@@ -123,7 +122,6 @@ def backfill(
     Running it again goes on where it stopped, and doubles nothing. It stops at the topic's newest trade, so it is safe
     beside a live loader: give it a queue id of its own then, because its last event says that it is finished.
     """
-    from loader_ws_trades import logs  # noqa: PLC0415
     from loader_ws_trades.backfill import FromArchive, FromRest, cost  # noqa: PLC0415
     from loader_ws_trades.bounded import Bounded  # noqa: PLC0415
 
@@ -133,13 +131,12 @@ def backfill(
     if not archive and bounds.from_id is None and bounds.since is None:
         faults.append("The range has no beginning; give --from-id or --since")
     needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None
-    settings = gather(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
+    settings = ready(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
     settings = replace(settings, **_OF_A_STREAM)
     supply = FromArchive(archive, settings.symbol) if archive else FromRest(settings, bounds)
     source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
     if not dry_run:
         _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="backfill")
-    logs.configure(settings)
     source.prepare()
     requests, minutes = (0, 0.0) if archive else cost(settings, source.lacking)
     ranges = f"{len(source.lacking)} range{'' if len(source.lacking) == 1 else 's'}"
@@ -182,7 +179,7 @@ def replay(
     from loader_ws_trades.bounded import Bounded  # noqa: PLC0415
     from loader_ws_trades.replay import FromRecording  # noqa: PLC0415
 
-    settings = gather(flags, env_file, needed=_ALONE if stdout else None, defaults={"control_from": "now"})
+    settings = ready(flags, env_file, needed=_ALONE if stdout else None, defaults={"control_from": "now"})
     settings = replace(settings, **_OF_A_STREAM)
     supply = FromRecording(file, settings.symbol, speed)
     source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
@@ -211,12 +208,11 @@ def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) 
 
     Exit code 0: all is right. 1: something is wrong, or nothing is there of the range that was asked for.
     """
-    from loader_ws_trades import logs, report  # noqa: PLC0415
+    from loader_ws_trades import report  # noqa: PLC0415
     from loader_ws_trades.audit import audit as judge  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
-    settings = gather(flags, env_file, needed=(*_JUDGED, "kafka_bootstrap_servers"), faults=faults)
-    logs.configure(settings)
+    settings = ready(flags, env_file, needed=(*_JUDGED, "kafka_bootstrap_servers"), faults=faults)
     audited = judge(settings, bounds, bar=not no_progress)
     if as_json:
         say(report.as_json(audited, settings))
@@ -240,11 +236,9 @@ def stop(env_file: str | None, wait: bool, wait_timeout: float, **flags: Any) ->
     With --wait the last event of the first loader that ends is printed. Exit code 0: it obeyed, or was complete.
     1: it ended with an error, or no such event came in time.
     """
-    from loader_ws_trades import logs  # noqa: PLC0415
     from loader_ws_trades.stop import stop as send_stop  # noqa: PLC0415
 
-    settings = gather(flags, env_file, needed=("queue_id", "kafka_bootstrap_servers"))
-    logs.configure(settings)
+    settings = ready(flags, env_file, needed=("queue_id", "kafka_bootstrap_servers"))
     ended = send_stop(settings, wait_timeout if wait else None)
     say(ended.message)
     sys.exit(ended.exit_code)

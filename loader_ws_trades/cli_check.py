@@ -35,12 +35,12 @@ def check(*, env_file: str | None, timeout: float, as_json: bool, **flags: Any) 
 
     given = collect(flags, env_file)
     # What goes wrong stands in a line of its own; the log is for those who ask for it.
-    made = configuration({"log_level": "error", **given})
+    made = configuration({"log_level": "error", **given.texts}, faults=given.faults, notes=given.notes)
     logs.configure(made.settings)
     if as_json:
-        lines = list(try_all(made, len(given), timeout))
+        lines = list(try_all(made, len(given.texts), timeout))
         say(check_report.as_json(lines))
     else:
         report = check_report.Report()
-        lines = check_report.show(try_all(made, len(given), timeout, on_begin=report.begin), report)
+        lines = check_report.show(try_all(made, len(given.texts), timeout, on_begin=report.begin), report)
     sys.exit(exit_code(lines))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from itertools import islice
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 from dotenv.parser import parse_stream
 
-from loader_ws_trades import config, values
+from loader_ws_trades import config, files, values
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.findings import Bounds
 
@@ -47,22 +48,30 @@ def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command],
                 multiple=bool(option.short),
                 help=f"{option.help} [{option.variable}]{default}{' [required]' if option.required else ''}",
             )(command)
-        click.option("--env-file", type=click.Path(), help="File of variables, instead of .env.")(command)
+        click.option("--env-file", type=click.Path(), help="File of variables, or a pipe, instead of .env.")(command)
         return command
 
     return decorate
 
 
-def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The texts of all settings that are given, from all places, `defaults` last.
+class Given(NamedTuple):
+    """What is given of the settings, from all places."""
+
+    texts: dict[str, Any]
+    """By the name of the option."""
+    faults: list[str]
+    """What is wrong with the file of variables."""
+    notes: list[str]
+    """What looks wrong there, and may be right."""
+
+
+def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, str] | None = None) -> Given:
+    """The texts of all settings that are given, `defaults` last.
 
     Raises:
-        ConfigurationError: if the file is not one of variables.
+        ConfigurationError: if the file cannot be read.
     """
-    path = Path(env_file or ".env")
-    if env_file and not path.is_file():
-        raise ConfigurationError(f"--env-file names {env_file!r}, which is no file; give a readable one")
-    from_file = _read_env_file(path) if path.is_file() else {}
+    from_file, faults, notes = _read_env_file(env_file)
     layers = (
         {name: value for name, value in flags.items() if value != ()},
         {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
@@ -76,8 +85,12 @@ def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, 
         if "symbol" in given:
             settled.add("job_completion_index")  # a pair named above is the one, whatever the Job says
         # An empty value counts as not set.
-        given |= {name: value for name, value in layer.items() if value and name not in settled}
-    return given
+        given |= {name: value for name, value in layer.items() if not _is_blank(value) and name not in settled}
+    return Given(given, faults, notes)
+
+
+def _is_blank(value: str | Iterable[str] | None) -> bool:
+    return not (values.stripped(value) if isinstance(value, str) else value)
 
 
 def gather(
@@ -87,8 +100,8 @@ def gather(
     needed: Iterable[str] | None = None,
     faults: Iterable[str] = (),
     defaults: Mapping[str, str] | None = None,
-) -> config.Settings:
-    """Settings from flags, over environment variables, over the `.env` file, over defaults.
+) -> tuple[config.Settings, list[str]]:
+    """Settings from flags, over environment variables, over the `.env` file, over defaults; and what looks wrong.
 
     Args:
         flags: what stands on the command line.
@@ -101,27 +114,62 @@ def gather(
         ConfigurationError: with all faults at once.
     """
     given = collect(flags, env_file, defaults)
+    found = [*given.faults, *faults]
     try:
-        settings = config.load(given, needed=needed)
+        settings = config.load(given.texts, needed=needed)
     except ConfigurationError as error:
-        raise ConfigurationError(*error.faults, *faults) from error
-    if faults := list(faults):
-        raise ConfigurationError(*faults)
+        # What looks wrong may be why something is required and not set.
+        raise ConfigurationError(*error.faults, *found, *given.notes) from error
+    if found:
+        raise ConfigurationError(*found, *given.notes)
+    return settings, given.notes
+
+
+def ready(flags: dict[str, Any], env_file: str | None, **how: Any) -> config.Settings:
+    """The settings of a command, as `gather` finds them, and the log as they want it."""
+    from loader_ws_trades import logs  # noqa: PLC0415 - so that `--help` is quick
+
+    settings, notes = gather(flags, env_file, **how)
+    logs.configure(settings)
+    for note in notes:
+        logs.LOGGER.warning("%s", note)
     return settings
 
 
-def _read_env_file(path: Path) -> dict[str, str | None]:
+def _read_env_file(named: str | None) -> tuple[dict[str, str | None], list[str], list[str]]:
     """The variables of a file, as they stand: no `${...}` is replaced, a password may hold one."""
+    path = named or ".env"
     try:
-        bindings = list(parse_stream(io.StringIO(path.read_text("utf-8-sig"))))
+        text = files.read(path).decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if named is None:
+            return {}, [], []  # a folder may be a virtual environment
+        raise ConfigurationError(f"--env-file names {path!r}, which is no file; give a readable one") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The file {str(path)!r} cannot be read ({error}); make it readable text") from error
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigurationError(f"The file {path!r} cannot be read ({why}); make it readable text") from error
+    bindings = list(parse_stream(io.StringIO(text)))
     faults = [
         f"{path}, line {binding.original.line}, is not NAME=value; mend it" for binding in bindings if binding.error
     ]
-    if faults:
-        raise ConfigurationError(*faults)
-    return {binding.key: binding.value for binding in bindings if binding.key}
+    found = {binding.key: binding.value for binding in bindings if binding.key}
+    return found, faults, _misspelt(found, path)
+
+
+def _misspelt(names: Iterable[str], path: str) -> list[str]:
+    """A sentence for each name that is no setting's but like one; the file may serve other programs too."""
+    known = {option.variable for option in config.OPTIONS}
+    others = islice((name for name in names if name not in known and len(name) < _LONGEST_NAME), _NAMES)
+    near = {name: difflib.get_close_matches(name.upper(), known, 1, _ALIKE) for name in others}
+    return [
+        f"{path} sets {values.printable(name)}, which is no setting; {meant[0]} may be meant"
+        for name, meant in near.items()
+        if meant
+    ]
+
+
+_LONGEST_NAME, _NAMES = 60, 1000  # of what is compared: it takes a while
+_ALIKE = 0.8
 
 
 def seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:

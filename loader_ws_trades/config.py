@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
@@ -85,14 +84,14 @@ class Settings:
     )
     kafka_bootstrap_servers: str = _option(values.servers, "Kafka's brokers, host:port[,host:port].", required=True)
     kafka_user_producer: str | None = _option(values.text, "SASL user; if set, SCRAM-SHA-512 over TLS is used.")
-    kafka_password_producer: str | None = _option(str, "Password of the SASL user.", secret=True)
+    kafka_password_producer: str | None = _option(values.secret, "Password of the SASL user.", secret=True)
     kafka_password_file: str | None = _option(
-        values.readable_file, "File that holds the password of the SASL user, for a mounted secret."
+        values.text, "File that holds the password of the SASL user, for a mounted secret."
     )
     kafka_user_consumer: str | None = _option(
         values.text, "SASL user for all that is read; without it the producer's is used."
     )
-    kafka_password_consumer: str | None = _option(str, "Password of the SASL user for reading.", secret=True)
+    kafka_password_consumer: str | None = _option(values.secret, "Password of the SASL user for reading.", secret=True)
     ca_path: str | None = _option(
         values.pem_file, "PEM file of the CA that signed the brokers' certificates; if set, TLS is used."
     )
@@ -149,7 +148,9 @@ class Settings:
         values.seconds, "Give up on missing trades when REST has not answered for this time.", default="5m"
     )
     rest_weight_limit: int = _option(
-        values.count, "Request weight a minute to stay below, of the 6000 that an IP has.", default="3000"
+        values.count_to(6000, "the weight a minute that an IP has"),
+        "Request weight a minute to stay below, of the 6000 that an IP has.",
+        default="3000",
     )
     resume: str = _option(
         values.choice("on", "off"), "Whether a run goes on behind the newest trade on the topic.", default="on"
@@ -171,7 +172,7 @@ class Settings:
         values.count, "Records after which a transaction is committed before its time.", default="10000"
     )
     kafka_queue_records: int = _option(
-        values.queue_size,
+        values.count_to(10_000_000, "librdkafka's most"),
         "Records that may wait for Kafka; over it the stream is not read.",
         default="400000",
     )
@@ -226,7 +227,8 @@ class Settings:
         found.update(value for _, value in self.kafka_properties or () if len(value) >= 8)
         for address in (self.binance_ws_url, self.binance_rest_url):
             parts = urlsplit(address or "")
-            found |= {parts.password, unquote(parts.password or "")}
+            held = parts.password or parts.username or ""  # a token may stand in the user's place
+            found |= {held, unquote(held)}
             found.update(value for _, value in parse_qsl(parts.query) if len(value) >= 8)
         # What is shorter than this is no secret, and would tear holes into other words.
         return sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True)
@@ -259,16 +261,17 @@ def redacted(shown: str, settings: Settings) -> str:
     return shown
 
 
-def producer_credentials() -> str:
+def producer_credentials(settings: Settings) -> str:
     """The settings that name the user who writes, for messages."""
-    return f"{named('kafka_user_producer')} and {named('kafka_password_producer')}"
+    password = "kafka_password_file" if settings.kafka_password_file else "kafka_password_producer"
+    return f"{named('kafka_user_producer')} and {named(password)}"
 
 
 def consumer_credentials(settings: Settings) -> str:
     """The settings that name the user who reads, for messages."""
     if settings.kafka_user_consumer:
         return f"{named('kafka_user_consumer')} and {named('kafka_password_consumer')}"
-    return producer_credentials()
+    return producer_credentials(settings)
 
 
 def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[str] | None = None) -> Settings:
@@ -282,24 +285,51 @@ def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[st
         ConfigurationError: with all faults at once, each naming the variable and the flag.
     """
     required = {option.name for option in OPTIONS if option.required} if needed is None else set(needed)
+    texts = {name: values.stripped(value) if isinstance(value, str) else value for name, value in given.items()}
+    secrets = _secrets_in(texts)
     faults = []
     checked: dict[str, Any] = {}
     for option in OPTIONS:
-        value = given.get(option.name) or None
-        if value is None and option.name in required and not (option.name == "symbol" and given.get("symbols")):
+        value = texts.get(option.name) or None
+        if value is None and option.name in required and not (option.name == "symbol" and texts.get("symbols")):
             faults.append(f"{option} is required; set it")
         value = value or option.default
         try:
             checked[option.name] = None if value is None else option.parse(value)
         except ValueError as error:
-            faults.append(f"{option} {error}")
+            faults.append(f"{option} {_without(secrets, value, option, error)}")
     faults += _choose_symbol(checked, needed="symbol" in required)
     faults += _put_symbol_in(checked)
     faults += _take_password_file(checked)
-    faults += _contradictions(checked, given_file=bool(given.get("kafka_password_file")))
+    faults += _contradictions(checked, given_file=bool(texts.get("kafka_password_file")))
     if faults:
         raise ConfigurationError(*faults)
     return Settings(**checked)
+
+
+def _secrets_in(texts: Mapping[str, Any]) -> list[str]:
+    found = []
+    for option in OPTIONS:
+        value = texts.get(option.name) or () if option.secret else ()
+        if option.parse is overrides.properties:
+            parts = value.split(",") if isinstance(value, str) else value
+            found += [part.partition("=")[2].strip() for part in parts]
+        elif value:
+            found.append(value)
+    return sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True)
+
+
+def _without(secrets: Iterable[str], value: Any, option: Option, error: ValueError) -> str:
+    """What is wrong with `value`, said without the secrets of other settings that may stand in it by mistake."""
+    if option.secret or not any(secret in value for secret in secrets):
+        return str(error)
+    for secret in secrets:
+        value = value.replace(secret, "***")
+    try:
+        option.parse(value)
+    except ValueError as told:
+        return str(told)
+    return "is not usable, and holds a secret of another setting; give it a value of its own"
 
 
 def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
@@ -349,12 +379,9 @@ def _take_password_file(checked: dict[str, Any]) -> list[str]:
     if checked.get("kafka_password_producer"):
         return [f"{named('kafka_password_producer')} and {named('kafka_password_file')} are both set; set one"]
     try:
-        password = Path(file).read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        return [f"{named('kafka_password_file')} names a file that is not readable text"]
-    if not password:
-        return [f"{named('kafka_password_file')} names a file that is empty"]
-    checked["kafka_password_producer"] = password
+        checked["kafka_password_producer"] = values.password_in(file)
+    except ValueError as error:
+        return [f"{named('kafka_password_file')} {error}"]
     return []
 
 
@@ -372,7 +399,8 @@ def _contradictions(checked: Mapping[str, Any], *, given_file: bool) -> list[str
             file = f" or {named('kafka_password_file')}" if client == "producer" else ""
             faults.append(f"{named(user)} is set without a password; set {named(password)}{file}")
         if checked[password] and not checked[user]:
-            faults.append(f"{named(password)} is set without a user; set {named(user)}")
+            where = named("kafka_password_file" if from_file else password)
+            faults.append(f"{where} is set without a user; set {named(user)}")
     protocol = checked.get("kafka_security_protocol") or ""
     if protocol.startswith("SASL") and not checked.get("kafka_user_producer"):
         faults.append(f"{named('kafka_security_protocol')} is {protocol}, which needs {named('kafka_user_producer')}")

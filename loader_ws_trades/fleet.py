@@ -18,7 +18,7 @@ _TOPIC_NAMES = f"use up to 249 letters, digits, '.', '_' and '-', and {PLACE} wh
 def listed(value: str) -> tuple[str, ...]:
     """Trading pairs separated by commas, each once."""
     found: list[str] = []
-    for part in values.text(value).split(","):
+    for part in value.split(","):
         if not part.strip():
             raise ValueError("holds an empty entry; separate pairs with one comma each, as in BTCUSDT,ETHUSDT")
         try:
@@ -33,7 +33,7 @@ def listed(value: str) -> tuple[str, ...]:
 def index(value: str) -> int:
     """A place in a list, from 0."""
     if not re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        raise ValueError(f"is {value!r:.60}, which is no whole number from 0")
+        raise ValueError(f"is {values.quoted(value)}, which is no whole number from 0")
     return int(value)
 
 
@@ -55,19 +55,21 @@ def chosen(symbols: tuple[str, ...], place: int | None) -> str:
 
 def topic(value: str) -> str:
     """A name that Kafka allows for a topic, as it stands or once the symbol is put in."""
+    value = values.text(value)
     try:
         values.topic(value.replace(PLACE, "X"))
     except ValueError as error:
-        raise ValueError(f"is {value!r}, which is no topic name; {_TOPIC_NAMES}") from error
-    return value.strip()
+        raise ValueError(f"is {values.quoted(value)}, which is no topic name; {_TOPIC_NAMES}") from error
+    return value
 
 
 def label(value: str) -> str:
     """Any text that is not blank, in which the symbol's place is all that stands in braces."""
-    for braced in re.findall(r"\{[^{}]*\}", values.text(value)):
+    value = values.text(value)
+    for braced in re.findall(r"\{[^{}]*\}", value):
         if braced != PLACE:
-            raise ValueError(f"holds {braced!r:.60}; only {PLACE} may stand there in braces")
-    return value.strip()
+            raise ValueError(f"holds {values.quoted(braced)}; only {PLACE} may stand there in braces")
+    return value
 
 
 def topic_of(symbol: str, name: str) -> str:

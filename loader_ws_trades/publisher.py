@@ -58,7 +58,9 @@ class Publisher:
 
     def _make_producer(self) -> kafka.Producer:
         return kafka.Producer(
-            trade_producer_properties(self._settings, self._kind), self._report, credentials=producer_credentials()
+            trade_producer_properties(self._settings, self._kind),
+            self._report,
+            credentials=producer_credentials(self._settings),
         )
 
     def open(self, startup: kafka.Startup) -> None:

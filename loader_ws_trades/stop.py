@@ -70,7 +70,7 @@ def _send(settings: Settings) -> str:
         Command(command="stop", queue_id=settings.queue_id),
         topic,
         telemetry_producer_properties(settings),
-        credentials=producer_credentials(),
+        credentials=producer_credentials(settings),
         startup=_startup(settings),
     )
     return f"{topic}, partition {partition}, offset {offset}"

@@ -44,7 +44,7 @@ class Telemetry:
         self._told = Throttle(log, *_LINES)
         self.is_open = False
         self._producer = kafka.Producer(
-            telemetry_producer_properties(settings), self._report, credentials=producer_credentials()
+            telemetry_producer_properties(settings), self._report, credentials=producer_credentials(settings)
         )
 
     def open(self, startup: kafka.Startup) -> None:

@@ -5,15 +5,20 @@ Each raises `ValueError` with the end of a sentence that begins with the setting
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 import ssl
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from math import ceil
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
+
+from loader_ws_trades import files
 
 _ISO = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
@@ -22,18 +27,51 @@ _ISO = re.compile(
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def text(value: str) -> str:
-    """Any text that is not blank."""
-    if not value.strip():
+# What may stand around a value: white space, line ends, the byte order mark.
+_AROUND: Final = "\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_UNSEEN: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, zero-width letters, halves of surrogate pairs
+_LONGEST: Final = 1000  # letters of a name; Kafka's protocol takes no more than 32767 bytes
+
+
+def stripped(value: str) -> str:
+    """A value without what may stand around it."""
+    return value.strip(_AROUND)
+
+
+def quoted(value: str) -> str:
+    """A value for a message, without the user and the password that may stand in it, as in a URL."""
+    return f"'{printable(re.sub('.*@', '***@', value, flags=re.DOTALL), 60)}'"
+
+
+def text(value: str, *, longest: int = _LONGEST) -> str:
+    """A name: not blank, nothing in it that cannot be seen, no quotes around it."""
+    value = stripped(value)
+    if not value:
         raise ValueError("is blank; give it a value")
-    return value.strip()
+    if unseen := next((letter for letter in value if unicodedata.category(letter) in _UNSEEN), None):
+        raise ValueError(f"holds U+{ord(unseen):04X}, which cannot be seen and is in no name; take it out")
+    if {value[0], value[-1]} & {"'", '"'}:
+        raise ValueError("begins or ends with a quote, as `docker --env-file` leaves it; take the quotes away")
+    if len(value) > longest:
+        raise ValueError(f"is too long; give at most {longest} letters")
+    return value
+
+
+def secret(value: str) -> str:
+    """A password: any text on one line. It is never shown."""
+    value = stripped(value)
+    if not value:
+        raise ValueError("is blank; give it a value")
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in value):
+        raise ValueError("holds a line end or another control character; give the password alone, in UTF-8")
+    return value
 
 
 def symbol(value: str) -> str:
     """A trading pair in upper case; any letters and digits, not only ASCII."""
     value = text(value)
     if not all(letter.isalnum() or letter in "_-." for letter in value):
-        raise ValueError(f"is {value!r}, which is no trading pair; give one like BTCUSDT")
+        raise ValueError(f"is {quoted(value)}, which is no trading pair; give one like BTCUSDT")
     return value.upper()
 
 
@@ -41,18 +79,31 @@ def topic(value: str) -> str:
     """A name that Kafka allows for a topic."""
     value = text(value)
     if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", value) or value in {".", ".."}:
-        raise ValueError(f"is {value!r}, which is no topic name; use up to 249 letters, digits, '.', '_' and '-'")
+        raise ValueError(f"is {quoted(value)}, which is no topic name; use up to 249 letters, digits, '.', '_' and '-'")
     return value
+
+
+def _is_address(value: str) -> bool:
+    """Whether this is a host, as it stands in a URL, with or without a port; `h:` has none."""
+    match = re.fullmatch(r"(\[([0-9A-Fa-f:.]+)(?:%[\w.-]+)?\]|[\w.-]+)(?::([0-9]{0,5}))?", value)
+    if not match or (match[3] and not 1 <= int(match[3]) <= 65535):
+        return False
+    try:
+        if match[2]:
+            ipaddress.IPv6Address(match[2])
+        else:
+            match[1].encode("idna")  # as the look-up of a name does it
+    except ValueError:
+        return False
+    return True
 
 
 def servers(value: str) -> str:
     """Addresses of brokers, `host:port` separated by commas."""
-    addresses = [part.strip() for part in text(value).split(",")]
+    addresses = [text(part) if stripped(part) else "" for part in value.split(",")]
     for address in addresses:
-        host, colon, port = address.rpartition(":")
-        is_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
-        if not colon or not is_port or not re.fullmatch(r"[^\s/,@]+", host):
-            raise ValueError(f"holds {address!r}, which is not host:port with a port from 1 to 65535")
+        if not _is_address(address) or not re.search(r":[0-9]+\Z", address):
+            raise ValueError(f"holds {quoted(address)}, which is not host:port with a port from 1 to 65535")
     return ",".join(addresses)
 
 
@@ -60,16 +111,17 @@ def url(*schemes: str) -> Callable[[str], str]:
     """A URL with one of `schemes`, a host and, if it names one, a port in range."""
 
     def parse(value: str) -> str:
-        value = text(value)
+        value = text(value, longest=4000)
         # The value may hold a password, so it is not shown.
         fault = f"is not usable; give a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
         try:
             parts = urlsplit(value)
-            port = parts.port
         except ValueError as error:
-            raise ValueError(f"{fault}, with a port from 1 to 65535 if any") from error
-        if port == 0 or parts.scheme not in schemes or not parts.hostname or any(letter.isspace() for letter in value):
-            raise ValueError(f"{fault}, with a host")
+            raise ValueError(f"{fault}, with a host") from error
+        if parts.scheme not in schemes or not _is_address(parts.netloc.rpartition("@")[2]):
+            raise ValueError(f"{fault}, with a host, and a port from 1 to 65535 if any")
+        if any(letter in "#\\" or letter.isspace() for letter in value):
+            raise ValueError(f"{fault}, without spaces, '#' and '\\'")
         return value
 
     return parse
@@ -79,10 +131,10 @@ def seconds(value: str, *, least: float = 0.001) -> float:
     """A time span: seconds, or a number with the unit s, m, h or d."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", value.strip())
     if not match:
-        raise ValueError(f"is {value!r}, which is no time span; give seconds, or a number with s, m, h or d")
+        raise ValueError(f"is {quoted(value)}, which is no time span; give seconds, or a number with s, m, h or d")
     span = float(match[1]) * _UNITS[match[2]]
     if not least <= span <= 365 * 86400:
-        raise ValueError(f"is {value!r}, which is out of range; give more than 0 and at most 365d")
+        raise ValueError(f"is {quoted(value)}, which is out of range; give more than 0 and at most 365d")
     return span
 
 
@@ -92,8 +144,8 @@ def moment(value: str) -> int:
     What is finer than a millisecond is rounded up, so that comparing whole milliseconds with it stays exact.
     """
     value = value.strip()
-    fault = f"is {value!r:.60}, which is no moment; give one like 2024-08-01T10:00:00Z, or milliseconds since 1970"
-    if re.fullmatch(r"[0-9]+", value):
+    fault = f"is {quoted(value)}, which is no moment; give one like 2024-08-01T10:00:00Z, or milliseconds since 1970"
+    if re.fullmatch(r"[0-9]{1,20}", value):
         # Shorter or longer ones are seconds, microseconds or a date, whose meaning must not be guessed.
         if not 10**11 <= int(value) < 10**14:
             raise ValueError(f"{fault}, of 12 to 14 digits")
@@ -160,28 +212,37 @@ def header_number(foreign: str) -> int | None:
 def trade_id(value: str) -> int:
     """A trade's id, from 0."""
     if not re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        raise ValueError(f"is {value!r:.60}, which is no trade id; give a whole number")
+        raise ValueError(f"is {quoted(value)}, which is no trade id; give a whole number")
     return int(value)
 
 
 def count(value: str) -> int:
     """A whole number from 1."""
     if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or int(value) < 1:
-        raise ValueError(f"is {value!r}, which is no whole number from 1 to {10**18 - 1}")
+        raise ValueError(f"is {quoted(value)}, which is no whole number from 1 to {10**18 - 1}")
     return int(value)
 
 
-def queue_size(value: str) -> int:
-    """A number of records that librdkafka's queue can be bound to."""
-    if not 1 <= (size := count(value)) <= 10_000_000:
-        raise ValueError(f"is {value!r}, which is out of range; give at most 10000000")
-    return size
+def count_to(most: int, why: str) -> Callable[[str], int]:
+    """A whole number from 1 to `most`; `why` says what allows no more."""
+
+    def parse(value: str) -> int:
+        if (found := count(value)) > most:
+            raise ValueError(f"is {quoted(value)}, which is out of range; give at most {most}, {why}")
+        return found
+
+    return parse
 
 
 def port(value: str) -> int:
     """A port to listen on."""
     if not re.fullmatch(r"[0-9]{1,5}", value.strip()) or not 1 <= int(value) <= 65535:
-        raise ValueError(f"is {value!r:.60}, which is no port; give a number from 1 to 65535")
+        mend = "give a number from 1 to 65535"
+        if value.startswith("tcp://"):
+            mend = (
+                "Kubernetes sets such a variable for a Service of that name; set enableServiceLinks of the pod to false"
+            )
+        raise ValueError(f"is {quoted(value)}, which is no port; {mend}")
     return int(value)
 
 
@@ -190,7 +251,7 @@ def speed(value: str) -> float:
     if value.strip().lower() == "max":
         return math.inf
     if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value.strip()) or not float(value):
-        raise ValueError(f"is {value!r}, which is no speed; give a number above 0, such as 1 or 10, or max")
+        raise ValueError(f"is {quoted(value)}, which is no speed; give a number above 0, such as 1 or 10, or max")
     return float(value)
 
 
@@ -201,25 +262,36 @@ def choice(*choices: str) -> Callable[[str], str]:
         for known in choices:
             if value.strip().lower() == known.lower():
                 return known
-        raise ValueError(f"is {value!r}; give one of {', '.join(choices)}")
+        raise ValueError(f"is {quoted(value)}; give one of {', '.join(choices)}")
 
     return parse
 
 
-def readable_file(value: str) -> str:
-    """A file that can be opened for reading; its name is not shown, a password may stand there by mistake."""
-    try:
-        with Path(value).open("rb"):
-            return value
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no file name"
-        raise ValueError(f"names a file that cannot be read ({reason}); give a readable one") from error
-
-
 def pem_file(value: str) -> str:
-    """A readable file that holds certificates in PEM form."""
+    """A file that holds certificates in PEM form; its name is not shown, a password may stand there by mistake."""
+    value = text(value)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(readable_file(value))
+        if not Path(value).is_file() and Path(value).exists():
+            raise ValueError("names something that is no file; give the CA's")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
     except ssl.SSLError as error:
         raise ValueError("names a file that holds no usable PEM certificate; give the CA's") from error
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read ({error.strerror}); give a readable one") from error
     return value
+
+
+def password_in(file: str) -> str:
+    """The password that a file holds; it may be a pipe."""
+    try:
+        held = files.read(file, most=65536).decode()
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read ({error.strerror}); give a readable one") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("names a file that is not text in UTF-8; give one with the password alone") from error
+    if not stripped(held):
+        raise ValueError("names a file that is empty; write the password into it")
+    try:
+        return secret(held)
+    except ValueError as error:
+        raise ValueError(f"names a file that {error}") from error

@@ -15,8 +15,8 @@ SECRET = "hush-hush-secret"
 
 
 def test_a_secret_in_standard_error_fails() -> None:
-    # The loader cannot know that what stands in another setting is its password.
-    loader = Loader("run", "--symbol", f"{SECRET}/", KAFKA_PASSWORD_PRODUCER=SECRET)
+    # The loader cannot know that what stands in a command's place is its password.
+    loader = Loader(SECRET, KAFKA_PASSWORD_PRODUCER=SECRET)
     assert loader.wait() == 2
     with pytest.raises(AssertionError, match="standard error"):
         loader.close()

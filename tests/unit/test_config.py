@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from loader_ws_trades import config, properties
 from loader_ws_trades.cli_options import gather
@@ -57,7 +62,7 @@ def samples(option: Option, folder: Path) -> tuple[str, str, str]:
     names = [folder / f"{option.name}-{number}" for number in (1, 2, 3)]
     if option.name in ("ca_path", "kafka_password_file"):
         for name in names:
-            CERTIFICATE.write_to_path(name)
+            CERTIFICATE.write_to_path(name) if option.name == "ca_path" else name.write_text("x")
         return str(names[0]), str(names[1]), str(names[2])
     return names[0].name, names[1].name, names[2].name
 
@@ -72,6 +77,10 @@ COMPANIONS = {
     "kafka_user_consumer": {"kafka_password_consumer": "x"},
     "kafka_password_consumer": {"kafka_user_consumer": "x"},
 }
+
+
+def gathered(flags: dict[str, Any], env_file: str | None = None) -> config.Settings:
+    return gather(flags, env_file)[0]
 
 
 @pytest.fixture
@@ -91,7 +100,7 @@ def test_flag_over_variable_over_env_file_over_default(
     in_flag, in_variable, in_file = samples(option, tmp_path)
 
     def found(**flags: Any) -> object:
-        return getattr(gather(base | flags, None), option.name)
+        return getattr(gathered(base | flags, None), option.name)
 
     default = None if option.default is None else option.parse(option.default)
     if option.required:
@@ -117,8 +126,8 @@ def test_a_password_file_in_a_flag_is_over_a_password_in_a_variable(
     (tmp_path / "secret").write_text("from-file\n")
     monkeypatch.setenv("KAFKA_PASSWORD_PRODUCER", "from-variable")
     flags = REQUIRED | {"kafka_user_producer": "me"}
-    assert gather(flags, None).kafka_password_producer == "from-variable"
-    assert gather(flags | {"kafka_password_file": "secret"}, None).kafka_password_producer == "from-file"
+    assert gathered(flags, None).kafka_password_producer == "from-variable"
+    assert gathered(flags | {"kafka_password_file": "secret"}, None).kafka_password_producer == "from-file"
 
 
 @pytest.mark.usefixtures("_no_variables")
@@ -129,21 +138,21 @@ def test_symbol_and_symbols_are_one_setting_of_which_the_place_above_decides(
     (tmp_path / ".env").write_text("SYMBOL=bnbbtc\n")
     monkeypatch.setenv("SYMBOLS", "ethusdt,polusdt")
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
-    assert gather(flags, None).symbol == "POLUSDT"
-    alone = gather(flags | {"symbol": "btcusdt"}, None)
+    assert gathered(flags, None).symbol == "POLUSDT"
+    alone = gathered(flags | {"symbol": "btcusdt"}, None)
     assert (alone.symbol, alone.symbols, alone.job_completion_index) == ("BTCUSDT", None, None)
     monkeypatch.setenv("SYMBOL", "btcusdt")
     with pytest.raises(ConfigurationError) as caught:
-        gather(flags, None)
+        gathered(flags, None)
     assert caught.value.faults == ("SYMBOL (--symbol) and SYMBOLS (--symbols) are both set; set one",)
 
 
 @pytest.mark.usefixtures("_no_variables")
 def test_another_env_file_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "other.env").write_text("SYMBOL=ethusdt\n")
-    assert gather(REQUIRED | {"symbol": None}, "other.env").symbol == "ETHUSDT"
+    assert gathered(REQUIRED | {"symbol": None}, "other.env").symbol == "ETHUSDT"
     with pytest.raises(ConfigurationError, match="--env-file"):
-        gather(REQUIRED, "missing.env")
+        gathered(REQUIRED, "missing.env")
 
 
 def of_many(symbols: str, index: str | None = None, **given: str) -> config.Settings:
@@ -174,7 +183,6 @@ def test_the_index_picks_one_of_many_symbols() -> None:
         ("a,b", "x", "job_completion_index", "is 'x', which is no whole number from 0"),
         ("a,,b", "0", "symbols", "holds an empty entry"),
         ("a,b,", "0", "symbols", "holds an empty entry"),
-        (" ", "0", "symbols", "is blank"),
         ("a,b/c", "0", "symbols", "holds an entry that is 'b/c', which is no trading pair"),
         ("a,b,A", "0", "symbols", "names A more than once"),
     ],
@@ -252,6 +260,7 @@ def test_where_the_symbol_cannot_be_put_in_is_one_sentence(given: dict[str, str]
 
 WRONG = [
     ("symbol", " "),
+    ("symbol", "\u200b"),
     ("symbol", "BTC/USDT"),
     ("symbol", "btc usdt"),
     ("kafka_topic", "no spaces"),
@@ -260,14 +269,36 @@ WRONG = [
     ("kafka_bootstrap_servers", "kafka:0"),
     ("kafka_bootstrap_servers", "kafka:65536"),
     ("kafka_bootstrap_servers", "a:1,,b:2"),
+    ("kafka_bootstrap_servers", f"kafka:{'9' * 5000}"),
+    ("kafka_bootstrap_servers", "kafka:٩٠٩٢"),
+    ("kafka_bootstrap_servers", "a..b:9092"),
+    ("kafka_bootstrap_servers", "[::g]:9092"),
+    ("kafka_bootstrap_servers", "::1:9092"),
+    ("kafka_bootstrap_servers", "kafka://kafka:9092"),
     ("binance_ws_url", "http://x/ws"),
     ("binance_ws_url", "wss://"),
     ("binance_ws_url", "wss://x:99999/ws"),
     ("binance_ws_url", "stream.binance.com"),
+    ("binance_ws_url", "wss://h/w s"),
+    ("binance_ws_url", "wss://h/w\ns"),
+    ("binance_ws_url", "wss://h/ws#part"),
+    ("binance_ws_url", "wss://a..b/ws"),
+    ("binance_ws_url", f"wss://{'a' * 64}.b/ws"),
+    ("binance_ws_url", "wss://h\\@elsewhere/ws"),
+    ("binance_ws_url", "wss://[::1/ws"),
+    ("binance_ws_url", "wss://[::1]x/ws"),
+    ("binance_ws_url", "wss://::1:9443/ws"),
+    ("binance_ws_url", f"wss://h/{'x' * 8000}"),
     ("binance_rest_url", "ftp://x"),
     ("binance_rest_url", "http://[::1"),
     ("ca_path", "/nowhere/ca.pem"),
+    ("ca_path", "/dev/zero"),
+    ("ca_path", "a\0b"),
     ("kafka_password_file", "/nowhere/password"),
+    ("kafka_password_file", "/dev/zero"),
+    ("kafka_password_file", "/dev/null"),
+    ("kafka_password_file", "a\0b"),
+    ("kafka_user_producer", "a\nb"),
     ("telemetry_interval", "0"),
     ("telemetry_interval", "abc"),
     ("telemetry_interval", "-1"),
@@ -278,7 +309,9 @@ WRONG = [
     ("metrics_port", "0"),
     ("metrics_port", "65536"),
     ("metrics_port", "http"),
-    ("heartbeat_file", " "),
+    ("rest_weight_limit", "6001"),
+    ("rest_weight_limit", "9" * 5000),
+    ("heartbeat_file", "a\0b"),
     ("control_from", "yesterday"),
     ("log_level", "loud"),
     ("kafka_properties", "linger.ms"),
@@ -294,6 +327,8 @@ def test_all_faults_are_told_at_once_with_variable_and_flag() -> None:
             config.load(REQUIRED | {name: value})
         [fault] = caught.value.faults
         assert fault.startswith(config.named(name)), fault
+        assert fault.isprintable(), fault
+        assert len(fault) < 400, fault
     worst = {name: value for name, value in WRONG}  # noqa: C416 - the last of each
     with pytest.raises(ConfigurationError) as caught:
         config.load({**worst, "queue_id": ""})
@@ -429,3 +464,171 @@ def test_what_a_url_holds_of_secrets_is_taken_out_of_whatever_is_shown() -> None
     )
     assert {"p%40ssw0rd", "p@ssw0rd", "hush-hush"} <= set(settings.secrets())
     assert "hush" not in repr(settings)
+
+
+AROUND = ("{}\n", "{}\r\n", "\ufeff{}", " {}\t", "\ufeff \n{}\u00a0\ufeff")
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_a_value_is_taken_without_what_stands_around_it(option: Option, around: str, tmp_path: Path) -> None:
+    value = samples(option, tmp_path)[0]
+    base = REQUIRED | COMPANIONS.get(option.name, {})
+    found = [config.load(base | {option.name: text}) for text in (value, around.format(value))]
+    assert getattr(found[0], option.name) == getattr(found[1], option.name)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n", "\ufeff", "\ufeff\r\n"])
+@pytest.mark.usefixtures("_no_variables")
+def test_a_blank_variable_counts_as_not_set(blank: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for option in OPTIONS:
+        assert getattr(config.load({option.name: blank}, needed=()), option.name) == (
+            None if option.default is None else option.parse(option.default)
+        )
+    (tmp_path / ".env").write_text("SYMBOL=ethusdt")
+    monkeypatch.setenv("SYMBOL", blank)
+    assert gathered(REQUIRED | {"symbol": blank}).symbol == "ETHUSDT"
+
+
+@pytest.mark.parametrize("around", ["{}", *AROUND])
+def test_a_password_file_is_taken_without_what_stands_around_the_password(around: str, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(around.format("hush hush").encode())
+    settings = config.load(REQUIRED | {"kafka_user_producer": "me", "kafka_password_file": str(file)})
+    assert settings.kafka_password_producer == "hush hush"
+    assert config.producer_credentials(settings) == (
+        f"{config.named('kafka_user_producer')} and {config.named('kafka_password_file')}"
+    )
+    assert config.consumer_credentials(settings) == config.producer_credentials(settings)
+
+
+NAMES = (
+    *("queue_id", "type", "telemetry_producer_id", "kafka_user_producer", "heartbeat_file", "symbol", "kafka_topic"),
+    *("kafka_bootstrap_servers", "binance_ws_url", "ca_path", "kafka_password_file"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ('"{}"', "begins or ends with a quote, as `docker --env-file` leaves it"),
+        ("'{}'", "begins or ends with a quote, as `docker --env-file` leaves it"),
+        ("{}\x1b[2J{}", "holds U+001B, which"),
+        ("{}\n{}", "holds U+000A, which"),
+        ("{}\u200b", "holds U+200B, which"),
+        ("{}\ufeff{}", "holds U+FEFF, which"),
+        ("{}\u202e", "holds U+202E, which"),
+        ("{}\udcff", "holds U+DCFF, which"),
+    ],
+)
+def test_what_is_in_no_name_is_refused(name: str, value: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.load({**REQUIRED, "kafka_password_producer": "x", name: value.replace("{}", "a")})
+    fault = next(fault for fault in caught.value.faults if fault.startswith(config.named(name)))
+    assert fault.startswith(f"{config.named(name)} {says}"), fault
+    assert fault.isprintable()
+
+
+def test_a_password_of_two_lines_is_refused_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("hush\nhush\n")
+    for name, value in (("kafka_password_file", str(file)), ("kafka_password_producer", "hush\nhush")):
+        with pytest.raises(ConfigurationError) as caught:
+            config.load(REQUIRED | {"kafka_user_producer": "me", name: value})
+        [fault] = caught.value.faults
+        assert fault.startswith(config.named(name))
+        assert "control character" in fault
+        assert "hush" not in fault
+
+
+def test_kubernetes_own_variable_for_a_service_called_metrics_is_explained() -> None:
+    with pytest.raises(ConfigurationError, match=r"METRICS_PORT .*enableServiceLinks"):
+        config.load(REQUIRED | {"metrics_port": "tcp://10.0.0.1:9464"})
+
+
+def test_a_secret_that_stands_in_another_setting_is_not_shown() -> None:
+    secret = "hush-" * 20 + "/"
+    for name in ("symbol", "kafka_topic", "telemetry_interval", "log_level", "metrics_port", "resume_limit"):
+        for holding in ("kafka_password_producer", "kafka_properties"):
+            given = f"ssl.key.password={secret}" if holding == "kafka_properties" else secret
+            with pytest.raises(ConfigurationError) as caught:
+                config.load(REQUIRED | {"kafka_user_producer": "u", holding: given, name: f"x{secret}"})
+            assert "hush" not in str(caught.value)
+    for name in ("kafka_bootstrap_servers", "symbol"):
+        with pytest.raises(ConfigurationError) as caught:
+            config.load(REQUIRED | {name: "me:hush-hush@kafka:x"})
+        assert "hush" not in str(caught.value)
+
+
+def test_what_a_url_holds_of_a_user_is_a_secret() -> None:
+    for url, secrets in (
+        ("wss://me:hush%20hush@h/ws", ["hush%20hush", "hush hush"]),
+        ("wss://hush-token@h/ws", ["hush-token"]),
+        ("wss://h/ws", []),
+    ):
+        assert config.load(REQUIRED | {"binance_ws_url": url}).secrets() == secrets
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["wss://h", "ws://127.0.0.1:1/ws", "wss://[::1]:9443/ws", "wss://h.:9443/ws", "wss://币安.com/ws", "ws://a_b"],
+)
+def test_urls_with_every_kind_of_host(url: str) -> None:
+    assert config.load(REQUIRED | {"binance_ws_url": url}).binance_ws_url == url
+
+
+@pytest.mark.parametrize("servers", ["a:1", "[::1]:9092,b.c:65535", "a_b:1, c-d.:2", "币安.com:1"])
+def test_brokers_with_every_kind_of_host(servers: str) -> None:
+    found = config.load(REQUIRED | {"kafka_bootstrap_servers": servers}).kafka_bootstrap_servers
+    assert found == servers.replace(" ", "")
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "\ufeff",
+            "\n",
+            "\0",
+            "\u200b",
+            "\udcff",
+            '"',
+            "'",
+            "://",
+            "wss://",
+            "tcp://",
+            "@",
+            "#",
+            ":",
+            ",",
+            "=",
+            "{",
+            "}",
+        ),
+        *("9" * 400, "9" * 5000, "٣", "-", ".", "..", "/", "[::1]", "nan", "inf", "1e9", "d", " ", "hush", "a" * 300),
+        *("{symbol}", "/dev/null", "btcusdt", "h", "1", "group.id", "linger.ms", "on"),
+    ]
+)
+ANYTHING = st.one_of(st.binary(max_size=20).map(os.fsdecode), st.lists(PIECES, max_size=6).map("".join))
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.dictionaries(st.sampled_from([option.name for option in OPTIONS]), ANYTHING, max_size=8))
+def test_any_text_gives_settings_or_sentences_that_show_no_secret(texts: dict[str, str]) -> None:
+    secret = "0xSECRET-of-the-test"
+    texts = {name: text.replace("hush", secret) for name, text in texts.items()}
+    texts["kafka_password_consumer"] = secret
+    made, faults = [], list[str]()
+    try:
+        made = [config.load(REQUIRED | texts)]
+    except ConfigurationError as error:
+        faults += error.faults
+    assert made or faults
+    for fault in faults:
+        assert re.match(r"[A-Z_]+ \(-", fault), fault
+        assert fault.isprintable(), fault
+        assert len(fault) < 600, fault
+        assert secret not in fault
+    for settings in made:
+        assert "SECRET" not in config.redacted(repr(settings), settings)
+        assert settings.stream_url.isprintable()

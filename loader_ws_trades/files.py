@@ -1,0 +1,48 @@
+"""Files that a person names, which may be pipes, devices or anything else: read within bounds of size and time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from pathlib import Path
+
+from loader_ws_trades.lifecycle import Deadline
+
+_PIECE = 65536
+
+
+def read(path: str | Path, *, most: int = 1 << 20, seconds: float = 30.0) -> bytes:
+    """What a file holds; a pipe is read until whoever writes into it has closed it.
+
+    Raises:
+        OSError: if it cannot be read, holds more than `most` bytes, or has not ended within `seconds`.
+    """
+    try:
+        # Else opening a FIFO would wait for a writer without end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # with a NUL, or not to be encoded
+        raise OSError(errno.EINVAL, "no file name") from error
+    try:
+        return _to_the_end(descriptor, most, seconds)
+    finally:
+        os.close(descriptor)
+
+
+def _to_the_end(descriptor: int, most: int, seconds: float) -> bytes:
+    deadline = Deadline(seconds)
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    found = bytearray()
+    # A FIFO is not ready before somebody has opened it for writing, though reading it would give an end at once.
+    while ready.poll(deadline.remaining * 1000):
+        try:
+            piece = os.read(descriptor, _PIECE)
+        except BlockingIOError:
+            continue
+        if not piece:
+            return bytes(found)
+        found += piece
+        if len(found) > most:
+            raise OSError(errno.EFBIG, f"more than {most} bytes")
+    raise TimeoutError(errno.ETIMEDOUT, f"not written to its end within {seconds:g} s")

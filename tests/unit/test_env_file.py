@@ -1,0 +1,181 @@
+"""The file of variables: where it may come from, and what is said of what stands in it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from loader_ws_trades import cli_options, files
+from loader_ws_trades.check import check, configuration
+from loader_ws_trades.cli_options import collect, gather
+from loader_ws_trades.config import OPTIONS, Settings
+from loader_ws_trades.errors import ConfigurationError
+
+SYMBOL = "SYMBOL=ethusdt\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@contextmanager
+def fifo(path: str) -> Iterator[None]:
+    os.mkfifo(path)
+    writer = threading.Thread(target=Path(path).write_text, args=(SYMBOL,))
+    writer.start()
+    try:
+        yield
+    finally:
+        writer.join()
+
+
+def symbol(env_file: str | None) -> str:
+    return gather({}, env_file, needed=["symbol"])[0].symbol
+
+
+def test_a_pipe_can_be_named() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"\xef\xbb\xbf" + SYMBOL.encode())
+    os.close(writing)
+    try:
+        assert symbol(f"/dev/fd/{reading}") == "ETHUSDT"
+    finally:
+        os.close(reading)
+    with fifo("named"):
+        assert symbol("named") == "ETHUSDT"
+
+
+def test_a_fifo_called_env_is_read() -> None:
+    with fifo(".env"):
+        assert symbol(None) == "ETHUSDT"
+
+
+@pytest.mark.parametrize("named", [None, ".env"])
+def test_a_fifo_that_nobody_writes_is_not_waited_for_without_end(
+    named: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(".env")
+    monkeypatch.setattr(files, "read", lambda path: READ(path, seconds=0.01))
+    with pytest.raises(ConfigurationError, match=r"'.env' cannot be read \(not written to its end within 0.01 s\)"):
+        collect({}, named)
+
+
+READ = files.read
+
+
+def test_no_file_and_a_folder_called_env_are_no_fault_unless_named() -> None:
+    assert collect({"symbol": "a"}, None).texts == {"symbol": "a"}
+    Path(".env").mkdir()
+    assert collect({"symbol": "a"}, None).texts == {"symbol": "a"}
+    for named in (".env", "missing", ".env/x/y", "a\0b"):
+        with pytest.raises(ConfigurationError, match=r"--env-file|cannot be read"):
+            collect({}, named)
+
+
+@pytest.mark.parametrize("held", [b"SYMBOL=\xff\xfeA\n", "SYMBOL=btcusdt\n".encode("utf-16")])
+def test_what_is_no_text_is_one_sentence_that_shows_nothing_of_it(held: bytes) -> None:
+    Path(".env").write_bytes(held)
+    with pytest.raises(ConfigurationError) as caught:
+        collect({}, None)
+    assert caught.value.faults == ("The file '.env' cannot be read (not UTF-8); make it readable text",)
+
+
+def test_lines_that_are_none_are_told_with_all_other_faults() -> None:
+    Path(".env").write_text("KAFKA_TOPIC=a b\nhush hush\nSYMBOL=btcusdt\nSYMBLO=x\n")
+    with pytest.raises(ConfigurationError) as caught:
+        gather({"metrics_port": "x"}, None, needed=["symbol"], faults=["--from-id is wrong"])
+    faults = list(caught.value.faults)
+    assert [fault.split(" ")[0] for fault in faults] == ["KAFKA_TOPIC", "METRICS_PORT", ".env,", "--from-id", ".env"]
+    assert "line 2, is not NAME=value" in faults[2]
+    assert "hush" not in str(faults)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVER", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("KAFKA_PASSWORD", "KAFKA_PASSWORD_FILE"),
+        ("SYMBLO", "SYMBOL"),
+        ("symbol", "SYMBOL"),
+        ("Kafka_Topic", "KAFKA_TOPIC"),
+        ("METRIC_PORT", "METRICS_PORT"),
+        ("BINANCE_URL", "BINANCE_WS_URL"),
+    ],
+)
+def test_a_name_that_is_like_a_settings_is_told_with_the_nearest(name: str, meant: str) -> None:
+    Path(".env").write_text(f"export {name}=hush\nPATH=/bin\n")
+    [note] = collect({}, None).notes
+    assert note == f".env sets {name}, which is no setting; {meant} may be meant"
+    assert gather({"symbol": "a"}, None, needed=["symbol"])[1] == [note], "it is no fault"
+    with pytest.raises(ConfigurationError) as caught:
+        gather({}, None, needed=["queue_id"])
+    assert caught.value.faults == ("QUEUE_ID (--queue-id) is required; set it", note)
+
+
+def test_other_programs_names_are_not_told() -> None:
+    names = (
+        "PATH HOME TZ LANG JAVA_HOME KAFKA_HOME KAFKA_OPTS COMPOSE_PROJECT_NAME SSL_CERT_FILE https_proxy PYTHONPATH"
+    )
+    Path(".env").write_text("".join(f"{name}=x\n" for name in names.split()))
+    assert collect({}, None).notes == []
+
+
+def test_every_setting_is_known() -> None:
+    Path(".env").write_text("".join(f"{option.variable}=x\n" for option in OPTIONS))
+    assert collect({}, None).notes == []
+
+
+def test_a_huge_file_is_looked_through_in_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(name: str, *_rest: object) -> list[str]:
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr("difflib.get_close_matches", compare)
+    Path(".env").write_text("X" * 10_000 + "=x\n" + "".join(f"NAME_{number}=x\n" for number in range(2000)))
+    assert collect({}, None).notes == []
+    assert len(compared) == 1000
+    assert max(map(len, compared)) < 60
+
+
+def test_the_log_says_so_once_it_is_set_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    configured: list[Settings] = []
+    monkeypatch.setattr("loader_ws_trades.logs.configure", configured.append)
+    monkeypatch.setattr(logging.getLogger("loader_ws_trades"), "propagate", True)
+    Path(".env").write_text("SYMBLO=x\nLOG_FORMAT=json\n")
+    with caplog.at_level(logging.WARNING, "loader_ws_trades"):
+        settings = cli_options.ready({"symbol": "a"}, None, needed=["symbol"])
+    assert configured == [settings]
+    assert [line.getMessage() for line in caplog.records] == [
+        ".env sets SYMBLO, which is no setting; SYMBOL may be meant"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("needed", "verdict"), [({}, "FAIL"), ({option.name: "x" for option in OPTIONS if option.required}, "warn")]
+)
+def test_check_says_so_in_its_first_line(needed: dict[str, str], verdict: str) -> None:
+    Path(".env").write_text("SYMBLO=x\n")
+    given = collect(needed | ({"kafka_bootstrap_servers": "a:1"} if needed else {}), None)
+    made = configuration(given.texts, faults=given.faults, notes=given.notes)
+    first = next(iter(check(made, len(given.texts), 1.0)))
+    assert (first.name, first.verdict) == ("configuration", verdict)
+    assert first.exit_code == (2 if verdict == "FAIL" else 0)
+    assert first.text.endswith("\n.env sets SYMBLO, which is no setting; SYMBOL may be meant")
+
+
+def test_check_says_what_is_wrong_with_the_file() -> None:
+    Path(".env").write_text("hush hush\n")
+    given = collect({}, None)
+    made = configuration(given.texts, faults=given.faults, notes=given.notes)
+    assert ".env, line 1, is not NAME=value; mend it" in made.faults

@@ -1,0 +1,67 @@
+"""Files that a person names: read whatever they are, within bounds."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from loader_ws_trades import files
+
+
+def test_a_file_is_read_whole(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 200_000)
+    assert files.read(file) == b"x" * 200_000
+    with pytest.raises(OSError, match="more than 199999 bytes"):
+        files.read(file, most=199_999)
+
+
+def test_a_pipe_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"A=1\n")
+    os.close(writing)
+    try:
+        assert files.read(f"/dev/fd/{reading}") == b"A=1\n"
+    finally:
+        os.close(reading)
+
+
+def test_a_fifo_is_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(b"x" * 100_000,))
+    writer.start()
+    try:
+        assert files.read(fifo) == b"x" * 100_000
+    finally:
+        writer.join()
+
+
+def test_nobody_is_waited_for_without_end(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(TimeoutError, match=r"not written to its end within 0\.01 s"):
+        files.read(fifo, seconds=0.01)
+    writing = os.open(fifo, os.O_RDWR)  # there is a writer, who writes and does not end
+    try:
+        os.write(writing, b"A=1\n")
+        with pytest.raises(TimeoutError):
+            files.read(fifo, seconds=0.01)
+    finally:
+        os.close(writing)
+
+
+def test_what_has_no_end_is_read_up_to_the_bound() -> None:
+    with pytest.raises(OSError, match="more than 1048576 bytes"):
+        files.read("/dev/zero")
+
+
+@pytest.mark.parametrize("path", ["missing", ".", "file/below", "a\0b", "x" * 5000, "\udcff"])
+def test_what_cannot_be_read_is_an_error_of_the_system(path: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - of whichever kind
+        files.read(f"{tmp_path}/{path}")
+    assert caught.value.strerror
