@@ -90,6 +90,11 @@ class Bounded:
         return 0
 
     @property
+    def resumes(self) -> bool:
+        """True: what is left is lacking on the topic, where the next run finds that."""
+        return True
+
+    @property
     def link(self) -> Link:
         """None."""
         return Link()
@@ -179,7 +184,7 @@ class Bounded:
         return self._task is not None and self._task.join(0) and self._task.future.exception() is None
 
     def finish(self, *, final: bool, patient: bool) -> bool:  # noqa: ARG002 - the port's
-        """Whether nothing more comes; what is left is lacking on the topic, where the next run finds that."""
+        """Whether nothing more comes."""
         return self.join(0)
 
     def join(self, timeout: float) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Many
 
 from loader_ws_trades.sequence import Gap, Position, Reset, Sequence
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 
 _KINDS = 20  # kinds of refused frames that are told apart
+_LOCK_TIME = 0.3  # seconds after which a thread that holds the lock hangs
 _ROOM_CHECK = 0.01  # seconds between two looks whether a full sink has room again
 
 
@@ -169,6 +171,11 @@ class Ingest:
         with self._lock:
             return None if self._closed or self._left == 0 else self._sequence.gap()
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether ids hold back what follows; without the lock, for the main thread."""
+        return not (self._closed or self._left == 0 or self._sequence.in_order)
+
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""
         with self._lock:
@@ -210,16 +217,42 @@ class Ingest:
         """Whether no trade is on its way from `take` to the sink."""
         return not self._waiting and not self._lock.locked()
 
-    def close(self) -> None:
-        """Take nothing more; what waits for room still goes on."""
+    # For the end of a run, in the main thread. A thread that hangs with the lock in its hands is not waited for: the
+    # process ends, and what is known must be named.
+
+    def give_up(self, why: str) -> None:
+        """Give up on all that is missing, without waiting for room."""
+        events: list[Gap | Reset] = []
+        with self._lock_or_time():
+            while self._left != 0 and (gap := self._sequence.gap()) is not None:
+                ready, given_up = self._sequence.skip(gap.last + 1)
+                events += self._hand_on(ready, given_up)
+        if events:
+            self._on_events(events, why)
+
+    def close(self) -> bool:
+        """Take nothing more, and put what waits for room into the sink as far as there is; whether all of it is."""
         self._closed = True
+        with self._lock_or_time():
+            for _ in range(self._put(self._waiting)):
+                self._waiting.popleft()
+        return not self._waiting
 
     def abandon(self) -> list[int]:
         """Take nothing more and wait for room no more; the ids of the trades that did."""
         self._closed = True
         self._abandoned.set()
-        with self._lock:
+        with self._lock_or_time():
             left = [trade.trade_id for trade in self._waiting]
             # A reader that is just about to put them must find none.
             self._waiting.clear()
         return left
+
+    @contextlib.contextmanager
+    def _lock_or_time(self) -> Iterator[None]:
+        acquired = self._lock.acquire(timeout=_LOCK_TIME)
+        try:
+            yield
+        finally:
+            if acquired:
+                self._lock.release()

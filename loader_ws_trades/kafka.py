@@ -50,7 +50,7 @@ __all__ = [
     "with_callbacks",
 ]
 
-ASK_TIMEOUT = 2.0  # seconds for one question to the cluster, after which callbacks are served and it is asked again
+ASK_TIMEOUT = 1.0  # seconds for one question to the cluster, after which callbacks are served and it is asked again
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _PAUSE = 0.25  # seconds between two questions
 _AWAY = 2  # questions without an answer, one behind the other, after which an earlier refusal counts no more
@@ -386,7 +386,7 @@ class Inspector:
             cluster = self._admin.list_topics(topic, timeout=ASK_TIMEOUT)
             if cluster.controller_id not in cluster.brokers:
                 return None  # the embedded broker has no controller, and librdkafka would wait for one
-            return ask().result(timeout=2 * ASK_TIMEOUT)
+            return ask().result(timeout=ASK_TIMEOUT)
         # On Python 3.10 the two time-outs are not the same.
         except (KafkaException, TimeoutError, FutureTimeoutError) as error:
             log.debug("The topic %s cannot be looked at: %s", topic, error)

@@ -41,6 +41,7 @@ class Live:
         self._repair_stopping = threading.Event()
         self._feed_end = Deadline(_FEED_END)
         self._announced = 0  # the connection that announced its shutdown, by count; set in a feed's thread
+        self._resumes = settings.resume == "on"
         self._resumed = False
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
@@ -75,6 +76,7 @@ class Live:
                         consumer_credentials(self._settings),
                         named("resume"),
                     )
+                    self._resumes = False
                     return
                 # To start without knowing would leave a gap that nobody names.
                 if patience.passed:
@@ -156,6 +158,11 @@ class Live:
         return max(0, self._feed.connections - 1)
 
     @property
+    def resumes(self) -> bool:
+        """Whether the next run resumes after the newest trade on the topic: it is to, and may read the topic."""
+        return self._resumes
+
+    @property
     def link(self) -> Link:
         """The stream's connection."""
         return Link(self._feed.opened, self._feed.lost, dict(self._feed.reconnects))
@@ -177,6 +184,8 @@ class Live:
         """Stop reading the stream, without waiting."""
         if not self._closed.is_set():
             self._closed.set()
+            if self._repair_task is None:
+                self._repair_stopping.set()
             self._feed_end = Deadline(_FEED_END)
             self._feed.close()
 
@@ -186,23 +195,24 @@ class Live:
         return self._closed.is_set() and self._feed.join(0) and not self._has_gap()
 
     def _has_gap(self) -> bool:
-        return self._repair is not None and self._intake.gap() is not None
+        return self._repair is not None and self._intake.has_gap
 
     def finish(self, *, final: bool, patient: bool) -> bool:
-        """End what still goes on behind the closed stream; whether it has ended."""
-        if not (self._feed.join(0) or self._feed_end.passed):
+        """End what still goes on behind the closed stream; whether nothing more is to be expected."""
+        if patient and not (self._feed.join(0) or self._feed_end.passed):
             return False
-        if self._repair is None or self._repair_task is None:
-            return True
-        if not patient or not self._has_gap():
-            self._repair.close(give_up=final)
-        return self._repair_task.join(0)
+        if final and patient and self._has_gap():
+            return False
+        # The repair thread may hang in a request: it is told to end, and not waited for.
+        self._repair_stopping.set()
+        if final and self._has_gap():
+            self._intake.give_up("the run ended")
+        return True
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the end; whether it has come."""
         ended = self._feed.join(timeout)
-        if self._repair is not None:
-            self._repair.close(give_up=False)
+        self._repair_stopping.set()
         self._rest.close()
         if self._recorder:
             self._recorder.close()

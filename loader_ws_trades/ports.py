@@ -43,6 +43,10 @@ class Intake(Protocol):
     def gap(self) -> Gap | None:
         """The ids that hold back what follows."""
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether ids hold back what follows; never waits."""
+
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""
 
@@ -51,6 +55,9 @@ class Intake(Protocol):
 
     def skip(self, before: int, why: str) -> None:
         """Give up on the ids missing before the id `before`."""
+
+    def give_up(self, why: str) -> None:
+        """Give up on all that is missing, without waiting for room; for the end of a run."""
 
 
 class Link(NamedTuple):
@@ -77,6 +84,10 @@ class Source(Protocol):
     @property
     def reconnects(self) -> int:
         """How often it has connected again."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a later run fetches what this one leaves behind."""
 
     @property
     def link(self) -> Link:
@@ -112,11 +123,11 @@ class Source(Protocol):
         """Whether all that was to be read has been brought."""
 
     def finish(self, *, final: bool, patient: bool) -> bool:
-        """End what still goes on after `close`; whether it has ended.
+        """End what still goes on after `close`; whether nothing more is to be expected.
 
         Args:
             final: whether no later run will bring what is missing, so that it must be named.
-            patient: whether there is time to fetch what is missing.
+            patient: whether there is time to wait; without it, it ends now, whatever its threads do.
         """
 
     def join(self, timeout: float) -> bool:

@@ -53,7 +53,6 @@ class Repair:
         self._newest = newest
         self._ingest = ingest
         self._stopping = stopping
-        self._give_up = False
         self._told = Throttle(log, *_LINES)
         self.unrepaired: Gap | None = None
         """The last gap that was left because REST did not answer."""
@@ -67,14 +66,6 @@ class Repair:
                 self._ingest.gap_seen.clear()
                 self._stopping.wait(_GRACE)
                 self.fill_gaps()
-        while self._give_up and (gap := self._ingest.gap()) is not None:
-            self._ingest.skip(gap.last + 1, "the run ended")
-
-    def close(self, *, give_up: bool) -> None:
-        """End, without waiting; `give_up`: name what is missing, and let go what it holds back. May be called again."""
-        if not self._stopping.is_set():
-            self._give_up = give_up
-            self._stopping.set()
 
     def _look_back(self) -> None:
         # The next trade of the stream would show the gap too, but on a quiet pair it may be long in coming.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 _TURN = 0.1  # seconds that one turn of the main loop may wait for delivery reports
 _LAST_EVENT = 3.0  # seconds of the shutdown's time that are kept for the last event
 _HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
+_LAST_MOMENT = 1.9  # seconds after a second signal at which the process is ended, should it still be there
 _THREAD_END = 0.5  # seconds that a thread has to end in, once all is said; it dies with the process anyway
 _GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; the end of the run names the others
 
@@ -78,12 +81,44 @@ def _signals_to(mailbox: SimpleQueue[StopReason]) -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         mailbox.put(StopReason.by_signal(number))
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _end_after_second_signal():
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _end_after_second_signal() -> Iterator[None]:
+    """End the process `_LAST_MOMENT` after a second signal, whatever its threads are doing.
+
+    A handler runs only once the main thread is back in Python, and a library may keep it for long; Python writes to
+    the wake-up descriptor at once.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        seen = 0
+        while seen < 2 and (numbers := woken.recv(64)):
+            seen += len(numbers)
+        if seen >= 2 and not ended.wait(_LAST_MOMENT):
+            os._exit(1)
+
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    with woken, wake:
+        before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        watcher = Task("signals", watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            ended.set()
+            wake.close()
+            watcher.join(_THREAD_END)
 
 
 class _Run:
@@ -183,7 +218,8 @@ class _Run:
         self._control.open(startup)
         if startup.stopped():
             return self._mailbox.get()
-        self._source.check()
+        if stopped := self._prepare(self._source.check):
+            return stopped
         log.info("Loading trades of %s into %s", settings.symbol, self._sink)
         self._telemetry.send("started", f"Started loading trades of {settings.symbol} into {settings.kafka_topic}", 0)
         self._control.start(lambda: self._mailbox.put(StopReason.by_command()), self._on_death)
@@ -209,14 +245,8 @@ class _Run:
         if not self._mailbox.empty():
             return self._mailbox.get()
         self._vitals.enter("preparing")
-        preparing = Task("prepare", lambda: self._source.prepare(self._ingest))
-        preparing.start()
-        while not preparing.join(_TURN) and self._mailbox.empty():
-            self._sink.poll(0)
-            self._tick()
-        if not self._mailbox.empty():
-            return self._mailbox.get()
-        preparing.future.result()
+        if stopped := self._prepare(lambda: self._source.prepare(self._ingest)):
+            return stopped
         self._source.start(self._ingest, self._on_death)
         self._vitals.enter("loading")
         complete: StopReason | None = None
@@ -239,6 +269,18 @@ class _Run:
                 self._source.close()
                 if self._source.done and self._all_delivered():
                     return complete
+
+    def _prepare(self, step: Callable[[], None]) -> StopReason | None:
+        """Let a thread take a step that asks others; the reason to stop, if one comes first: the step is left then."""
+        preparing = Task("prepare", step)
+        preparing.start()
+        while not preparing.join(_TURN) and self._mailbox.empty():
+            self._sink.poll(0)
+            self._tick()
+        if not self._mailbox.empty():
+            return self._mailbox.get()
+        preparing.future.result()
+        return None
 
     def _all_delivered(self) -> bool:
         return self._ingest.idle and not self._sink.in_flight
@@ -267,7 +309,7 @@ class _Run:
         self._source.close()
         self._control.close()
         self._sink.drain()
-        undelivered = self._drain(final=reason.exit_code == 0 or self._settings.resume == "off")
+        undelivered = self._drain(final=reason.exit_code == 0 or not self._source.resumes)
         self._note_reasons()
         reason = self._reason
         if undelivered or self._sink.in_flight:
@@ -313,12 +355,12 @@ class _Run:
 
         If `final`, no later run fetches what a gap holds back: repair gets half of the time, then the gap is given up.
         """
-        repair_end = Deadline(self._tail.remaining / 2 if final else 0.0)
+        repair_end = Deadline(self._tail.remaining / 2)
         while not self._tail.passed:
-            if self._source.finish(final=final, patient=not repair_end.passed):
-                self._ingest.close()
-                if self._all_delivered():
-                    return []
+            # A second signal leaves no time for repair.
+            patient = not repair_end.passed and self._tail.remaining > _HURRIED / 2
+            if self._source.finish(final=final, patient=patient) and self._ingest.close() and self._all_delivered():
+                return []
             try:
                 self._sink.poll(_TURN)
             except EndOfOutputError:
@@ -329,5 +371,6 @@ class _Run:
                 break
             self._tick()
             self._note_reasons()
+        self._source.finish(final=final, patient=False)
         waiting = self._ingest.abandon()
         return self._sink.give_up(Deadline(self._deadline.remaining / 2)) + waiting

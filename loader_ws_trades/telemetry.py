@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import msgspec
@@ -39,7 +40,7 @@ class Telemetry:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._encode = msgspec.json.Encoder().encode
-        self._next = time.monotonic()
+        self._next = math.inf  # until the first event
         self._given_up = False
         self._told = Throttle(log, *_LINES)
         self.is_open = False

@@ -11,7 +11,7 @@ from loader_ws_trades.listener import Listener, certificate_fault, look
 from loader_ws_trades.properties import KafkaProperties
 
 _NOTHING = "nothing was heard of the brokers"
-_LOOK = 2.0  # seconds for one step of a look at an address
+_LOOK = 1.0  # seconds for one step of a look at an address
 _ADDRESSES = 2  # addresses that are looked at after one failed try
 
 # The address in "sasl_ssl://host:port/bootstrap: something (after 3ms in state SSL_HANDSHAKE)". In the state CONNECT
