@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
+from loader_ws_trades import streams
+
 
 def main() -> None:
     """Run the command line; a signal before it begins, or behind its end, ends the process without a trace."""
+    streams.prepare()
     handler = signal.getsignal(signal.SIGINT)
     # Not where it is ignored, as in the background of a shell.
     quietly = handler is signal.default_int_handler

@@ -7,12 +7,18 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
+from loader_ws_trades import streams
 from loader_ws_trades.config import Settings, redacted
+from loader_ws_trades.values import printable
 
 LOGGER = logging.getLogger("loader_ws_trades")
+
+_LONGEST = 16_000  # characters of a message; a hundred ranges of trade ids need fewer
+_LAST_DROPPED = {"missing", "stopping", "ended"}  # events that name trade ids, or why a run ends
 
 
 def configure(settings: Settings) -> None:
@@ -37,16 +43,51 @@ def configure(settings: Settings) -> None:
     formatter.converter = time.gmtime
     formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
     formatter.default_msec_format = "%s.%03dZ"
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(_Redaction(settings))
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(settings.log_level.upper())
     LOGGER.propagate = False
+    if isinstance(sys.stderr, streams.StandardError):
+        sys.stderr.note = handler.dropped
+
+
+class _Handler(logging.Handler):
+    """Hands lines to `StandardError`, with how much each one matters, or writes them to another stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}\n"
+            if isinstance(self._stream, streams.StandardError):
+                self._stream.put_text(line, _rank(record))
+            else:
+                self._stream.write(line)
+        except Exception:
+            self.handleError(record)
+
+    def dropped(self, count: int) -> str:
+        """The line that says that `count` others were dropped."""
+        text = "%d log lines before this one were dropped: they could not be written, or nobody read them"
+        record = LOGGER.makeRecord(LOGGER.name, logging.WARNING, "", 0, text, (count,), None)
+        return f"{self.format(record)}\n"
+
+
+def _rank(record: logging.LogRecord) -> int:
+    if record.levelno >= logging.ERROR or getattr(record, "event", None) in _LAST_DROPPED:
+        return streams.HIGH
+    return streams.NORMAL if record.levelno >= logging.WARNING else streams.LOW
 
 
 class _Redaction(logging.Filter):
-    """Takes secrets out of a line before it is formatted; nothing here puts one in, but what others say may."""
+    """Takes secrets out of a line before it is formatted, and whatever would make it more than one line.
+
+    Nothing here puts such things in, but what others say may.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -54,9 +95,10 @@ class _Redaction(logging.Filter):
         self._traces = logging.Formatter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redacted(record.getMessage(), self._settings), None
+        record.msg, record.args = printable(redacted(record.getMessage(), self._settings), _LONGEST), None
         if record.exc_info:
-            record.exc_text = redacted(self._traces.formatException(record.exc_info), self._settings)
+            trace = redacted(self._traces.formatException(record.exc_info), self._settings)
+            record.exc_text = "\n".join(f"  {printable(line, _LONGEST)}" for line in trace.split("\n"))
             record.exc_info = None
         return True
 
@@ -84,16 +126,20 @@ class Throttle:
         self._clock = clock
         self._seen: dict[str, tuple[float, int]] = {}  # by kind: when the count began, and how many there were
 
-    def warn(self, kind: str, message: str) -> bool:
+    def warn(self, kind: str, message: str, **fields: object) -> bool:
         """Log `message` as a warning, at debug level if its kind has been logged often enough; whether it was not."""
-        return self.log(logging.WARNING, kind, message)
+        return self.log(logging.WARNING, kind, message, **fields)
 
-    def info(self, kind: str, message: str) -> None:
+    def info(self, kind: str, message: str, **fields: object) -> None:
         """Log `message` as information, at debug level if its kind has been logged often enough."""
-        self.log(logging.INFO, kind, message)
+        self.log(logging.INFO, kind, message, **fields)
 
-    def log(self, level: int, kind: str, message: str) -> bool:
-        """Log `message` at `level`, or at debug level if its kind has been logged often enough; whether at `level`."""
+    def log(self, level: int, kind: str, message: str, **fields: object) -> bool:
+        """Log `message` at `level`, or at debug level if its kind has been logged often enough; whether at `level`.
+
+        The kind is also the event that a JSON line names, unless it is among the fields.
+        """
+        extra = {"event": kind, **fields}
         now = self._clock()
         began, seen = self._seen.get(kind, (now, 0))
         note = ""
@@ -103,10 +149,10 @@ class Throttle:
             began, seen = now, 0
         self._seen[kind] = began, seen + 1
         if seen >= self._per_kind:
-            self._logger.debug("%s", message)
+            self._logger.debug("%s", message, extra=extra)
             return False
         if seen + 1 == self._per_kind:
             note += " (more of this kind are logged at debug level only"
             note += ")" if math.isinf(self._every) else f" for {began + self._every - now:.0f} s)"
-        self._logger.log(level, "%s%s", message, note)
+        self._logger.log(level, "%s%s", message, note, extra=extra)
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from loader_ws_trades import __version__
+from loader_ws_trades import __version__, streams
 from loader_ws_trades.health import STAGES
 from loader_ws_trades.latency import Latencies
 from loader_ws_trades.vitals import Vitals
@@ -130,6 +130,12 @@ METRICS: Final = (
         "gauge",
         "Time for which there has been no connection to the exchange; else 0.",
         lambda run: run.feed_outage,
+    ),
+    Metric(
+        "log_lines_dropped_total",
+        "counter",
+        "Log lines that could not be written, or that nobody read in time.",
+        lambda _run: streams.dropped(),
     ),
     Metric(
         "state",

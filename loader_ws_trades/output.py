@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from loader_ws_trades.errors import EndOfOutputError, RunError
+from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, RunError
 from loader_ws_trades.kafka import Startup
 from loader_ws_trades.lifecycle import Deadline, spawn
 from loader_ws_trades.trade import Trade, record_encoder
@@ -36,7 +36,17 @@ class Output:
         return "standard output"
 
     def open(self, _startup: Startup) -> None:
-        """Begin to write what is put."""
+        """Begin to write what is put.
+
+        Raises:
+            ConfigurationError: if nothing can be written there.
+        """
+        try:
+            os.write(_STDOUT, b"")  # a descriptor that was closed is open for reading alone
+        except OSError as error:
+            raise ConfigurationError(
+                f"Standard output cannot be written to ({error.strerror}); run --stdout where something reads it"
+            ) from error
         spawn("output", self._write, self._on_death)
 
     def put(self, trades: Iterable[Trade]) -> int:

@@ -305,7 +305,12 @@ class _Run:
         timeout = self._settings.shutdown_timeout
         self._reason, self._signalled = reason, reason.by_a_signal
         self._deadline, self._tail = Deadline(timeout), Deadline(timeout - min(_LAST_EVENT, timeout / 4))
-        log.log(logging.INFO if reason.exit_code != 1 else logging.WARNING, "Stopping: %s", reason.message)
+        log.log(
+            logging.INFO if reason.exit_code != 1 else logging.WARNING,
+            "Stopping: %s",
+            reason.message,
+            extra={"event": "stopping"},
+        )
         self._source.close()
         self._control.close()
         self._sink.drain()
@@ -327,13 +332,13 @@ class _Run:
         if self._status:
             self._status.close()
         for text in self._unlogged.lines():
-            log.warning("Missing trade ids %s (not named in the log before)", text)
+            log.warning("Missing trade ids %s (not named in the log before)", text, extra={"event": "missing"})
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO
         counts, seconds = self._vitals.counts(), time.monotonic() - self._began
         shown = f"{', '.join(f'{name} {count}' for name, count in counts.items())}, in {shown_span(seconds)}"
-        extra = {**counts, "seconds": round(seconds, 3)}
+        extra = {"event": "ended", **counts, "seconds": round(seconds, 3)}
         log.log(level, "%s: %s (%s)", reason.status.capitalize(), message, shown, extra=extra)
         return reason.exit_code
 

@@ -41,6 +41,7 @@ class Loader:
 
     interpreter = sys.executable
     launcher: tuple[str, ...] = ("-m", "loader_ws_trades")  # what the interpreter is given to start it
+    stderr: int | None = None  # a descriptor that gets its standard error in place of `errors`
 
     def __init__(self, *arguments: str, **variables: object) -> None:
         own = {option.variable for option in OPTIONS}
@@ -59,7 +60,7 @@ class Loader:
             cwd=tempfile.gettempdir(),  # where no .env of a developer is read
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=self._errors if self.stderr is None else self.stderr,
         )
 
     @property

@@ -51,7 +51,8 @@ CHECK = {"probes", "check_names", "check_exchange", "check_kafka", "check_comman
 # Which modules of ours each may import.
 ALLOWED = {
     "__init__": set[str](),
-    "__main__": {"cli"},
+    "__main__": {"cli", "streams"},
+    "streams": set[str](),
     "cli": {
         *COMMANDS,
         "cli_check",
@@ -85,7 +86,7 @@ ALLOWED = {
     "monitor": {"vitals", "heartbeat", "exposition"},
     "exposition": {"metrics", "vitals"} | PURE,
     "heartbeat": {"config", "errors"},
-    "metrics": {"vitals", "health", "latency", "__init__"},
+    "metrics": {"vitals", "health", "latency", "streams", "__init__"},
     "vitals": {"ingest", "ports", "status"} | PURE,
     "health": set[str](),
     "latency": set[str](),
@@ -100,7 +101,7 @@ ALLOWED = {
     "listener": set[str](),
     "reading": PURE | {"kafka"},
     "ports": PURE | {"kafka"},
-    "logs": PURE,
+    "logs": PURE | {"streams"},
     "status": set[str](),
     "progress": set[str](),
     "errors": set[str](),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,7 +25,7 @@ from loader_ws_trades.ports import Intake
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
 from loader_ws_trades.sequence import Gap
 from loader_ws_trades.trade import Refusal
-from tests.loader import Workflow, workflow_on
+from tests.loader import Loader, Workflow, workflow_on
 from tests.waiting import wait_for
 
 GIVEN = {
@@ -65,7 +69,7 @@ def test_text_is_for_people_and_says_whose_line_it_is(capsys: pytest.CaptureFixt
     found = TEXT_LINE.fullmatch(first)
     assert found
     assert found.groups()[1:] == ("WARNING", "50 % of ***", "wf-1 BTCUSDT loader-1")
-    assert trace[-1] == "ValueError: *** is wrong"
+    assert trace[-1] == "  ValueError: *** is wrong"
 
 
 def test_json_is_for_machines_and_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +100,134 @@ def test_what_is_not_set_is_left_out(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_id_of_any_letters_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     first = written(capsys, queue_id="50 %s\nof it").splitlines()[0]
     assert first.endswith("  [50 %s of it BTCUSDT loader-1]")
+
+
+def test_what_others_say_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(settings())
+    error = ValueError("it\n2024-08-01T00:00:00.000Z INFO forged\x1b[2J")
+    logging.getLogger("loader_ws_trades.tests").warning("%s", error, exc_info=error)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith(r"WARNING it\n2024-08-01T00:00:00.000Z INFO forged\x1b[2J  [wf-1 BTCUSDT loader-1]")
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert lines[-1] == r"  2024-08-01T00:00:00.000Z INFO forged\x1b[2J"
+
+
+def test_a_message_is_cut_that_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(settings())
+    logging.getLogger("loader_ws_trades.tests").warning("x" * 4_000_000)
+    assert len(capsys.readouterr().err) < 20_000
+
+
+# -- nobody reads, or nothing can be written
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that nobody reads, into which nothing more goes; its ends."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, bytes(4096)):
+            pass
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, b"x"):
+            pass
+    os.set_blocking(writing, True)
+    return reading, writing
+
+
+def redirected(to: str) -> type[Loader]:
+    """Loaders that a shell starts with this redirection."""
+
+    class Redirected(Loader):
+        interpreter = "/bin/sh"
+        launcher = ("-c", f'exec "$0" -m loader_ws_trades "$@" {to}', sys.executable)
+
+    return Redirected
+
+
+@pytest.fixture(params=["a full pipe", "a full disk", "a reader who left", "closed", "all closed"])
+def deaf(request: pytest.FixtureRequest) -> Iterator[type[Loader]]:
+    """Loaders whose standard error takes nothing."""
+    if request.param == "a full disk":
+        yield redirected("2>/dev/full")
+    elif request.param == "closed":
+        yield redirected("2>&-")
+    elif request.param == "all closed":
+        yield redirected("0<&- 1>&- 2>&-")
+    else:
+        reading, writing = full_pipe()
+        if request.param == "a reader who left":
+            os.close(reading)
+        yield type("Deaf", (Loader,), {"stderr": writing})
+        os.close(writing)
+        if request.param != "a reader who left":
+            os.close(reading)
+
+
+@pytest.mark.parametrize("by", ["command", "signal"])
+def test_a_log_that_nobody_reads_stops_no_trade_and_changes_no_exit_code(
+    workflow: Workflow, deaf: type[Loader], by: str
+) -> None:
+    workflow.loader_class = deaf
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        loader = workflow.run(LOG_LEVEL="debug", **urls)
+        wait_for(lambda: len(workflow.records()) > 500, "records")
+        if by == "command":
+            workflow.stop()
+        else:
+            loader.process.terminate()
+        assert loader.wait(20) == (0 if by == "command" else 143)
+    ids = [json.loads(record.value() or b"")["trade_id"] for record in workflow.records()]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    last = workflow.events()[-1]
+    assert (last["status"], last["records_written"]) == ("interrupted", len(ids))
+
+
+def test_two_signals_end_a_run_whose_log_nobody_reads(workflow: Workflow, deaf: type[Loader]) -> None:
+    workflow.loader_class = deaf
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        loader = workflow.run(
+            BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL="http://127.0.0.1:9", SHUTDOWN_TIMEOUT="600"
+        )
+        wait_for(lambda: len(workflow.records()) > 100, "records")
+        loader.process.terminate()
+        loader.process.terminate()
+        assert loader.wait(20) == 143
+
+
+@pytest.mark.parametrize("command", ["run", "backfill", "audit", "check", "stop", "sandbox"])
+def test_an_error_that_nobody_reads_has_its_exit_code(deaf: type[Loader], command: str) -> None:
+    loader = deaf(command, "--no-such-flag")
+    assert loader.wait(20) == 2
+    loader.close()
+
+
+def test_records_go_into_no_other_file_where_standard_output_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        loader = redirected("1>&-")(
+            *("run", "--stdout", "--symbol", "POLUSDT", "--duration", "3s", "--record", str(file)),
+            BINANCE_WS_URL=exchange.ws_url,
+            BINANCE_REST_URL=exchange.rest_url,
+        )
+        assert loader.wait() == 2
+    assert "Standard output cannot be written to" in loader.errors
+    assert "Traceback" not in loader.errors
+    loader.close()
+    assert not file.exists() or b'"trade_id"' not in file.read_bytes()
+
+
+@pytest.mark.parametrize("to", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_recording_holds_frames_alone_whatever_is_closed(to: str, workflow: Workflow, tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    workflow.loader_class = redirected(to)
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        assert workflow.run("--max-records", "300", "--record", str(file), LOG_LEVEL="debug", **urls).wait() == 0
+    frames = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert len(frames) >= 300
+    assert {frame["e"] for frame in frames} == {"trade"}
 
 
 # -- the story of a run
