@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from queue import Empty, SimpleQueue
 
-from loader_ws_trades import feed
 from loader_ws_trades.check_names import resolve_url
 from loader_ws_trades.config import Settings, named, redacted_url
+from loader_ws_trades.connection import Connection
 from loader_ws_trades.endings import explain, refusal
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task
 from loader_ws_trades.probes import Outcome, Probe, ok, skip, warn
+from loader_ws_trades.proxies import proxy_for
 from loader_ws_trades.rest import ROWS, TRADES_WEIGHT, Rest, UntrustedError
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.transport import CONNECT_LIMIT
 
 _CLOCK_LIMIT = 1.0  # seconds that two clocks may differ
 _WHOLE_WEIGHT = 6000  # the exchange's own limit; ours is judged, and not waited for
@@ -37,7 +40,7 @@ class ExchangeProbes:
         self._rest = Rest(settings.binance_rest_url, threading.Event(), weight_limit=_WHOLE_WEIGHT)
         self._skew = (0.0, 0.0)  # seconds by which the exchange's clock is ahead, and how well that is known
         self._heard: SimpleQueue[list[bytes] | str] = SimpleQueue()  # frames, "open", "ping", "end"
-        self._connection: feed.Connection | None = None
+        self._connection: Connection | None = None
         self._task: Task | None = None
         self._ending: Exception | None = None
         self._unknown = False  # whether the exchange does not know the symbol, and so will send nothing for ever
@@ -113,12 +116,13 @@ class ExchangeProbes:
 
     def _connect(self) -> Outcome:
         url = self._settings.stream_url
-        connection = self._connection = feed.Connection(
+        connection = self._connection = Connection(
             url,
             self._heard.put,
             lambda: self._heard.put("open"),
             silence_limit=self._settings.feed_silence_limit,
             on_ping=lambda: self._heard.put("ping"),
+            proxy=proxy_for(url, os.environ),
         )
 
         def run() -> None:
@@ -129,7 +133,7 @@ class ExchangeProbes:
 
         self._task = Task("check-stream", run)
         self._task.start()
-        heard = self._hear(Deadline(2 * feed.CONNECT_TIMEOUT))
+        heard = self._hear(Deadline(CONNECT_LIMIT))
         if heard == "open":
             return ok("connected")
         why = explain(self._ending) if heard == "end" else "no answer in time"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from loader_ws_trades.config import named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.probes import Outcome, ok, skip, warn
+from loader_ws_trades.proxies import proxy_for
 
 _CONNECT = 5.0  # seconds to connect to one address
 _ADDRESSES = 4  # addresses of a name that are shown
@@ -30,11 +31,13 @@ def resolve_url(url: str, setting: str) -> Outcome:
 
     Raises:
         UnavailableError: if it does not resolve.
+        ConfigurationError: if it is to be asked for through a proxy that cannot be used.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if getproxies().get({"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)) and not proxy_bypass(host):
-        return skip(f"not tried: the proxy resolves {host}")
+    proxy = proxy_for(url, os.environ)
+    if proxy:
+        return skip(f"not tried: the proxy {proxy.address} resolves {host}")
     try:
         return ok(_shown(host, _resolve(host)))
     except (OSError, UnicodeError) as error:

@@ -9,6 +9,8 @@ from websocket import WebSocketBadStatusException
 
 from loader_ws_trades.config import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.proxies import REFUSALS
+from loader_ws_trades.transport import ProxyError
 from loader_ws_trades.values import header_number, printable
 from loader_ws_trades.wire import SilenceError, StallError
 
@@ -46,6 +48,9 @@ def explain(ending: Exception | None) -> str:
     if isinstance(ending, WebSocketBadStatusException):
         status = ending.status_code
         hint = " (restricted location)" if status == _NOT_HERE else ""
+        if 300 <= status < 400:
+            place = printable(redacted_url((ending.resp_headers or {}).get("location", "nowhere")))
+            hint = f", a redirect to {place}, which is not followed"
         return f"the exchange answered the handshake with HTTP {status}{hint}"
     return printable(redacted_url(str(ending))) or type(ending).__name__
 
@@ -62,6 +67,8 @@ def refusal(ending: Exception | None) -> ConfigurationError | None:
             return ConfigurationError(
                 f"There is no stream at the URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
             )
+    if isinstance(ending, ProxyError) and ending.status in REFUSALS:
+        return ending.proxy.refusal(ending.status)
     if isinstance(ending, ssl.SSLCertVerificationError):
         return ConfigurationError(
             f"The exchange's certificate is not trusted ({ending.verify_message}); check {named('binance_ws_url')}, or "

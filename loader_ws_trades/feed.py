@@ -2,101 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
+import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-import websocket
-from websocket import WebSocketApp
-
 from loader_ws_trades.config import Settings, named, redacted_url
+from loader_ws_trades.connection import Connection
 from loader_ws_trades.endings import REASONS, explain, is_location, refusal, retry_after, why_ended
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.health import SLACK, Activity
 from loader_ws_trades.lifecycle import AttemptLimit, Backoff, Deadline, Task, spawn
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.proxies import proxy_for
+from loader_ws_trades.transport import CONNECT_LIMIT
 from loader_ws_trades.values import shown_span
-from loader_ws_trades.wire import Wire
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
-_CONNECT_LIMIT = 30.0  # seconds for connecting as a whole
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, and the seconds they are counted over
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between attempts
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a connection may flap for days
 _NAME_LIMIT = 120.0  # seconds after which even the longest search for a host's name has failed
 _QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
-
-
-class Connection:
-    """One connection, from the first attempt to its end, in the thread that calls `run`."""
-
-    def __init__(
-        self,
-        url: str,
-        on_frames: Callable[[list[bytes]], None],
-        on_open: Callable[[], None],
-        *,
-        silence_limit: float,
-        on_ping: Callable[[], None] | None = None,
-    ) -> None:
-        self._app = WebSocketApp(
-            url,
-            on_open=lambda _app: on_open(),
-            on_ping=(lambda _app, _payload: on_ping()) if on_ping else None,
-            on_error=lambda _app, error: self._note(error),
-        )
-        self._wire = Wire(self._app, on_frames, silence_limit=silence_limit)
-        self._error: Exception | None = None
-
-    def _note(self, error: Exception) -> None:
-        self._error = self._error or error
-
-    def run(self) -> Exception | None:
-        """Connect and read until the connection ends; the library's reason for the end, None after `close`.
-
-        Raises:
-            Exception: what `on_frames` raised.
-        """
-        # The library's sockets wait for ever by default, and run_forever takes no timeout of its own.
-        websocket.setdefaulttimeout(CONNECT_TIMEOUT)
-        options = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15000)] if hasattr(socket, "TCP_USER_TIMEOUT") else []
-        try:
-            # The library's own check of UTF-8 is pure Python; the decoder looks at the bytes itself.
-            self._app.run_forever(dispatcher=self._wire, sockopt=options, skip_utf8_validation=True)
-        finally:
-            self._wire.release()
-        if self._wire.failure:
-            raise self._wire.failure
-        return self._error
-
-    @property
-    def heard(self) -> float:
-        """When something came last and had been handed over (monotonic); 0 while connecting."""
-        return self._wire.heard
-
-    def close(self) -> None:
-        """End the connection from any thread, without waiting; may be called again."""
-        self._wire.close()
-
-    def release(self) -> None:
-        """Free what a connection that never ran holds."""
-        self._wire.release()
-
-    def abort(self) -> None:
-        """Break off connecting, from any thread, without waiting."""
-        connection = self._app.sock
-        if connection is not None and isinstance(connection.sock, socket.socket):
-            with contextlib.suppress(OSError):
-                # Not SSLSocket's own, which would make the reading thread take cipher text for plain.
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
 class _Leg:
@@ -107,7 +39,6 @@ class _Leg:
         self.predecessor = predecessor
         self.task: Task | None = None
         self.connection: Connection | None = None
-        self.begun = math.inf  # when the present attempt to connect began
         self.opened: float | None = None
         self.age = age
         self.until = math.inf
@@ -128,13 +59,17 @@ class _Leg:
 class Feed:
     """The trade stream of `settings.symbol`.
 
-    One thread holds the connection, and waits in it or for the next attempt; `close` ends both, connecting itself is
-    bounded by the library's timeouts. In a rotation a second thread connects, and closes the first one's connection
-    once it delivers: `tick` and `rotate`, called by the owner, see to that.
+    Raises:
+        ConfigurationError: if it is to be had through a proxy that cannot be used.
+
+    One thread holds the connection, and waits in it or for the next attempt; `close` ends both. In a rotation a second
+    thread connects, and closes the first one's connection once it delivers: `tick` and `rotate`, called by the owner,
+    see to that.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._proxy = proxy_for(settings.stream_url, os.environ)
         self._stopping = threading.Event()
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         self._limit = AttemptLimit(*_ATTEMPTS)
@@ -236,9 +171,6 @@ class Feed:
         if leg is None or self._stopping.is_set():
             return
         self._check_outage()
-        connection = leg.connection
-        if connection and leg.opened is None and now > leg.begun + _CONNECT_LIMIT:
-            connection.abort()
         if leg.predecessor is None and now > leg.until:
             self.rotate("its age")
         elif leg.predecessor and leg.opened is not None and now > leg.opened + _QUIET_TAKEOVER:
@@ -276,13 +208,14 @@ class Feed:
                 lambda frames: self._on_frames(leg, frames),
                 lambda: self._on_open(leg),
                 silence_limit=self._settings.feed_silence_limit,
+                proxy=self._proxy,
             )
-            leg.does("been connecting", _CONNECT_LIMIT + _NAME_LIMIT)
+            leg.does("been connecting", CONNECT_LIMIT + _NAME_LIMIT)
             with self._lock:
                 if self._stopping.is_set():
                     connection.release()
                     return
-                leg.connection, leg.begun = connection, time.monotonic()
+                leg.connection = connection
             ending = connection.run()
             leg.does("been at the end of a connection", 0.0)
             with self._lock:

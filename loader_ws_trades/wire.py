@@ -1,6 +1,6 @@
 """The reading side of a WebSocket connection, under websocket-client's `run_forever`.
 
-The library connects, writes and keeps the protocol. Its own reading costs three system calls and one `select` a
+The library shakes hands, writes and keeps the protocol. Its own reading costs three system calls and one `select` a
 frame; this dispatcher reads as much as there is, cuts the whole unfragmented text frames out of it, and lets the
 library read everything else (control frames, fragments, closes) out of the same buffer. The library is only asked
 to read a frame that is there as a whole, so it never blocks, and no frame over the limit ever reaches it.
@@ -17,6 +17,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException, WebSocketTimeoutException
+
+from loader_ws_trades.transport import HandshakeSocket
 
 FRAME_LIMIT = 1024 * 1024  # bytes of one frame, or of all fragments of one message; the exchange's have about 140
 READ_SIZE = 256 * 1024
@@ -206,18 +208,16 @@ class Wire:
         """Write all of `data`; the library takes it for written."""
         sock.sendall(data)
 
-    def read(self, sock: socket.socket, read_frame: Callable[[], bool]) -> None:
+    def read(self, sock: HandshakeSocket, read_frame: Callable[[], bool]) -> None:
         """Read until the connection ends; `read_frame` has the library read one frame and act on it.
 
         Raises:
             WebSocketException: or OSError, when the connection was lost or is of no more use.
         """
-        buffered = BufferedSocket(sock)
+        buffered = BufferedSocket(sock.socket)
         connection = self._app.sock
         if connection is None:
             return
-        if self._app.url.startswith("wss:") and not isinstance(sock, ssl.SSLSocket):
-            raise FrameRefusedError("the exchange redirected to a connection without TLS")
         connection.sock = cast("socket.socket", buffered)
         try:
             self._read(buffered, read_frame)

@@ -34,7 +34,7 @@ def _held(owner: Any, name: str, flag: Path, first: Callable[[], None]) -> None:
 
 
 def _break(how: str, flag: Path) -> None:
-    from loader_ws_trades import errors, feed, live, publisher, trade  # noqa: PLC0415 - see the end
+    from loader_ws_trades import connection, errors, feed, live, publisher, trade  # noqa: PLC0415 - see the end
 
     def stand_still() -> None:
         while flag.exists():
@@ -51,7 +51,7 @@ def _break(how: str, flag: Path) -> None:
     elif how == "feed-hangs":
         _held(trade.FrameDecoder, "decode", flag, stand_still)
     elif how == "connecting-hangs":
-        _held(feed.Connection, "run", flag, stand_still)
+        _held(connection.Connection, "run", flag, stand_still)
     elif how == "feed-dies":
         run = feed.Feed._run
 
@@ -73,7 +73,7 @@ def _shorten() -> None:
     from loader_ws_trades import feed, health  # noqa: PLC0415 - see the end
 
     vars(health).update(_TURN=3.0, _START=3.0, SLACK=2.0)
-    vars(feed).update(SLACK=2.0, _CONNECT_LIMIT=2.0, _NAME_LIMIT=0.0)
+    vars(feed).update(SLACK=2.0, CONNECT_LIMIT=2.0, _NAME_LIMIT=0.0)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "files", "fleet", "partitioner", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
-PURE |= {"health", "latency"}
+PURE |= {"health", "latency", "proxies"}
 BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
     "replay",
@@ -30,7 +30,9 @@ COMMANDS = {
 }
 PARTS = {
     "feed",
+    "connection",
     "wire",
+    "transport",
     "rest",
     "repair",
     "checkpoint",
@@ -74,7 +76,7 @@ ALLOWED = {
     "probes": {"config", "errors"},
     "check": CHECK | PURE,
     "check_names": {"probes"} | PURE,
-    "check_exchange": {"probes", "check_names", "endings", "feed", "rest"} | PURE,
+    "check_exchange": {"probes", "check_names", "endings", "connection", "rest", "transport"} | PURE,
     "check_kafka": {"probes", "check_names", "checkpoint"} | BASE | PURE,
     "check_commands": {"probes", "check_kafka", "control", "sending"} | BASE | PURE,
     "check_report": {"probes"},
@@ -94,8 +96,11 @@ ALLOWED = {
     "bounded": {"checkpoint"} | BASE | PURE,
     "backfill": {"bounded", "archive", "rest", "repair"} | BASE | PURE,
     "replay": {"bounded", "capture", "pacing"} | BASE | PURE,
-    "feed": PURE | {"wire", "endings", "logs"},
-    "endings": {"config", "errors", "values", "wire"},
+    "feed": PURE | {"connection", "endings", "logs", "transport"},
+    "connection": {"proxies", "transport", "wire"},
+    "endings": {"config", "errors", "proxies", "transport", "values", "wire"},
+    "wire": {"transport"},
+    "transport": {"lifecycle", "proxies", "values"},
     "kafka": PURE | {"trouble"},
     "trouble": {"config", "errors", "properties", "listener"},
     "listener": set[str](),
@@ -112,6 +117,7 @@ ALLOWED = {
     "values": {"files"},
     "files": {"lifecycle"},
     "overrides": set[str](),
+    "proxies": {"errors"},
     "properties": {"config"},
     "trade": set[str](),
     "sequence": {"trade"},
@@ -125,7 +131,7 @@ ALLOWED = {
     "archive_tally": {"errors", "sequence", "trade"},
     "archive": PURE | BASE | {"archive_file"},
     "publisher": PURE | BASE | {"transactions"},
-    **dict.fromkeys(PARTS - {"feed", "publisher", "archive"}, PURE | BASE),
+    **dict.fromkeys(PARTS - {"feed", "connection", "wire", "transport", "publisher", "archive"}, PURE | BASE),
 }
 
 # The only modules that may import each library.
@@ -133,7 +139,7 @@ OWNERS = {
     "click": {"cli", "cli_check", "cli_group", "cli_options", "cli_schema"},
     "dotenv": {"cli_options"},
     "confluent_kafka": {"kafka", "reading"},
-    "websocket": {"wire", "endings", "feed"},
+    "websocket": {"connection", "endings", "transport", "wire"},
     "urllib3": {"rest"},
     "pythonjsonlogger": {"logs"},
     "rich": {"progress", "report", "check_report"},
