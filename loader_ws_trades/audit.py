@@ -15,6 +15,7 @@ from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.progress import Progress
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.reading import HiddenError, Record, TopicScanner
+from loader_ws_trades.topics import Inspector
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,17 @@ class Audited(NamedTuple):
         int, int
     ]  # of each partition that is not judged to its end, the offset where an open transaction begins
     seconds: float
+    compacted: bool = False  # whether the topic is, and so will not keep what it holds
+
+    @property
+    def faults(self) -> list[str]:
+        """The kinds of faults that were found."""
+        return [*self.findings.faults, *(["compacted topic"] if self.compacted else [])]
 
     @property
     def exit_code(self) -> int:
         """1 if anything is wrong, or nothing is there of what was asked for; else 0."""
-        return int(bool(self.findings.faults) or (bool(self.bounds) and not self.findings.spans.count))
+        return int(bool(self.faults) or (bool(self.bounds) and not self.findings.spans.count))
 
 
 def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
@@ -50,6 +57,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
     try:
         startup = kafka.Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
         kafka.await_topic(scanner, topic, "kafka_topic", startup, right=kafka.AclOperation.READ)
+        compacted = Inspector(scanner.properties).settings(topic).compacted
         stretches = _stretches(scanner, bounds)
         total = sum(end - start for start, end in stretches.values())
         log.info("Auditing %s on the topic %s: %d offsets", settings.symbol, topic, total)
@@ -75,7 +83,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
         ) from error
     finally:
         scanner.close()
-    return Audited(examination.findings(), bounds, hidden, seconds)
+    return Audited(examination.findings(), bounds, hidden, seconds, compacted)
 
 
 def _stretches(scanner: TopicScanner, bounds: Bounds) -> dict[int, tuple[int, int]]:

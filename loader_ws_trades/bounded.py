@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from loader_ws_trades import kafka
 from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.config import Settings, consumer_credentials, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
@@ -20,9 +19,10 @@ from loader_ws_trades.health import Activity
 from loader_ws_trades.idset import IdSet
 from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.ports import Intake, Link, OnDeath
-from loader_ws_trades.properties import consumer_properties
+from loader_ws_trades.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.reading import TopicScanner
 from loader_ws_trades.sequence import Gap, Position
+from loader_ws_trades.topics import Inspector
 from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,8 @@ class Bounded:
         if self._topic and self._scan:
             present = self._reading(lambda: ids_on_topic(self._settings, stretch))
         self.lacking = list(present.holes(stretch.first_id, stretch.last_id))
+        if self._topic and self.lacking:
+            self._reading(lambda: self._suit_topic(stretch))
         self.total = sum(map(len, self.lacking))
         log.info(
             "Of the trade ids %d-%d the topic lacks %d, in %d range(s)",
@@ -139,12 +141,25 @@ class Bounded:
         )
 
     def _kept_behind(self, stretch: Stretch) -> Stretch | None:
-        _warn_of_retention(self._settings, stretch)
         newest = self._reading(lambda: newest_trade(self._settings))
         if newest is None or self._beyond or newest.trade_id >= stretch.last_id:
             return stretch
         log.info("Only up to the topic's newest trade, id %d; --beyond goes further", newest.trade_id)
         return stretch._replace(last_id=newest.trade_id) if newest.trade_id >= stretch.first_id else None
+
+    def _suit_topic(self, stretch: Stretch) -> None:
+        """See whether the topic takes and keeps trades as old as those that it lacks."""
+        topic, age = self._settings.kafka_topic, max(0.0, time.time() - stretch.first_time / 1000)
+        told = Inspector(telemetry_producer_properties(self._settings)).settings(topic)
+        if self.lacking[0].first == stretch.first_id:
+            told.check("kafka_topic", age)
+        if not told.stamps and told.kept is not None and told.kept < age:
+            log.warning(
+                "The topic %s keeps records for %g hours, counted from the trade time: Kafka soon deletes what is "
+                "loaded; raise its retention.ms",
+                topic,
+                told.kept / 3600,
+            )
 
     def _reading(self, read: Callable[[], _Read]) -> _Read:
         try:
@@ -233,17 +248,6 @@ def ids_on_topic(settings: Settings, stretch: Stretch) -> IdSet:
     finally:
         scanner.close()
     return found
-
-
-def _warn_of_retention(settings: Settings, stretch: Stretch) -> None:
-    retention = kafka.Inspector(consumer_properties(settings)).setting(settings.kafka_topic, "retention.ms")
-    if retention is not None and 0 <= int(retention) < time.time() * 1000 - stretch.first_time:
-        log.warning(
-            "The topic %s keeps records for %g hours, counted from the trade time: Kafka soon deletes what is loaded; "
-            "raise its retention.ms",
-            settings.kafka_topic,
-            int(retention) / 3_600_000,
-        )
 
 
 def give_lacking(

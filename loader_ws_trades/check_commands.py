@@ -19,6 +19,7 @@ from loader_ws_trades.probes import Outcome, ok, skip
 from loader_ws_trades.properties import telemetry_producer_properties
 from loader_ws_trades.reading import Record, TopicReader
 from loader_ws_trades.sending import send
+from loader_ws_trades.topics import Inspector
 from loader_ws_trades.trade import BAD_INPUT
 
 _POLL = 0.1  # seconds that one read may take
@@ -40,7 +41,7 @@ def round_trip(settings: Settings, reader: TopicReader) -> Outcome:
     command = Command(command="check", queue_id=f"nobody-{uuid.uuid4()}")
     for user, credentials in _users(settings):
         properties = telemetry_producer_properties(user)
-        rights = kafka.Inspector(properties).rights(topic)
+        rights = Inspector(properties).rights(topic)
         if rights and kafka.AclOperation.WRITE not in rights:
             continue
         startup = kafka.Startup(Deadline(ANSWER), 0, stopped=lambda: False)

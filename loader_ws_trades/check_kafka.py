@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
 from loader_ws_trades import kafka
-from loader_ws_trades.check_names import resolve_brokers, unreachable
+from loader_ws_trades.check_names import resolve_brokers
 from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.config import OPTIONS, Settings, consumer_credentials, named, producer_credentials
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka import AclOperation
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.listener import listed, unreachable
 from loader_ws_trades.probes import Outcome, Probe, ok, skip, warn
 from loader_ws_trades.properties import (
     KafkaProperties,
@@ -23,6 +25,8 @@ from loader_ws_trades.properties import (
     transactional_id,
 )
 from loader_ws_trades.reading import TopicReader
+from loader_ws_trades.topics import Inspector, TopicSettings, check_addresses
+from loader_ws_trades.values import shown_span
 
 ANSWER: Final = 10.0  # seconds that brokers have to answer one probe
 CONNECTION: Final = tuple(
@@ -30,6 +34,7 @@ CONNECTION: Final = tuple(
 )
 """The settings that a client of Kafka is made from, with some that do no harm."""
 
+_CONNECT = 5.0  # seconds for addresses to be connected to
 _SHORT = 3600.0  # seconds; a topic that keeps less may be empty when a run looks for its checkpoint
 _UNTRIED = "not tried: it would fence off a running loader"
 _KIND = "check"  # sets the transactional id that is tried apart from those of loaders
@@ -105,9 +110,9 @@ class KafkaProbes:
 
     def _connect(self) -> Outcome:
         addresses = self._settings.kafka_bootstrap_servers.split(",")
-        away = unreachable(addresses)
+        away = unreachable(addresses, _CONNECT)
         text = (
-            f"Nothing answers at {_listed(away)}; check {named('kafka_bootstrap_servers')} and that the brokers are up"
+            f"Nothing answers at {listed(away)}; check {named('kafka_bootstrap_servers')} and that the brokers are up"
         )
         if len(away) == len(addresses):
             raise UnavailableError(text)
@@ -133,12 +138,7 @@ class KafkaProbes:
         """Be let in, and see whether the addresses that brokers tell of themselves can be used."""
         # A topic is named, not to be told of all topics that there are.
         cluster = patiently(lambda: kafka.ask(client, self._settings.queue_events_topic), client)
-        away = unreachable([f"{broker.host}:{broker.port}" for broker in cluster.brokers.values()])
-        if away:
-            raise UnavailableError(
-                f"The brokers answer, and name addresses that cannot be reached: {_listed(away)}; check their "
-                "advertised.listeners and the network"
-            )
+        check_addresses(cluster, _CONNECT)
         properties = client.properties
         user = f"user {properties['sasl.username']}, {properties['sasl.mechanism']}, " if _has_user(properties) else ""
         return ok(f"{user}{properties['security.protocol']}, {_counted(len(cluster.brokers), 'broker')}")
@@ -153,30 +153,14 @@ class KafkaProbes:
         if lacking:
             raise UnavailableError(f"The topic {topic} has no leader for partition {lacking[0]}; check the brokers")
         text = f"{topic}, {_counted(len(found.partitions), 'partition')}"
-        return self._policy(topic, text) if setting == "kafka_topic" else ok(text)
-
-    def _policy(self, topic: str, text: str) -> Outcome:
-        """What the trades' topic keeps, as far as the cluster tells."""
-        look = kafka.Inspector(self._writer.properties)
-        policy, retention = look.setting(topic, "cleanup.policy"), look.setting(topic, "retention.ms")
-        if policy is None or retention is None:
-            return ok(f"{text}; what it keeps is not told")
-        if policy == "compact":
-            raise ConfigurationError(kafka.only_compacted(topic))
-        if look.setting(topic, "message.timestamp.type") == "LogAppendTime":
-            return warn(
-                f"The topic {topic} replaces trade times by the time of writing, by which a run then goes on; set its "
-                "message.timestamp.type to CreateTime"
-            )
-        if "delete" not in policy or int(retention) < 0:
-            return ok(f"{text}, kept for ever")
-        kept = int(retention) / 1000
-        if kept < _SHORT:
-            return warn(
-                f"The topic {topic} keeps trades for {kept:g} s only, and a run that begins later does not see where "
-                "the last one ended; raise its retention.ms"
-            )
-        return ok(f"{text}, kept for {kept / 86400:.3g} d")
+        if right is not AclOperation.WRITE:
+            return ok(text)
+        told = Inspector(client.properties).settings(topic)
+        if setting == "kafka_topic":
+            told.check(setting)
+            return _judged(told, text)
+        told.check_size(setting)
+        return ok(text)
 
     def _allowed(self, setting: str, right: AclOperation) -> Outcome:
         client, topic = self._client(right), getattr(self._settings, setting)
@@ -220,13 +204,32 @@ class KafkaProbes:
         return ok(f"tried with {beside}")
 
 
+def _judged(told: TopicSettings, text: str) -> Outcome:
+    """What the topic of the trades takes and keeps, as far as the cluster tells."""
+    for bound, what in ((told.oldest, "older than"), (told.newest, "ahead of its clock by more than")):
+        if bound and bound[1] < _SHORT:
+            return warn(
+                f"The topic {told.topic} refuses trades that are {what} {shown_span(bound[1])}, which ends a run with "
+                f"exit code 2; raise its {bound[0]}"
+            )
+    if told.stamps:
+        return warn(
+            f"The topic {told.topic} replaces trade times by the time of writing, for readers that go by the times of "
+            "records; set its message.timestamp.type to CreateTime"
+        )
+    if told.kept is None:
+        return ok(f"{text}; what it keeps is not told")
+    if told.kept < _SHORT:
+        return warn(
+            f"The topic {told.topic} keeps trades for {told.kept:g} s only, and a run that begins later does not see "
+            "where the last one ended; raise its retention.ms"
+        )
+    return ok(f"{text}, kept {'for ever' if told.kept == math.inf else f'for {told.kept / 86400:.3g} d'}")
+
+
 def _has_user(properties: KafkaProperties) -> bool:
     return str(properties["security.protocol"]).startswith("SASL") and "sasl.username" in properties
 
 
 def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _listed(away: dict[str, str]) -> str:
-    return ", ".join(f"{address} ({why})" for address, why in away.items())

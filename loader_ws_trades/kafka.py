@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as _Producer
-from confluent_kafka.admin import AclOperation, AdminClient, ClusterMetadata, ConfigResource, TopicMetadata
+from confluent_kafka.admin import AclOperation, ClusterMetadata, TopicMetadata
 
+from loader_ws_trades.clients import properties_checked, with_callbacks
 from loader_ws_trades.config import named
-from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.properties import SETTINGS_OF, KafkaProperties
+from loader_ws_trades.properties import KafkaProperties
+from loader_ws_trades.topics import ASK_TIMEOUT, Inspector, refusal
 from loader_ws_trades.trouble import Trouble
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ __all__ = [
     "AclOperation",
     "Asks",
     "FencedError",
-    "Inspector",
     "KafkaError",
     "KafkaException",
     "Message",
@@ -44,62 +42,15 @@ __all__ = [
     "check_right",
     "check_topic",
     "failure",
-    "only_compacted",
     "persist",
     "properties_checked",
+    "undelivered",
     "with_callbacks",
 ]
 
-ASK_TIMEOUT = 1.0  # seconds for one question to the cluster, after which callbacks are served and it is asked again
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _PAUSE = 0.25  # seconds between two questions
 _AWAY = 2  # questions without an answer, one behind the other, after which an earlier refusal counts no more
-
-
-class _Lines:
-    """Takes librdkafka's own log lines, all at debug level: what matters of them goes into a `Trouble`."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        self._trouble = trouble
-
-    def log(self, _level: int, line: str, *parts: object) -> None:
-        text = line % parts
-        log.debug("librdkafka: %s", text)
-        self._trouble.note_line(text)
-
-
-def with_callbacks(properties: KafkaProperties, trouble: Trouble) -> dict[str, Any]:
-    """The properties of a client that tells `trouble` of its errors, and writes nothing to standard error itself."""
-
-    def note(error: KafkaError) -> None:
-        log.debug("Kafka client: %s", error.str())
-        trouble.note(error.name(), error.str())
-
-    return {**properties, "error_cb": note, "logger": _Lines(trouble)}
-
-
-@contextlib.contextmanager
-def properties_checked() -> Iterator[None]:
-    """Turn the refusal of a property into a `ConfigurationError`.
-
-    librdkafka refuses with a KafkaException; confluent-kafka, which looks at some properties itself, with whatever its
-    own code stumbles over. What it says may hold the value, and the value a secret.
-    """
-    try:
-        yield
-    except KafkaException as error:
-        raise _refused(error.args[0].str(), error) from error
-    except Exception as error:
-        raise _refused(str(error), error) from error
-
-
-def _refused(told: str, error: Exception) -> ConfigurationError:
-    text = re.sub(r'[Vv]alue "[^"]*"', "value", " ".join(told.split()))
-    settings = [named(setting) for key, setting in SETTINGS_OF.items() if key in text]
-    return ConfigurationError(
-        f"librdkafka does not accept its configuration ({text or type(error).__name__}); check "
-        f"{' or '.join([*settings, named('kafka_properties')])}"
-    )
 
 
 def failure(error: KafkaException | KafkaError, doing: str) -> RunError:
@@ -107,6 +58,11 @@ def failure(error: KafkaException | KafkaError, doing: str) -> RunError:
     cause = error.args[0] if isinstance(error, KafkaException) else error
     kind = FencedError if cause.code() in _FENCED else RunError
     return kind(f"{doing} failed: {cause.str()} ({cause.name()})")
+
+
+def undelivered(error: KafkaError, topic: str, setting: str, timestamp: int | None = None) -> LoaderError:
+    """The error that ends a run whose record was refused; the setting called `setting` gives the topic's name."""
+    return refusal(error, topic, setting, timestamp) or failure(error, f"Writing a record to the topic {topic}")
 
 
 class FencedError(RunError):
@@ -331,6 +287,18 @@ def ask(client: Asks, topic: str) -> ClusterMetadata:
     return found
 
 
+def described(cluster: ClusterMetadata, topic: str) -> TopicMetadata:
+    """What an answer says of the topic that was asked for.
+
+    Raises:
+        UnavailableError: if it says nothing of it, or that it has no partition.
+    """
+    found: TopicMetadata | None = cluster.topics.get(topic)
+    if found is None or not (found.error or found.partitions):
+        raise UnavailableError(f"The brokers do not tell the partitions of the topic {topic}; check the brokers")
+    return found
+
+
 def check_topic(client: Asks, topic: str, setting: str, right: AclOperation) -> TopicMetadata:
     """What the cluster tells about `topic`, which the setting called `setting` names and where `right` is needed.
 
@@ -338,7 +306,7 @@ def check_topic(client: Asks, topic: str, setting: str, right: AclOperation) -> 
         ConfigurationError: if it refuses the client, has no such topic or shows none.
         UnavailableError: if no broker answered in time, or the topic cannot be had for now.
     """
-    found: TopicMetadata = ask(client, topic).topics[topic]
+    found = described(ask(client, topic), topic)
     if found.error is None:
         return found
     if found.error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
@@ -346,48 +314,3 @@ def check_topic(client: Asks, topic: str, setting: str, right: AclOperation) -> 
     if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
         raise ConfigurationError(f"The topic {topic} does not exist; create it, or check {named(setting)}")
     raise UnavailableError(f"The topic {topic} is not available ({found.error.str()}); check the brokers")
-
-
-def only_compacted(topic: str) -> str:
-    """The sentence for a topic of trades that keeps too little."""
-    return (
-        f"The topic {topic} is only compacted and would keep one trade of a symbol; set its cleanup.policy to delete, "
-        f"or check {named('kafka_topic')}"
-    )
-
-
-class Inspector:
-    """Looks up what a topic is like; where the cluster does not tell, for want of a right for instance, None."""
-
-    def __init__(self, properties: KafkaProperties) -> None:
-        with properties_checked():
-            self._admin = AdminClient(with_callbacks(properties, Trouble("")))
-
-    def setting(self, topic: str, name: str) -> str | None:
-        """One of the topic's settings, like `cleanup.policy`."""
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-        configs = self._ask(
-            topic, lambda: self._admin.describe_configs([resource], request_timeout=ASK_TIMEOUT)[resource]
-        )
-        return str(configs[name].value) if configs else None
-
-    def rights(self, topic: str) -> set[AclOperation] | None:
-        """The operations on the topic that this client is allowed."""
-        found = self._ask(
-            topic,
-            lambda: self._admin.describe_topics(
-                TopicCollection([topic]), request_timeout=ASK_TIMEOUT, include_authorized_operations=True
-            )[topic],
-        )
-        return set(found.authorized_operations or ()) if found else None
-
-    def _ask(self, topic: str, ask: Callable[[], Future[Any]]) -> Any:
-        try:
-            cluster = self._admin.list_topics(topic, timeout=ASK_TIMEOUT)
-            if cluster.controller_id not in cluster.brokers:
-                return None  # the embedded broker has no controller, and librdkafka would wait for one
-            return ask().result(timeout=ASK_TIMEOUT)
-        # On Python 3.10 the two time-outs are not the same.
-        except (KafkaException, TimeoutError, FutureTimeoutError) as error:
-            log.debug("The topic %s cannot be looked at: %s", topic, error)
-            return None

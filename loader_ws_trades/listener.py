@@ -11,7 +11,10 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
+
+from loader_ws_trades.lifecycle import Deadline, Task
 
 # SaslHandshake, version 1, with a mechanism that nobody has: every broker answers it, before anybody signed in.
 _MECHANISM = b"NONE"
@@ -22,6 +25,7 @@ _LARGEST = 4096  # bytes of an answer, which comes in one piece or does not coun
 _OTHER_NAME = {62, 63, 64}  # OpenSSL's codes for a host name, a mail address, an IP address that does not match
 
 _NAMES = 10  # host names that a message lists
+_ADDRESSES = 100  # addresses that are connected to at once
 
 
 class Listener(NamedTuple):
@@ -38,6 +42,45 @@ class CertificateFault(NamedTuple):
     other_names: bool
     """Whether it is trusted, but belongs to other host names."""
     detail: str
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def unreachable(addresses: list[str], seconds: float) -> dict[str, str]:
+    """Those of `addresses` that cannot be connected to within `seconds`, and why."""
+    found: dict[str, str] = {}
+
+    def connect(address: str) -> None:
+        try:
+            socket.create_connection(split(address), seconds).close()
+        except (OSError, UnicodeError, ValueError, OverflowError) as error:
+            found[address] = why(error)
+
+    # All at once, and not waited for beyond the time: a name server may take longer than a connection.
+    tasks = {address: Task("look", partial(connect, address)) for address in addresses[:_ADDRESSES]}
+    for task in tasks.values():
+        task.start()
+    deadline = Deadline(seconds)
+    for address, task in tasks.items():
+        if not task.join(deadline.remaining):
+            found.setdefault(address, "no answer in time")
+    return {address: found[address] for address in tasks if address in found}
+
+
+def why(error: Exception) -> str:
+    """Why there is no connection, in a few words."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def listed(away: dict[str, str]) -> str:
+    """What `unreachable` found, for a sentence."""
+    return ", ".join(f"{address} ({reason})" for address, reason in away.items())
 
 
 def look(address: str, seconds: float) -> Listener | None:
@@ -79,14 +122,13 @@ def certificate_fault(address: str, context: ssl.SSLContext, seconds: float) -> 
 
 @contextlib.contextmanager
 def _plain(address: str, seconds: float) -> Iterator[socket.socket]:
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), seconds) as connection:
+    with socket.create_connection(split(address), seconds) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def _tls(address: str, context: ssl.SSLContext, seconds: float) -> Iterator[ssl.SSLSocket]:
-    host = address.rpartition(":")[0].strip("[]")
+    host, _ = split(address)
     with _plain(address, seconds) as raw, context.wrap_socket(raw, server_hostname=host) as connection:
         yield connection
 

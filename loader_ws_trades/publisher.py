@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
@@ -11,21 +12,24 @@ import msgspec
 
 from loader_ws_trades import kafka
 from loader_ws_trades.config import Settings, named, producer_credentials
-from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.properties import trade_producer_properties
+from loader_ws_trades.properties import KafkaProperties, trade_producer_properties
+from loader_ws_trades.topics import Inspector
 from loader_ws_trades.trade import Trade, record_encoder
 from loader_ws_trades.transactions import Transactions
 from loader_ws_trades.values import shown_span
 
 log = logging.getLogger(__name__)
 
-
 _OUTAGE_TOLD = 5.0  # seconds without an acknowledgement after which the log says so
+_REPORTS = 1.0  # seconds in which the reports of what was refused come, behind the error of the producer itself
+_BATCH = 1_000_000  # librdkafka's default of `batch.size`
 
 
-class _WithId(msgspec.Struct):
+class _Stored(msgspec.Struct):
     trade_id: int
+    timestamp: int
 
 
 class Publisher:
@@ -44,12 +48,13 @@ class Publisher:
         self.accepted = 0  # moved by `put` alone
         self._acknowledged = 0  # this and the next two moved in `poll` alone
         self._failed_ids: list[int] = []
-        self._failure: RunError | None = None
+        self._failure: LoaderError | None = None
         self._refused: RunError | None = None  # moved by `put` alone
         self._progress = time.monotonic()
         self._away = False  # whether an outage was told of
         self.outages = 0
         """How many outages were told of."""
+        self._largest_batch: int | None = None  # bytes that the topic takes at once, where that is less than ours
         self._producer = self._make_producer()
         self._transactions: Transactions | None = None
 
@@ -57,31 +62,40 @@ class Publisher:
         return f"the topic {self._topic}"
 
     def _make_producer(self) -> kafka.Producer:
-        return kafka.Producer(
-            trade_producer_properties(self._settings, self._kind),
-            self._report,
-            credentials=producer_credentials(self._settings),
-        )
+        properties = trade_producer_properties(self._settings, self._kind)
+        if self._largest_batch is not None:
+            properties["batch.size"] = min(self._largest_batch, self._batch_size(properties))
+        return kafka.Producer(properties, self._report, credentials=producer_credentials(self._settings))
+
+    @staticmethod
+    def _batch_size(properties: KafkaProperties) -> int:
+        return int(properties.get("batch.size", _BATCH))
 
     def open(self, startup: kafka.Startup) -> None:
         """Wait until the brokers answer and know the topic, or the start is called off.
 
         Raises:
-            ConfigurationError: if the topic, the credentials or a right is missing, or the topic keeps too little.
+            ConfigurationError: if the topic, the credentials or a right is missing, or the topic must refuse trades.
             RunError: if no broker answered in time.
         """
         if not kafka.await_topic(self._producer, self._topic, "kafka_topic", startup, right=kafka.AclOperation.WRITE):
-            return
-        if kafka.Inspector(self._producer.properties).setting(self._topic, "cleanup.policy") == "compact":
-            raise ConfigurationError(kafka.only_compacted(self._topic))
-        if self._settings.delivery != "transactional":
             return
 
         def poll(seconds: float) -> None:
             self._producer.poll(seconds)  # the newest one: the fatal error of one that was refused would end the start
 
+        if not kafka.persist(self._suit_topic, startup, poll) or self._settings.delivery != "transactional":
+            return
         if kafka.persist(self._fence, startup, poll):
             self._transactions = Transactions(self._producer, self._settings, self._write, self._count_anew)
+
+    def _suit_topic(self) -> None:
+        found = Inspector(self._producer.properties).settings(self._topic)
+        found.check("kafka_topic")
+        if found.largest_batch < self._batch_size(self._producer.properties):
+            # What has waited in an outage would be refused as one batch.
+            self._largest_batch = int(found.largest_batch)
+            self._producer = self._make_producer()
 
     def _fence(self) -> None:
         try:
@@ -128,28 +142,44 @@ class Publisher:
             return
         if self._transactions and self._transactions.aborting:
             return
-        self._failed_ids.append(msgspec.json.decode(message.value() or b"", type=_WithId).trade_id)
+        stored = msgspec.json.decode(message.value() or b"", type=_Stored)
+        self._failed_ids.append(stored.trade_id)
         if self._failure is None:
-            self._failure = kafka.failure(error, f"Writing a record to the topic {self._topic}")
+            self._failure = kafka.undelivered(error, self._topic, "kafka_topic", stored.timestamp)
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
 
         Raises:
+            ConfigurationError: once a record was refused because of the topic's settings.
             RunError: once a record was refused, or waited longer than the outage limit, or the producer failed.
         """
         before = self._acknowledged, self.delivered
+        try:
+            self._serve(timeout)
+            if self._transactions:
+                self._transactions.turn(self._acknowledged, lambda: self._unacknowledged)
+        except kafka.FencedError as error:
+            raise (self._transactions.explained() if self._transactions else error) from error
+        self._watch(moved=(self._acknowledged, self.delivered) != before)
+
+    def _serve(self, timeout: float) -> None:
         try:
             self._producer.poll(timeout)
             failure = self._failure or self._refused
             if failure:
                 self._producer.poll(0)  # an error of the producer itself says more
                 raise failure
-            if self._transactions:
-                self._transactions.turn(self._acknowledged, lambda: self._unacknowledged)
-        except kafka.FencedError as error:
-            raise (self._transactions.explained() if self._transactions else error) from error
-        self._watch(moved=(self._acknowledged, self.delivered) != before)
+        except kafka.FencedError:
+            raise
+        except RunError as error:
+            late = Deadline(_REPORTS)
+            while self._unacknowledged and not self._failure and not late.passed:
+                with contextlib.suppress(RunError):
+                    self._producer.poll(_REPORTS / 10)
+            if isinstance(self._failure, ConfigurationError):
+                raise self._failure from error
+            raise
 
     def _watch(self, *, moved: bool) -> None:
         """Tell when an outage begins and ends, and end the run when it is too long."""

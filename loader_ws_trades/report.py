@@ -34,7 +34,7 @@ def as_json(audited: Audited, settings: Settings) -> str:
         "symbol": settings.symbol,
         "topic": settings.kafka_topic,
         "right": audited.exit_code == 0,
-        "faults": found.faults,
+        "faults": audited.faults,
         "judged": {name: value for name, value in audited.bounds._asdict().items() if value is not None},
         "scanned": found.scanned,
         "records": found.records,
@@ -107,8 +107,10 @@ def show(audited: Audited, settings: Settings) -> None:
         _print(console, f"\nNot judged, in an open transaction: {_where(partition, offset)} on", "yellow")
     rate = found.scanned / audited.seconds if audited.seconds else 0.0
     _print(console, f"\n{_number(found.scanned)} records read in {audited.seconds:.1f} s, {rate:,.0f} a second.")
-    if found.faults:
-        _print(console, f"Wrong: {', '.join(found.faults)}.", "bold red")
+    if audited.compacted:
+        _print(console, "\nThe topic is compacted and loses trades; set its cleanup.policy to delete alone.", "red")
+    if audited.faults:
+        _print(console, f"Wrong: {', '.join(audited.faults)}.", "bold red")
     elif found.spans.count:
         _print(console, "All is right.", "bold green")
 

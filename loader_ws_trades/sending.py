@@ -43,5 +43,5 @@ def send(
         )
     [(refused, partition, offset)] = answers
     if refused is not None:
-        raise kafka.failure(refused, f"Writing to the topic {topic}")
+        raise kafka.undelivered(refused, topic, "queue_control_topic")
     return partition, offset

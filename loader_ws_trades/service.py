@@ -19,7 +19,7 @@ from types import FrameType
 
 from loader_ws_trades.config import Settings
 from loader_ws_trades.control import Control, NoControl
-from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError
+from loader_ws_trades.errors import EndOfOutputError, LoaderError
 from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.kafka import Startup, persist
 from loader_ws_trades.latency import Latencies
@@ -28,9 +28,11 @@ from loader_ws_trades.logs import Throttle
 from loader_ws_trades.missing import IN_A_MESSAGE, MissingIds, listed
 from loader_ws_trades.monitor import Monitor
 from loader_ws_trades.ports import Sink, Source
+from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
 from loader_ws_trades.status import StatusLine
 from loader_ws_trades.telemetry import NoTelemetry, Telemetry
+from loader_ws_trades.topics import unread
 from loader_ws_trades.trade import FrameDecoder, Refusal
 from loader_ws_trades.values import shown_span
 from loader_ws_trades.vitals import Vitals
@@ -229,10 +231,7 @@ class _Run:
             self._sink.poll(0)
             self._tick()
             if self._control.silent_for > settings.startup_timeout:
-                raise RunError(
-                    f"The topic {settings.queue_control_topic} could not be read to its end; check the brokers, then "
-                    "run the loader again"
-                )
+                raise unread(consumer_properties(settings), settings.queue_control_topic)
         return None
 
     def _called_off(self) -> bool:
@@ -371,7 +370,7 @@ class _Run:
             except EndOfOutputError:
                 self._ingest.abandon()
                 return []  # nobody wants what is left
-            except RunError as error:
+            except LoaderError as error:
                 self._mailbox.put(self._reason_of(error))
                 break
             self._tick()

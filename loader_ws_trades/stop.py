@@ -15,6 +15,7 @@ from loader_ws_trades.lifecycle import Deadline, StopReason
 from loader_ws_trades.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.reading import TopicReader
 from loader_ws_trades.sending import send
+from loader_ws_trades.topics import unread
 from loader_ws_trades.trade import BAD_INPUT
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def _go_to_end(events: TopicReader, settings: Settings) -> None:
     while not events.at_end:
         events.poll(_POLL)
         if startup.deadline.passed:
-            raise RunError(f"The topic {topic} could not be read to its end; check the brokers, then try again")
+            raise unread(events.properties, topic)
 
 
 def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> Ended:

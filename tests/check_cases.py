@@ -190,12 +190,41 @@ CASES: tuple[Case, ...] = (
         {"KAFKA_USER_PRODUCER": "reader", "KAFKA_PASSWORD_PRODUCER": "{reader}"},
         tried=("credentials",),
     ),
+    *(
+        Case(
+            f"a topic with {name}={value}",
+            "trades topic",
+            (name, TOPICS["kafka_topic"]),
+            trades_config={name: value},
+            tried=("events topic",),
+        )
+        for name, value in (
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact,delete"),
+            ("max.message.bytes", "100"),
+            ("message.timestamp.before.max.ms", "0"),
+        )
+    ),
+    *(
+        Case(
+            f"a topic with {name}={value}",
+            "trades topic",
+            (name, "exit code 2"),
+            trades_config={name: value},
+            verdict="warn",
+            exit_code=0,
+        )
+        for name, value in (
+            ("message.timestamp.before.max.ms", "60000"),
+            ("message.timestamp.after.max.ms", "0"),
+        )
+    ),
     Case(
-        "a topic that is only compacted",
-        "trades topic",
-        ("only compacted", TOPICS["kafka_topic"]),
-        trades_config={"cleanup.policy": "compact"},
-        tried=("events topic",),
+        "an advertised address that cannot be reached",
+        "credentials",
+        ("name addresses that cannot be reached", "advertised.listeners"),
+        {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:{proxied_port}"},
+        exit_code=1,
     ),
     Case(
         "a topic that keeps a minute",

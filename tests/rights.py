@@ -45,12 +45,12 @@ CHECKPOINT = Right(
     "a warning; starts at the first live trade, as with `RESUME=off`",
 )
 POLICY = Right(
-    "refusing a topic that is only compacted",
+    "refusing a topic that is compacted or must refuse trades",
     "DESCRIBE_CONFIGS",
     "TOPIC",
     "kafka_topic",
     WRITER,
-    "such a topic is not noticed",
+    "a compacted topic is not noticed, the other only when it refuses a trade",
 )
 TRANSACTIONS = Right("`DELIVERY=transactional`", "WRITE", "TRANSACTIONAL_ID", "queue_id", WRITER, REFUSED)
 

@@ -345,3 +345,17 @@ def test_a_terminal_shows_how_far_it_is(kafka: Kafka, flags: list[str], colours:
     assert "All is right." in text
     assert ("records/s" in text) == has_bar
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]m", text)) == colours
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_topic_that_is_compacted_is_not_right(kafka: Kafka, policy: str) -> None:
+    planted = Topic()
+    planted.put(*range(100, 200))
+    name = topic_of(kafka, planted)
+    kafka.alter_topic(name, "cleanup.policy", policy)
+    code, output, _ = run(**variables(kafka.bootstrap_servers, name))
+    assert code == 1
+    assert "Wrong: compacted topic." in output
+    assert "cleanup.policy" in output
+    code, output, _ = run("--json", **variables(kafka.bootstrap_servers, name))
+    assert (code, json.loads(output)["faults"]) == (1, ["compacted topic"])

@@ -130,6 +130,18 @@ def test_retention_that_would_delete_what_is_loaded_is_warned_of(workflow: Workf
     assert "keeps records for 1 hours" in loader.errors
 
 
+def test_a_topic_that_must_refuse_what_is_loaded_is_refused_before(workflow: Workflow, kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"{workflow.topic}-young", config={"message.timestamp.before.max.ms": "3600000"})
+    market = Market.generated("POLUSDT", rate=1, past=10_000)
+    with Exchange([market]) as exchange:
+        for last in (market.first_id + 9_999, market.first_id + 9):
+            flags = ("--from-id", str(last - 9), "--to-id", str(last), "--beyond")
+            loader = backfill(workflow, exchange, *flags, KAFKA_TOPIC=topic)
+            assert loader.wait() == (2 if last == market.first_id + 9 else 0), loader.errors
+    assert "refuses trades that are older than 1 h 0 min" in loader.errors
+    assert "message.timestamp.before.max.ms" in loader.errors
+
+
 def test_it_is_safe_beside_a_live_loader(workflow: Workflow, kafka: Kafka) -> None:
     market = Market.generated("POLUSDT", rate=1000, past=30_000)
     with Exchange([market]) as exchange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -32,17 +33,33 @@ def urls(exchange: Exchange) -> dict[str, object]:
     return {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
 
 
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+@pytest.mark.parametrize(("name", "value"), [("max.message.bytes", "100"), ("message.timestamp.before.max.ms", "0")])
 def test_a_record_that_kafka_refuses_ends_the_run_and_nothing_behind_it_is_written(
-    workflow: Workflow, kafka: Kafka
+    workflow: Workflow, kafka: Kafka, name: str, value: str, delivery: str
 ) -> None:
-    kafka.create_topic(f"{workflow.topic}-small", config={"max.message.bytes": "100"})
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        loader = workflow.run(**urls(exchange), KAFKA_TOPIC=f"{workflow.topic}-small")
-        assert loader.wait() == 1
-    workflow.topic = f"{workflow.topic}-small"
-    assert workflow.records() == []
-    assert "not delivered: trade ids" in loader.errors
+        loader = workflow.run(**urls(exchange), DELIVERY=delivery)
+        wait_for(lambda: workflow.last_id() > 0, "records")
+        kafka.alter_topic(workflow.topic, name, value)
+        assert loader.wait() == 2
+    ids = [json.loads(record.value() or b"")["trade_id"] for record in workflow.records()]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    [last] = [line for line in loader.errors.splitlines() if " ERROR " in line]
+    assert f"The topic {workflow.topic} refuses" in last
+    assert f"raise its {name}" in last
+    assert f"not delivered: trade ids {ids[-1] + 1}" in last
     assert workflow.events()[-1]["status"] == "error"
+
+
+def test_what_waits_is_written_to_a_topic_that_takes_little_at_once(workflow: Workflow, kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"{workflow.topic}-small", config={"max.message.bytes": "2000"})
+    workflow.topic = topic
+    market = Market.generated("POLUSDT", rate=float("inf"), count=5000, start="subscriber")
+    with Exchange([market]) as exchange:
+        loader = workflow.run("--max-records", "5000", **urls(exchange), KAFKA_TOPIC=topic)
+        assert loader.wait() == 0, loader.errors
+    assert len(workflow.records()) == 5000
 
 
 def test_a_location_that_is_not_served_is_a_configuration_fault(embedded: Workflow) -> None:

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 PURE = {"errors", "lifecycle", "config", "values", "files", "fleet", "partitioner", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
 PURE |= {"health", "latency", "proxies"}
-BASE = {"kafka", "reading", "trouble", "listener", "logs", "ports", "progress"}
+BASE = {"kafka", "clients", "topics", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
     "replay",
     "recording",
@@ -75,7 +75,7 @@ ALLOWED = {
     "cli_options": PURE | {"logs"},
     "probes": {"config", "errors"},
     "check": CHECK | PURE,
-    "check_names": {"probes"} | PURE,
+    "check_names": {"probes", "listener"} | PURE,
     "check_exchange": {"probes", "check_names", "endings", "connection", "rest", "transport"} | PURE,
     "check_kafka": {"probes", "check_names", "checkpoint"} | BASE | PURE,
     "check_commands": {"probes", "check_kafka", "control", "sending"} | BASE | PURE,
@@ -101,9 +101,11 @@ ALLOWED = {
     "endings": {"config", "errors", "proxies", "transport", "values", "wire"},
     "wire": {"transport"},
     "transport": {"lifecycle", "proxies", "values"},
-    "kafka": PURE | {"trouble"},
+    "kafka": PURE | {"clients", "topics", "trouble"},
+    "clients": {"config", "errors", "properties", "trouble"},
+    "topics": PURE | {"clients", "listener", "trouble"},
     "trouble": {"config", "errors", "properties", "listener"},
-    "listener": set[str](),
+    "listener": {"lifecycle"},
     "reading": PURE | {"kafka"},
     "ports": PURE | {"kafka"},
     "logs": PURE | {"streams"},
@@ -138,7 +140,7 @@ ALLOWED = {
 OWNERS = {
     "click": {"cli", "cli_check", "cli_group", "cli_options", "cli_schema"},
     "dotenv": {"cli_options"},
-    "confluent_kafka": {"kafka", "reading"},
+    "confluent_kafka": {"kafka", "clients", "reading", "topics"},
     "websocket": {"connection", "endings", "transport", "wire"},
     "urllib3": {"rest"},
     "pythonjsonlogger": {"logs"},

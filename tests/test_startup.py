@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.apache_kafka import Kafka
+from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, Workflow, check_events, workflow_on
 
 # Nothing listens there: the symbol check warns, the feed tries again and again.
@@ -37,16 +37,39 @@ def test_what_is_refused_at_the_start_is_told_on_the_events_topic_too(workflow: 
     assert event["message"] in sentence(loader)
 
 
-def test_a_topic_that_is_only_compacted_is_refused(workflow: Workflow, kafka: Kafka) -> None:
-    kafka.create_topic(f"{workflow.topic}-compact", config={"cleanup.policy": "compact"})
-    kafka.create_topic(f"{workflow.topic}-both", config={"cleanup.policy": "compact,delete"})
-    loader = workflow.run(KAFKA_TOPIC=f"{workflow.topic}-compact")
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("cleanup.policy", "compact", "is compacted"),
+        ("cleanup.policy", "compact,delete", "is compacted"),
+        ("max.message.bytes", "100", "no more than 100 bytes at once"),
+        ("message.timestamp.before.max.ms", "500", "older than 0.50 s"),
+    ],
+)
+def test_a_topic_that_must_refuse_or_lose_trades_is_refused(
+    workflow: Workflow, kafka: Kafka, setting: str, value: str, words: str
+) -> None:
+    topic = kafka.create_topic(f"{workflow.topic}-unfit", config={setting: value})
+    loader = workflow.run(KAFKA_TOPIC=topic, STARTUP_GRACE="0.1")
     assert loader.wait() == 2
-    assert "only compacted" in sentence(loader)
-    loader = workflow.run(KAFKA_TOPIC=f"{workflow.topic}-both")
-    loader.wait_for_line("Loading trades")
-    workflow.stop()
-    assert loader.wait() == 0
+    assert words in sentence(loader)
+    assert setting in sentence(loader)
+    assert "KAFKA_TOPIC (--kafka-topic)" in sentence(loader)
+
+
+@pytest.mark.parametrize("command", ["run", "stop"])
+def test_an_advertised_address_that_cannot_be_reached_is_named(
+    workflow: Workflow, kafka_cluster: Cluster, command: str
+) -> None:
+    ports = kafka_cluster.nodes[0].ports
+    flags = ("--wait",) if command == "stop" else ()
+    loader = workflow.start(
+        command, *flags, KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{ports.proxied}", STARTUP_TIMEOUT="1", STARTUP_GRACE="1"
+    )
+    assert loader.wait() == 1
+    said = loader.errors.splitlines()[-1]
+    assert f"name addresses that cannot be reached: 127.0.0.1:{ports.proxy} (Connection refused)" in said
+    assert "advertised.listeners" in said
 
 
 def test_a_property_that_librdkafka_does_not_know_is_a_fault(workflow: Workflow) -> None:

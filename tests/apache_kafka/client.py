@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # no export is marked
+from confluent_kafka.admin import (  # no export is marked
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from tests.apache_kafka.node import QUIET
 from tests.waiting import wait_for
@@ -33,6 +40,13 @@ class Kafka:
         self.created.add(name)
         wait_for(lambda: self._leaders(name) == partitions, f"topic {name} to have its leaders")
         return name
+
+    def alter_topic(self, topic: str, name: str, value: str) -> None:
+        """Set a setting of a topic."""
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        for answer in self.admin.incremental_alter_configs([resource]).values():
+            answer.result(ANSWER_TIMEOUT)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic and wait until it is gone; one that does not exist is gone already."""

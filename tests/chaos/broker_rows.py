@@ -7,10 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-
 from loader_ws_trades.sandbox import Market
-from tests.apache_kafka import Cluster
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.stage import Scenario, Stage
 from tests.chaos.trial import Trial
@@ -72,10 +69,10 @@ def record_refused(stage: Stage) -> None:
         first = trial.start()
         trial.let_load(2000)
         with trial.fault():
-            _alter_topic(cluster, trial.workflow.topic, "max.message.bytes", "100")
-            assert first.wait(60) == 1, trial.last_words()
+            cluster.alter_topic(trial.workflow.topic, "max.message.bytes", "100")
+            assert first.wait(60) == 2, trial.last_words()
             _check_error(trial)
-            _alter_topic(cluster, trial.workflow.topic, "max.message.bytes", "1000000")
+            cluster.alter_topic(trial.workflow.topic, "max.message.bytes", "1000000")
         trial.start()
         trial.let_load(2000)
         trial.stop()
@@ -84,13 +81,6 @@ def record_refused(stage: Stage) -> None:
 def _check_error(trial: Trial) -> None:
     assert trial.workflow.events()[-1]["status"] == "error"
     assert "not delivered: trade ids" in trial.last_words(), trial.last_words()
-
-
-def _alter_topic(cluster: Cluster, topic: str, name: str, value: str) -> None:
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    for answer in cluster.admin.incremental_alter_configs([resource]).values():
-        answer.result(30)
 
 
 def burst_onto_a_slow_broker(stage: Stage) -> None:

@@ -162,6 +162,12 @@ CASES: tuple[Case, ...] = (
         1,
         ("no-such-name.invalid:9093", SERVERS),
     ),
+    Case(
+        "an advertised address that cannot be reached",
+        {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:{proxied_port}"},
+        1,
+        ("name addresses that cannot be reached", "advertised.listeners"),
+    ),
     # As a balancer does that has no broker behind it: no fault of the configuration shows.
     Case("a port that cuts off", {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "{cutting}"}, 1, _CUT_OFF),
     Case("a port that cuts off, with TLS and a user", {"KAFKA_BOOTSTRAP_SERVERS": "{cutting}"}, 1, _CUT_OFF),
@@ -251,6 +257,7 @@ def place(cluster: Cluster, directory: Path) -> Iterator[Place]:
             names = {
                 "plain": cluster.bootstrap_servers,
                 "sasl": cluster.sasl_bootstrap_servers,
+                "proxied_port": cluster.nodes[0].ports.proxied,
                 "sasl_port": cluster.nodes[0].ports.sasl_ssl,
                 "ca": cluster.ca_path,
                 "other_ca": other_ca,
