@@ -93,6 +93,19 @@ def test_a_loader_that_loses_trades_does_not_pass(broker: EmbeddedBroker) -> Non
     assert not outcome.passed
 
 
+def test_what_a_row_writes_to_the_topic_itself_is_not_judged(broker: EmbeddedBroker) -> None:
+    market = Market.generated("POLUSDT", rate=1000, start="subscriber")
+    with Trial("20 littered", broker.bootstrap_servers, broker.create_topics, market) as trial:
+        trial.start()
+        trial.let_load(200)
+        trial.write(b"hello", None, b'{"trade_id":1000000000000}')
+        trial.let_load(200)
+        trial.stop()
+    trial.outcome.check()
+    assert trial.outcome.counts is not None
+    assert trial.outcome.counts.on_topic == trial.outcome.counts.issued
+
+
 def test_ids_are_read_out_of_messages() -> None:
     messages = ["Loaded 7; missing trade ids 100-102, 110", "Loaded 8", "Loaded 9; missing trade ids 7"]
     assert named_ids(messages) == {100, 101, 102, 110, 7}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +23,7 @@ from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
 from loader_ws_trades.sequence import Gap
 from loader_ws_trades.trade import Refusal
 from tests.loader import Loader, Workflow, workflow_on
+from tests.unread import WAYS, redirected, unread
 from tests.waiting import wait_for
 
 GIVEN = {
@@ -121,47 +119,11 @@ def test_a_message_is_cut_that_has_no_end(capsys: pytest.CaptureFixture[str]) ->
 # -- nobody reads, or nothing can be written
 
 
-def full_pipe() -> tuple[int, int]:
-    """A pipe that nobody reads, into which nothing more goes; its ends."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with contextlib.suppress(BlockingIOError):
-        while os.write(writing, bytes(4096)):
-            pass
-    with contextlib.suppress(BlockingIOError):
-        while os.write(writing, b"x"):
-            pass
-    os.set_blocking(writing, True)
-    return reading, writing
-
-
-def redirected(to: str) -> type[Loader]:
-    """Loaders that a shell starts with this redirection."""
-
-    class Redirected(Loader):
-        interpreter = "/bin/sh"
-        launcher = ("-c", f'exec "$0" -m loader_ws_trades "$@" {to}', sys.executable)
-
-    return Redirected
-
-
-@pytest.fixture(params=["a full pipe", "a full disk", "a reader who left", "closed", "all closed"])
+@pytest.fixture(params=WAYS)
 def deaf(request: pytest.FixtureRequest) -> Iterator[type[Loader]]:
     """Loaders whose standard error takes nothing."""
-    if request.param == "a full disk":
-        yield redirected("2>/dev/full")
-    elif request.param == "closed":
-        yield redirected("2>&-")
-    elif request.param == "all closed":
-        yield redirected("0<&- 1>&- 2>&-")
-    else:
-        reading, writing = full_pipe()
-        if request.param == "a reader who left":
-            os.close(reading)
-        yield type("Deaf", (Loader,), {"stderr": writing})
-        os.close(writing)
-        if request.param != "a reader who left":
-            os.close(reading)
+    with unread(request.param) as loaders:
+        yield loaders
 
 
 @pytest.mark.parametrize("by", ["command", "signal"])

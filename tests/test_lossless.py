@@ -11,11 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from loader_ws_trades.sandbox import EmbeddedBroker, Fault, Limits, Market, Random, RestCut, RestStatus
+from loader_ws_trades.sandbox import EmbeddedBroker, Limits, Market, Random
 from tests.apache_kafka import Kafka
 from tests.chaos.exchange_rows import ONCE, QUICKLY_FROZEN, ROWS, Row, live_through
 from tests.chaos.exchange_scripts import (
     RESET,
+    USELESS_REST,
     WITHOUT_REST,
     begin_anew,
     quiet_market,
@@ -95,12 +96,26 @@ def test_ids_that_begin_anew_are_a_new_sequence(embedded: EmbeddedBroker) -> Non
     trial.outcome.check()
 
 
-@pytest.mark.parametrize("fault", [RestStatus(451, lasting=600), RestCut(lasting=600)], ids=["451", "refused"])
-def test_with_rest_blocked_the_stream_goes_on_and_the_gaps_are_named(embedded: EmbeddedBroker, fault: Fault) -> None:
-    market = Market.generated("POLUSDT", rate=200, start="subscriber")
-    trial = trial_on(embedded, "10 REST blocked", market, faults=WITHOUT_REST)
-    stay_without_rest(trial, fault)
-    trial.outcome.check()
+@pytest.fixture(scope="module")
+def outcomes_without_rest() -> dict[str, Future[Outcome]]:
+    """What became of each of `USELESS_REST`."""
+
+    def live(title: str) -> Outcome:
+        market = Market.generated("POLUSDT", rate=200, start="subscriber")
+        with EmbeddedBroker() as broker:
+            trial = trial_on(broker, f"10 {title}", market, faults=WITHOUT_REST)
+            stay_without_rest(trial, USELESS_REST[title])
+        return trial.outcome
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return {title: pool.submit(live, title) for title in USELESS_REST}
+
+
+@pytest.mark.parametrize("title", USELESS_REST)
+def test_where_rest_is_of_no_use_the_stream_goes_on_and_the_gaps_are_named(
+    outcomes_without_rest: dict[str, Future[Outcome]], title: str
+) -> None:
+    outcomes_without_rest[title].result().check()
 
 
 def test_random_faults_of_all_kinds_one_after_another(kafka: Kafka, request: pytest.FixtureRequest) -> None:

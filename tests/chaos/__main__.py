@@ -18,7 +18,7 @@ import click
 from loader_ws_trades.sandbox import EmbeddedBroker
 from tests.apache_kafka import Cluster
 from tests.apache_kafka.distribution import UnavailableError, obtain
-from tests.chaos import broker_rows, exchange_rows, exchange_scripts, outage_rows, process_rows
+from tests.chaos import broker_rows, exchange_rows, exchange_scripts, outage_rows, process_rows, restart_rows
 from tests.chaos.outcome import Outcome
 from tests.chaos.stage import Brokers, Scenario, Stage
 from tests.chaos.table import print_table
@@ -28,6 +28,7 @@ SCENARIOS = [
     *exchange_scripts.SCENARIOS,
     *exchange_rows.SCENARIOS,
     *process_rows.SCENARIOS,
+    *restart_rows.SCENARIOS,
     *broker_rows.SCENARIOS,
     *outage_rows.SCENARIOS,
 ]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
 import tempfile
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from loader_ws_trades.sandbox import Cut, Malformed, Skip
 from tests.chaos import refused
 from tests.chaos.outage_rows import broker_down
 from tests.chaos.shifted_clock import write_offset
 from tests.chaos.stage import Scenario, Stage
 from tests.loader import Loader
+from tests.scrape import ask, free_port
+from tests.unread import WAYS, unread
 from tests.waiting import wait_for
 
 HOUR = 3600.0
@@ -83,6 +88,25 @@ def terminated_without_a_broker(stage: Stage) -> None:
         assert last - first > 3000, f"{first}-{last}"
         trial.start()
         trial.let_load(3000)
+        trial.stop()
+
+
+# Each of the loader's threads has something to say.
+_TOLD = (Skip(20, after=500), Malformed(10, after=1000), Cut(after=1500))
+
+
+def log_unread(stage: Stage, way: str) -> None:
+    """A loader that comes to its end by a signal, and one by a stop command."""
+    with unread(way) as loaders, stage.trial(faults=_TOLD) as trial:
+        trial.workflow.loader_class = loaders
+        first = trial.start()
+        trial.let_load(3000)
+        first.process.terminate()
+        assert first.wait(25) == 143, f"exit code {first.process.returncode}"
+        last = trial.workflow.events()[-1]
+        assert (last["status"], last["records_written"]) == ("interrupted", len(trial.workflow.records())), last
+        trial.start()
+        trial.let_load(1000)
         trial.stop()
 
 
@@ -178,15 +202,56 @@ def clock_jumps(stage: Stage) -> None:
         assert max(moments) - min(moments) > 1.5 * HOUR, "the loader's clock did not jump"
 
 
+IDLE_CLIENTS, PROBES = 24, 12
+
+
+def idle_clients(stage: Stage) -> None:
+    """Probe a loader while clients are connected that ask nothing, or half of something; whoever is cut comes again."""
+    with stage.trial() as trial, ExitStack() as stack:
+        port = free_port()
+        trial.start(METRICS_PORT=port)
+        trial.let_load(500)
+        idle: list[socket.socket] = []
+        with trial.fault():
+            for number in range(PROBES):
+                idle = [client for client in idle if not _is_cut(client)]
+                while len(idle) < IDLE_CLIENTS:
+                    idle.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)))
+                    if len(idle) % 2:
+                        idle[-1].sendall(b"GET /metrics HTTP/1.1\r\nX-Half: ")
+                try:
+                    answer = ask(port, "/healthz")
+                except OSError as error:
+                    raise AssertionError(f"probe {number + 1} of {PROBES} was not answered: {error}") from error
+                assert (answer.status, answer.text) == (200, "ok\n"), answer
+        trial.let_load(500)
+        trial.stop()
+
+
+def _is_cut(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 SCENARIOS = [
     Scenario(16, "refusals at the start", refused_at_start),
     Scenario(19, "killed 20 times", killed),
     Scenario(19, "killed 20 times, transactional", partial(killed, DELIVERY="transactional")),
     Scenario(20, "SIGTERM under load", terminated),
     Scenario(20, "SIGTERM with the broker gone", terminated_without_a_broker),
+    *(
+        Scenario(20, f"standard error is {way}", partial(log_unread, way=way), alone=False, anywhere=True)
+        for way in WAYS
+    ),
     Scenario(21, "two loaders, idempotent: must double", two_at_once),
     Scenario(21, "two loaders, transactional", two_at_once_fenced),
     Scenario(22, "stop before the start", stopped_before_the_start, alone=False, anywhere=True),
     Scenario(22, "no commands, then two stops", commanded, alone=False, anywhere=True),
     Scenario(23, "wall clock jumps by an hour", clock_jumps, alone=False, anywhere=True),
+    Scenario(23, f"{IDLE_CLIENTS} idle clients on the metrics port", idle_clients, alone=False, anywhere=True),
 ]

@@ -14,7 +14,7 @@ from tests.chaos.timing import first_sign, recovery
 from tests.chaos.watch import Follower, Memory
 from tests.chaos.witness import compare, named_ids
 from tests.loader import Loader, Workflow, check_events, workflow_on
-from tests.topics import read_topic
+from tests.topics import read_topic, write_topic
 from tests.waiting import wait_for
 
 
@@ -58,6 +58,7 @@ class Trial:
         self.struck_at: float | None = None
         self.healed_at: float | None = None
         self.workflow: Workflow
+        self._foreign: set[bytes | None] = set()
         self._open_workflow = partial(workflow_on, bootstrap_servers, create_topic)
         self._goal: int | None = None
         self._limits: dict[str, float | None] = {}
@@ -71,7 +72,7 @@ class Trial:
         with ExitStack() as stack:
             self.workflow = stack.enter_context(self._open_workflow())
             stack.enter_context(self.exchange)
-            self._follower = Follower(self.workflow.servers, self.workflow.topic)
+            self._follower = Follower(self.workflow.servers, self.workflow.topic, self._foreign)
             stack.callback(self._follower.close)
             self._memory = Memory()
             stack.callback(self._memory.close)
@@ -104,6 +105,11 @@ class Trial:
         self._memory.watch(loader.process.pid)
         self._quiet_until = None
         return loader
+
+    def write(self, *values: bytes | None) -> None:
+        """Write to the topic what is no trade of the loader's, under the loader's key."""
+        self._foreign.update(values)
+        write_topic(self.workflow.servers, self.workflow.topic, *values, key=self.market.symbol.encode())
 
     def let_issue(self, count: int, seconds: float = 60) -> None:
         """Wait until the exchange has issued `count` trades in all."""
@@ -225,7 +231,8 @@ class Trial:
             taken = getattr(outcome, column)
             if limit is not None and (taken is None or taken > limit):
                 outcome.broken.append(f"{taken} s to {column}, where {limit:g} are promised")
-        records = read_topic(self.workflow.servers, self.workflow.topic)
+        found = read_topic(self.workflow.servers, self.workflow.topic)
+        records = [record for record in found if record.value() not in self._foreign]
         outcome.counts = counts = compare(self.market, records, goal=self._goal, excused=self.excused)
         for column in ("lost", "duplicated", "out_of_order", "altered"):
             if getattr(counts, column) and column not in self.expected:

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Container
 from pathlib import Path
 
 from confluent_kafka import Message
@@ -19,7 +20,9 @@ _SAMPLE = 0.1  # seconds between two looks at a process's memory
 class Follower:
     """Reads a topic as it grows, transactions that are committed alone, and notes when each trade id came first."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, foreign: Container[bytes | None] = ()) -> None:
+        """Follow the topic; values in `foreign` are not the loader's."""
+        self._foreign = foreign
         self.arrivals: dict[int, float] = {}
         """Unix seconds at which each trade id was first read."""
         self._following = Following(bootstrap_servers, [topic], self._take)
@@ -31,7 +34,8 @@ class Follower:
     def _take(self, messages: list[Message]) -> None:
         now = time.time()
         for message in messages:
-            self.arrivals.setdefault(json.loads(message.value() or b"")["trade_id"], now)
+            if message.value() not in self._foreign:
+                self.arrivals.setdefault(json.loads(message.value() or b"")["trade_id"], now)
 
 
 class Memory:
