@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import cached_property
 from queue import Empty, SimpleQueue
 
 from loader_ws_trades.check_names import resolve_url
@@ -15,7 +16,7 @@ from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task
 from loader_ws_trades.probes import Outcome, Probe, ok, skip, warn
 from loader_ws_trades.proxies import proxy_for
-from loader_ws_trades.rest import ROWS, TRADES_WEIGHT, Rest, UntrustedError
+from loader_ws_trades.rest import ROWS, TRADES_WEIGHT, MisconfiguredError, Rest
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 from loader_ws_trades.transport import CONNECT_LIMIT
 
@@ -37,7 +38,6 @@ class ExchangeProbes:
     def __init__(self, settings: Settings, timeout: float) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._rest = Rest(settings.binance_rest_url, threading.Event(), weight_limit=_WHOLE_WEIGHT)
         self._skew = (0.0, 0.0)  # seconds by which the exchange's clock is ahead, and how well that is known
         self._heard: SimpleQueue[list[bytes] | str] = SimpleQueue()  # frames, "open", "ping", "end"
         self._connection: Connection | None = None
@@ -61,19 +61,25 @@ class ExchangeProbes:
             Probe("past trades", self._past_trades, after=("symbol", "first trade")),
         ]
 
+    @cached_property
+    def _rest(self) -> Rest:
+        """Made when it is asked, behind the probe of its host: its proxy may be unusable."""
+        return Rest(self._settings.binance_rest_url, threading.Event(), weight_limit=_WHOLE_WEIGHT)
+
     def close(self) -> None:
         """End the connections."""
         if self._connection and self._task:
             self._connection.close()
             self._connection.abort()
             self._task.join(_TO_CLOSE)
-        self._rest.close()
+        if "_rest" in vars(self):
+            self._rest.close()
 
     def _reach_rest(self) -> Outcome:
         sent, began = time.time(), time.monotonic()
         try:
             theirs = self._rest.time() / 1000
-        except UntrustedError as error:
+        except MisconfiguredError as error:
             raise ConfigurationError(str(error)) from error
         except UnavailableError as error:
             if error.lasting:

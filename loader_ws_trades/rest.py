@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import ssl
 import threading
 import time
@@ -10,8 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 import urllib3
@@ -19,7 +19,9 @@ import urllib3
 from loader_ws_trades.config import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.proxies import REFUSALS, Proxy, proxy_for
 from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade, decode_rows
+from loader_ws_trades.values import printable
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +56,11 @@ class _Error(msgspec.Struct):
     msg: str = ""
 
 
-class UntrustedError(UnavailableError):
-    """The exchange's certificate is not trusted, so nothing was asked."""
+class MisconfiguredError(UnavailableError):
+    """Settings stand in the way: the certificate is not trusted, the URL has no API, the proxy refuses us.
+
+    At the start that is a fault of the configuration; later, when it worked before, it may pass.
+    """
 
 
 class WeightLimit:
@@ -120,6 +125,9 @@ class Rest:
         stopping: ends every wait.
         weight_limit: request weight a minute to stay below.
         timeout: seconds for connecting, and for each read.
+
+    Raises:
+        ConfigurationError: if it is to be asked through a proxy that cannot be used.
     """
 
     def __init__(
@@ -128,7 +136,8 @@ class Rest:
         self._base = base_url.rstrip("/")
         self._stopping = stopping
         self._limit = WeightLimit(weight_limit)
-        self._pool = _pool(base_url, urllib3.Timeout(connect=timeout, read=timeout))
+        self._proxy = proxy_for(base_url, os.environ)
+        self._pool = _pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout))
         self.counted: int | None = None
         """The request weight that the exchange had counted for our IP in its present minute, when it answered last."""
 
@@ -157,7 +166,8 @@ class Rest:
         """The trading status of `symbol`: TRADING, HALT, BREAK or CANCEL_ONLY (source: `GET /api/v3/exchangeInfo`).
 
         Raises:
-            ConfigurationError: if the exchange does not know the symbol, or does not serve this location.
+            ConfigurationError: if the exchange does not know the symbol, does not serve this location, or cannot be
+                asked with these settings.
             UnavailableError: if it did not answer, or not with what was asked for.
         """
         try:
@@ -166,7 +176,7 @@ class Rest:
         except (*BAD_INPUT, IndexError) as error:
             raise UnavailableError(f"the answer about {symbol} is not as documented ({error})") from error
         except UnavailableError as error:
-            if error.lasting:
+            if error.lasting or isinstance(error, MisconfiguredError):
                 raise ConfigurationError(str(error)) from error
             raise
 
@@ -174,7 +184,7 @@ class Rest:
         """See whether the exchange knows `symbol`, and warn if it does not trade or cannot be asked.
 
         Raises:
-            ConfigurationError: if the exchange does not know it, or does not serve this location.
+            ConfigurationError: as `symbol_status` does.
         """
         try:
             status = self.symbol_status(symbol)
@@ -246,14 +256,7 @@ class Rest:
             answer = self._pool.request("GET", self._base + path, fields=fields, retries=False, preload_content=False)
             body = self._body(answer)
         except urllib3.exceptions.HTTPError as error:
-            if _is_untrusted(error):
-                raise UntrustedError(
-                    f"The certificate of {redacted_url(self._base)} is not trusted; set SSL_CERT_FILE to the CA that "
-                    f"signed it, or check {named('binance_rest_url')}"
-                ) from error
-            # Behind the library's own object, which stands before it.
-            why = str(error).rpartition("): ")[2]
-            raise UnavailableError(f"{redacted_url(self._base)} did not answer ({why})") from error
+            raise self._unreached(error) from error
         counted = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
         if counted.isdigit():
             self.counted = int(counted)
@@ -274,12 +277,36 @@ class Rest:
         answer.release_conn()
         return b"".join(pieces)
 
+    def _unreached(self, error: urllib3.exceptions.HTTPError) -> UnavailableError:
+        """The error for a request without an answer."""
+        base = redacted_url(self._base)
+        if _is_untrusted(error):
+            return MisconfiguredError(
+                f"The certificate of {base} is not trusted; set SSL_CERT_FILE to the CA that signed it, or check "
+                f"{named('binance_rest_url')}"
+            )
+        through = ""
+        if self._proxy:
+            through = f" through the proxy {self._proxy.address}"
+            refused = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+            if refused and int(refused[1]) in REFUSALS:
+                return MisconfiguredError(str(self._proxy.refusal(int(refused[1]))))
+        # Behind the library's own object, which stands before it.
+        why = printable(str(error).rpartition("): ")[2].rstrip("\"')"))
+        return UnavailableError(f"{base} did not answer{through} ({why})")
+
     def _refused(self, answer: urllib3.BaseHTTPResponse, body: bytes, symbol: str) -> UnavailableError:
         if answer.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
             return UnavailableError(
                 "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
                 f"{named('binance_rest_url')} to an endpoint that serves yours",
                 lasting=True,
+            )
+        if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
+            return MisconfiguredError(str(self._proxy.refusal(answer.status)))
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return MisconfiguredError(
+                f"There is no REST API at {redacted_url(self._base)} (HTTP 404); check {named('binance_rest_url')}"
             )
         error = _error(body)
         if error.code in _UNKNOWN_SYMBOL:
@@ -293,17 +320,14 @@ class Rest:
         if answer.status in _WAIT_FOR_US:
             retry_after = retry_after or _RETRY_AFTER
             self._limit.pause(retry_after)
-        text = f"the exchange answered HTTP {answer.status} {error.msg}".rstrip()
+        text = f"the exchange answered HTTP {answer.status} {printable(error.msg)}".rstrip()
         return UnavailableError(text, retry_after=retry_after)
 
 
-def _pool(url: str, timeout: urllib3.Timeout) -> urllib3.PoolManager:
-    """A pool that honours the usual proxy variables, as the stream's library does."""
-    parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme)
-    if proxy and not proxy_bypass(parts.hostname or ""):
-        return urllib3.ProxyManager(proxy, timeout=timeout)
-    return urllib3.PoolManager(timeout=timeout)
+def _pool(proxy: Proxy | None, timeout: urllib3.Timeout) -> urllib3.PoolManager:
+    if not proxy:
+        return urllib3.PoolManager(timeout=timeout)
+    return urllib3.ProxyManager(f"http://{proxy.address}", proxy_headers=proxy.headers, timeout=timeout)
 
 
 def _is_untrusted(error: urllib3.exceptions.HTTPError) -> bool:
