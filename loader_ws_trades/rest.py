@@ -7,9 +7,6 @@ import os
 import re
 import ssl
 import threading
-import time
-from collections import deque
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -18,20 +15,19 @@ import urllib3
 
 from loader_ws_trades.config import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.http_client import Answer, HttpClient
 from loader_ws_trades.proxies import REFUSALS, Proxy, proxy_for
+from loader_ws_trades.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade, decode_rows
-from loader_ws_trades.values import printable
+from loader_ws_trades.values import header_number, printable
 
 log = logging.getLogger(__name__)
 
 ROWS = 1000  # the most that one request gives
 TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
 
-_MINUTE = 60.0  # seconds over which the exchange counts request weight
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
 _WAIT_FOR_US = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}
-_BODY_TIME, _BODY_LIMIT = 10.0, 8 * 1024 * 1024  # seconds and bytes of one answer; a thousand rows have 200 KB
 _RETRY_AFTER = 30.0  # seconds to wait where the exchange asks to wait and does not say how long
 
 
@@ -63,66 +59,12 @@ class MisconfiguredError(UnavailableError):
     """
 
 
-class WeightLimit:
-    """Keeps the request weight of any 60 seconds below `limit`: ours, and what others on the same IP use.
-
-    The exchange counts by the minute and does not say when its minute begins, so ours is counted over a window that
-    slides; what its header counts beyond that is the others', and is assumed to last for a minute.
-    """
-
-    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit = limit
-        self._clock = clock
-        self._spent: deque[tuple[float, int]] = deque()
-        self._others = (0.0, 0)  # when they were seen, and their weight
-        self._not_before = 0.0
-
-    @property
-    def used(self) -> int:
-        """What counts at present, ours and the others'; may be asked in any thread."""
-        return self._ours + self._theirs
-
-    @property
-    def _ours(self) -> int:
-        begin = self._clock() - _MINUTE
-        return sum(weight for at, weight in self._spent.copy() if at > begin)
-
-    @property
-    def _theirs(self) -> int:
-        seen, weight = self._others
-        return weight if seen > self._clock() - _MINUTE else 0
-
-    def wait_needed(self, weight: int) -> float:
-        """Seconds to wait until a request of `weight` may be sent; 0 if now."""
-        now = self._clock()
-        if now < self._not_before:
-            return self._not_before - now
-        while self._spent and self._spent[0][0] <= now - _MINUTE:
-            self._spent.popleft()
-        if self.used + weight <= self._limit:
-            return 0.0
-        ends = [at + _MINUTE for at, _ in list(self._spent)[:1]] + ([self._others[0] + _MINUTE] if self._theirs else [])
-        return max(0.01, min(ends) - now) if ends else 0.0
-
-    def spend(self, weight: int) -> None:
-        """Count a request that is sent now."""
-        self._spent.append((self._clock(), weight))
-
-    def note(self, counted: int) -> None:
-        """Take what the exchange has counted for our IP in its present minute."""
-        self._others = (self._clock(), max(0, counted - self._ours))
-
-    def pause(self, seconds: float) -> None:
-        """Send nothing for `seconds`, as the exchange asked."""
-        self._not_before = max(self._not_before, self._clock() + seconds)
-
-
 class Rest:
     """A client of the REST API at `base_url`.
 
     Args:
         base_url: what stands before `/api/v3`.
-        stopping: ends every wait.
+        stopping: ends every wait, and breaks requests off.
         weight_limit: request weight a minute to stay below.
         timeout: seconds for connecting, and for each read.
 
@@ -137,7 +79,8 @@ class Rest:
         self._stopping = stopping
         self._limit = WeightLimit(weight_limit)
         self._proxy = proxy_for(base_url, os.environ)
-        self._pool = _pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout))
+        pool = _pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout))
+        self._http = HttpClient(pool, stopping)
         self.counted: int | None = None
         """The request weight that the exchange had counted for our IP in its present minute, when it answered last."""
 
@@ -148,7 +91,7 @@ class Rest:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.clear()
+        self._http.close()
 
     def time(self) -> int:
         """The exchange's clock, in ms since 1970 (source: `GET /api/v3/time`).
@@ -196,8 +139,6 @@ class Rest:
 
     def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
         """At most 1000 trades from `first_id` on, ascending (source: `GET /api/v3/historicalTrades`).
-
-        Waits as long as the weight limit demands.
 
         Raises:
             UnavailableError: if the exchange did not answer, or not with what was asked for.
@@ -247,35 +188,36 @@ class Rest:
             if first > begin or begin == 0:
                 return first
 
-    def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
-        while (wait := self._limit.wait_needed(weight)) > 0:
+    def await_turn(self, weight: int = TRADES_WEIGHT) -> None:
+        """Wait until a request of `weight` keeps our own limit; every request does so by itself.
+
+        Raises:
+            UnavailableError: if the run ends, or the exchange asked for a pause, which is not waited for.
+        """
+        while True:
+            if (pause := self._limit.paused) > 0:
+                raise UnavailableError(f"the exchange asked for a pause, {pause:.0f} s more", retry_after=pause)
+            if (wait := self._limit.wait_needed(weight)) <= 0:
+                return
             if self._stopping.wait(wait):
                 raise UnavailableError("the run is ending")
+
+    def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
+        self.await_turn(weight)
         self._limit.spend(weight)
         try:
-            answer = self._pool.request("GET", self._base + path, fields=fields, retries=False, preload_content=False)
-            body = self._body(answer)
+            answer = self._http.get(self._base + path, fields)
         except urllib3.exceptions.HTTPError as error:
             raise self._unreached(error) from error
-        counted = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
-        if counted.isdigit():
-            self.counted = int(counted)
-            self._limit.note(self.counted)
+        except UnavailableError as error:
+            raise UnavailableError(f"{redacted_url(self._base)} did not answer ({error})") from error
+        counted = header_number(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+        if counted is not None:
+            self.counted = counted
+            self._limit.note(counted)
         if answer.status == HTTPStatus.OK:
-            return body
-        raise self._refused(answer, body, str(fields.get("symbol", "")))
-
-    def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
-        """An answer's body, bounded in time and size, which the library does not do."""
-        deadline, pieces, size = Deadline(_BODY_TIME), [], 0
-        while piece := answer.read1(_BODY_LIMIT):
-            pieces.append(piece)
-            size += len(piece)
-            if size > _BODY_LIMIT or deadline.passed or self._stopping.is_set():
-                answer.close()
-                raise UnavailableError(f"{redacted_url(self._base)} takes too long, or sends too much, for one answer")
-        answer.release_conn()
-        return b"".join(pieces)
+            return answer.body
+        raise self._refused(answer, str(fields.get("symbol", "")))
 
     def _unreached(self, error: urllib3.exceptions.HTTPError) -> UnavailableError:
         """The error for a request without an answer."""
@@ -295,7 +237,7 @@ class Rest:
         why = printable(str(error).rpartition("): ")[2].rstrip("\"')"))
         return UnavailableError(f"{base} did not answer{through} ({why})")
 
-    def _refused(self, answer: urllib3.BaseHTTPResponse, body: bytes, symbol: str) -> UnavailableError:
+    def _refused(self, answer: Answer, symbol: str) -> UnavailableError:
         if answer.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
             return UnavailableError(
                 "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
@@ -308,15 +250,14 @@ class Rest:
             return MisconfiguredError(
                 f"There is no REST API at {redacted_url(self._base)} (HTTP 404); check {named('binance_rest_url')}"
             )
-        error = _error(body)
+        error = _error(answer.body)
         if error.code in _UNKNOWN_SYMBOL:
             return UnavailableError(
                 f"The exchange does not know the symbol {symbol}; check {named('symbol')}, which is written "
                 "without a separator, like BTCUSDT",
                 lasting=True,
             )
-        asked = str(answer.headers.get("Retry-After", ""))
-        retry_after = float(asked) if asked.isdigit() else 0.0
+        retry_after = min(float(header_number(answer.headers.get("Retry-After", "")) or 0), LONGEST_PAUSE)
         if answer.status in _WAIT_FOR_US:
             retry_after = retry_after or _RETRY_AFTER
             self._limit.pause(retry_after)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from loader_ws_trades import config, properties
-from loader_ws_trades.rest import WeightLimit
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, HandshakeStatus, Market
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Workflow, workflow_on
@@ -160,23 +159,3 @@ def test_what_the_producers_promise_stands_in_their_properties() -> None:
         }.items()
     )
     assert properties.consumer_properties(settings)["enable.auto.commit"] is False
-
-
-def test_the_weight_of_any_minute_stays_below_the_limit_and_others_count() -> None:
-    now = [0.0]
-    limit = WeightLimit(100, clock=lambda: now[0])
-    for _ in range(4):
-        assert limit.wait_needed(25) == 0
-        limit.spend(25)
-        now[0] += 10
-    assert limit.wait_needed(25) == 20, "until the first one is a minute old"
-    now[0] = 60
-    assert limit.wait_needed(25) == 0
-    now[0] = 200
-    limit.spend(25)
-    limit.note(90)
-    assert limit.wait_needed(25) > 0, "others have used 65"
-    now[0] = 260
-    assert limit.wait_needed(25) == 0
-    limit.pause(7)
-    assert limit.wait_needed(25) == 7

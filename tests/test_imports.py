@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "files", "fleet", "partitioner", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
-PURE |= {"health", "latency", "proxies"}
+PURE |= {"health", "latency", "proxies", "rate_limits"}
 BASE = {"kafka", "clients", "topics", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
     "replay",
@@ -34,6 +34,7 @@ PARTS = {
     "wire",
     "transport",
     "rest",
+    "http_client",
     "repair",
     "checkpoint",
     "ingest",
@@ -133,7 +134,12 @@ ALLOWED = {
     "archive_tally": {"errors", "sequence", "trade"},
     "archive": PURE | BASE | {"archive_file"},
     "publisher": PURE | BASE | {"transactions"},
-    **dict.fromkeys(PARTS - {"feed", "connection", "wire", "transport", "publisher", "archive"}, PURE | BASE),
+    "rest": PURE | BASE | {"http_client"},
+    "rate_limits": set[str](),
+    "http_client": {"errors", "lifecycle"},
+    **dict.fromkeys(
+        PARTS - {"feed", "connection", "wire", "transport", "rest", "http_client", "publisher", "archive"}, PURE | BASE
+    ),
 }
 
 # The only modules that may import each library.
@@ -142,7 +148,7 @@ OWNERS = {
     "dotenv": {"cli_options"},
     "confluent_kafka": {"kafka", "clients", "reading", "topics"},
     "websocket": {"connection", "endings", "transport", "wire"},
-    "urllib3": {"rest"},
+    "urllib3": {"rest", "http_client"},
     "pythonjsonlogger": {"logs"},
     "rich": {"progress", "report", "check_report"},
     "websockets": set[str](),
@@ -183,7 +189,7 @@ def test_a_module_imports_only_what_is_below_it(module: str) -> None:
 
 
 def test_pure_modules_know_no_socket_thread_clock_or_broker() -> None:
-    for module in PURE - {"files", "lifecycle"}:
+    for module in PURE - {"files", "lifecycle", "rate_limits"}:
         _, others = imports(FOLDER / f"{module}.py")
         assert not others & {"socket", "threading", "time", "select", "os", "subprocess", "asyncio"}, module
 

@@ -1,0 +1,189 @@
+"""What REST may use, how long it is waited for, and numbers in its headers that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from loader_ws_trades import rest
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.http_client import Answer
+from loader_ws_trades.rate_limits import LONGEST_PAUSE, WeightLimit
+from tests.unit.clock import FakeClock
+
+# What a header may hold that calls itself a number, or that Python calls a digit.
+NO_NUMBERS = ["", "1e400", "\xb2", "٣", "-5", "1.5", "0x10", "nan", "inf", "9" * 5000, "Wed, 21 Oct 2026 07:28:00 GMT"]
+
+
+class Wire:
+    """Stands for `HttpClient`; `answer` is what it gives, or raises."""
+
+    answer: Answer | Exception = Answer(200, {}, b"[]")
+    asked = 0
+
+    def __init__(self, *_: object) -> None:
+        """Take what a `HttpClient` takes."""
+
+    def get(self, _url: str, _fields: Mapping[str, Any]) -> Answer:
+        type(self).asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Callable[..., rest.Rest]:
+    def made(status: int = 200, body: bytes = b"[]", limit: int = 3000, **headers: str) -> rest.Rest:
+        Wire.asked = 0
+        Wire.answer = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+        return rest.Rest("http://rest.invalid", clock.event(), weight_limit=limit)
+
+    monkeypatch.setattr(rest, "HttpClient", Wire)
+    return made
+
+
+def refusal_of(client: rest.Rest) -> UnavailableError:
+    with pytest.raises(UnavailableError) as caught:
+        client.trades_from("POLUSDT", 7)
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [429, 418])
+@pytest.mark.parametrize("asked", NO_NUMBERS)
+def test_a_pause_of_no_number_is_half_a_minute(make: Callable[..., rest.Rest], status: int, asked: str) -> None:
+    assert refusal_of(make(status, Retry_After=asked)).retry_after == 30
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [("7", 7), (" 120 ", 120), ("10000000000", LONGEST_PAUSE), ("999999999999999", LONGEST_PAUSE)]
+)
+@pytest.mark.parametrize("status", [429, 418, 503])
+def test_a_pause_is_bounded(make: Callable[..., rest.Rest], status: int, asked: str, seconds: float) -> None:
+    assert refusal_of(make(status, Retry_After=asked)).retry_after == seconds
+
+
+@pytest.mark.parametrize("counted", NO_NUMBERS)
+def test_a_used_weight_of_no_number_is_not_counted(make: Callable[..., rest.Rest], counted: str) -> None:
+    client = make(X_MBX_USED_WEIGHT_1M=counted)
+    assert client.trades_from("POLUSDT", 7) == ([], [])
+    assert (client.counted, client.weight_used) == (None, 25)
+
+
+def test_a_used_weight_beyond_reason_costs_a_minute_and_no_more(
+    make: Callable[..., rest.Rest], clock: FakeClock
+) -> None:
+    client = make(X_MBX_USED_WEIGHT_1M="9" * 15)
+    began = clock.now
+    for _ in range(3):
+        client.trades_from("POLUSDT", 7)
+    assert clock.now - began == pytest.approx(120)
+
+
+def test_a_pause_is_an_answer_and_not_a_wait(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
+    client, began = make(418, Retry_After="120"), clock.now
+    refusal_of(client)
+    Wire.answer = Answer(200, {}, b"[]")
+    clock.advance(100)
+    error = refusal_of(client)
+    assert (clock.now - began, Wire.asked) == (100, 1), "it neither waited nor asked"
+    assert error.retry_after == 20
+    assert "20 s more" in str(error)
+    clock.advance(20)
+    assert client.trades_from("POLUSDT", 7) == ([], [])
+
+
+def test_waiting_for_our_own_limit_ends_with_the_run(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
+    client, began = make(limit=25), clock.now
+    client.trades_from("POLUSDT", 7)
+    clock.after(5, client._stopping.set)
+    assert "ending" in str(refusal_of(client))
+    assert (clock.now - began, Wire.asked) == (5, 1)
+
+
+def test_a_request_that_was_too_slow_or_too_large_tells_of_whom(make: Callable[..., rest.Rest]) -> None:
+    client = make()
+    Wire.answer = UnavailableError("no complete answer in 10 s")
+    assert str(refusal_of(client)) == "http://rest.invalid did not answer (no complete answer in 10 s)"
+
+
+# -- the weight of a minute
+
+
+def sent_by(limit: WeightLimit, clock: FakeClock, seconds: float, weight: int = 25) -> list[float]:
+    """When requests went out that were sent as early as the limit allows."""
+    times: list[float] = []
+    begin = clock.now
+    while clock.now < begin + seconds:
+        wait = limit.wait_needed(weight)
+        assert wait >= 0
+        if wait:
+            clock.advance(wait)
+            continue
+        limit.spend(weight)
+        times.append(clock.now - begin)
+        clock.advance(0.05)  # an answer's time
+        assert len(times) < 10_000
+    return times
+
+
+@pytest.fixture
+def limit(clock: FakeClock) -> WeightLimit:
+    return WeightLimit(3000)
+
+
+@pytest.mark.parametrize("weight", [1, 25, 400])
+def test_no_60_seconds_hold_more_than_the_limit_and_it_is_used(
+    limit: WeightLimit, clock: FakeClock, weight: int
+) -> None:
+    times = sent_by(limit, clock, 300, weight)
+    for first in times:
+        used = weight * sum(first <= at < first + 60 for at in times)
+        assert used <= 3000, "whatever the phase of the exchange's minute"
+    assert len(times) * weight > 0.85 * min(3000, weight * 20 * 60) * 300 / 60
+
+
+def test_half_of_the_limit_goes_at_once_and_the_rest_is_spread(limit: WeightLimit, clock: FakeClock) -> None:
+    times = sent_by(limit, clock, 300)
+    assert times[59] < 4, "half of it"
+    pauses = [later - at for at, later in pairwise(times)]
+    assert max(pauses) < 1.5
+    assert all(sum(at <= time < at + 5 for time in times) <= 20 for at in times if at > 4), "no second burst"
+
+
+def test_what_others_use_counts_for_a_minute(clock: FakeClock) -> None:
+    limit = WeightLimit(100)
+    limit.spend(25)
+    limit.note(90)
+    assert limit.used == 90, "others have used 65"
+    assert limit.wait_needed(25) == 60
+    clock.advance(59.9)
+    assert limit.wait_needed(25) > 0
+    clock.advance(0.1)
+    assert (limit.wait_needed(25), limit.used) == (0, 0)
+
+
+def test_a_request_at_the_limit_is_allowed_and_one_beyond_it_is_not(clock: FakeClock) -> None:
+    limit = WeightLimit(75)
+    limit.spend(50)
+    clock.advance(59)
+    assert limit.wait_needed(25) == 0, "75 of 75"
+    assert limit.wait_needed(26) == 1, "until the 50 are a minute old"
+
+
+def test_a_request_heavier_than_the_limit_has_a_minute_for_itself(clock: FakeClock) -> None:
+    limit = WeightLimit(20)
+    assert limit.wait_needed(25) == 0
+    limit.spend(25)
+    assert limit.wait_needed(25) == 60
+
+
+def test_the_longer_of_two_pauses_holds(limit: WeightLimit, clock: FakeClock) -> None:
+    assert limit.paused == 0
+    limit.pause(7)
+    limit.pause(3)
+    assert limit.paused == 7
+    clock.advance(7)
+    assert limit.paused == 0
