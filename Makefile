@@ -22,8 +22,9 @@ install: $(READY)  ## Make the virtual environment .venv with all that the other
 
 $(READY): setup.cfg setup.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo 'Making $(VENV) ...' >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)  ## Show trades flow from a simulated exchange into an embedded broker (ARGS='--duration 30s')
@@ -68,7 +69,7 @@ docs: $(READY)  ## Make the tables of README.md and .env.example from the code
 	$(BIN)/python -m tests.docs
 
 kafka: $(READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
-	$(BIN)/python -m tests.apache_kafka
+	@$(BIN)/python -m tests.apache_kafka
 
 image:  ## Build the image with Docker (IMAGE=name:tag EXTRAS=sandbox SOURCE=url)
 	docker build --file docker/Dockerfile --tag '$(IMAGE)' --build-arg EXTRAS='$(EXTRAS)' --build-arg SOURCE='$(SOURCE)' \

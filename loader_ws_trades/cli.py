@@ -16,7 +16,7 @@ import click
 from loader_ws_trades import __version__, values
 from loader_ws_trades.cli_check import check
 from loader_ws_trades.cli_group import Group, examples, say
-from loader_ws_trades.cli_options import KAFKA, bounds_options, gather_bounds, ready, seconds, settings_options
+from loader_ws_trades.cli_options import KAFKA, bounds_options, gather_bounds, ready, seconds, settings_options, symbol
 from loader_ws_trades.cli_schema import schema
 from loader_ws_trades.config import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
@@ -268,7 +268,9 @@ def demo(duration: float, rate: float) -> None:
         "loader-ws-trades sandbox --frames btcusdt.jsonl.gz --speed 10 --no-broker",
     )
 )
-@click.option("--symbol", default="BTCUSDT", show_default=True, help="Trading pair of generated trades.")
+@click.option(
+    "--symbol", default="BTCUSDT", show_default=True, callback=symbol, help="Trading pair of generated trades."
+)
 @click.option("--rate", type=_RATE, help="Trades a second, on average.  [default: 100; the recorded pace]")
 @click.option("--speed", type=_RATE, help="Times the recorded pace, for --frames.")
 @click.option("--flat-out", is_flag=True, help="As fast as clients read, from the first one on.")

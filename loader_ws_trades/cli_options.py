@@ -180,6 +180,14 @@ def seconds(_context: click.Context, _parameter: click.Parameter, value: str) ->
         raise click.BadParameter(f"it {error}") from error
 
 
+def symbol(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """The callback of a flag that is a trading pair."""
+    try:
+        return values.symbol(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}") from error
+
+
 def bounds_options(command: _Command) -> _Command:
     """Flags for a range of trades, by id or by time."""
     for name, meaning in reversed(

@@ -16,6 +16,7 @@ import trustme
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from loader_ws_trades.cli_options import collect
 from tests.apache_kafka import Cluster, Kafka
 from tests.apache_kafka.distribution import REPOSITORY, UnavailableError, obtain
 from tests.apache_kafka.fixtures import refuse
@@ -149,27 +150,43 @@ def answers(cluster: Cluster) -> bool:
     return True
 
 
-def test_foreground_run_prints_its_variables_and_ends_by_sigterm(kafka_cluster: Cluster) -> None:
+def test_foreground_run_prints_a_file_of_variables_and_ends_by_sigterm(kafka_cluster: Cluster, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.apache_kafka", "my-trades"]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as foreground:
         assert foreground.stdout is not None
-        shown: dict[str, str] = {}
-        for line in foreground.stdout:
-            name, _, value = line.strip().removeprefix("export ").partition("=")
-            shown[name] = value
-            if name == "CA_PATH":
-                break
-        assert Path(shown["CA_PATH"]).exists()
+        file = tmp_path / "kafka.env"
+        with file.open("w") as written:
+            for line in foreground.stdout:
+                written.write(line)
+                if line.startswith("export CA_PATH="):
+                    break
+        shown, faults, notes = collect({}, str(file))
+        assert not faults
+        assert not notes
+        assert Path(shown["ca_path"]).exists()
         secured = {
             **kafka_cluster.secured("loader"),
-            "bootstrap.servers": shown["KAFKA_BOOTSTRAP_SERVERS"],
-            "sasl.password": shown["KAFKA_PASSWORD_PRODUCER"],
-            "ssl.ca.location": shown["CA_PATH"],
+            "bootstrap.servers": shown["kafka_bootstrap_servers"],
+            "sasl.password": shown["kafka_password_producer"],
+            "ssl.ca.location": shown["ca_path"],
         }
-        write(secured, shown["KAFKA_TOPIC"], b"trade")
+        write(secured, shown["kafka_topic"], b"trade")
         foreground.send_signal(signal.SIGTERM)
         assert foreground.wait(TIMEOUT) == 0
-    assert not Path(shown["CA_PATH"]).exists()
+    assert not Path(shown["ca_path"]).exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_make_adds_nothing_to_what_is_printed(installed: bool, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    stub = tmp_path / "bin" / "python"
+    stub.write_text('#!/bin/sh\ncase "$*" in "-m tests.apache_kafka") echo "export KAFKA_TOPIC=t";; esac\n')
+    stub.chmod(0o755)
+    if installed:
+        (tmp_path / ".ready").touch()
+    command = ["make", "kafka", f"VENV={tmp_path}", f"PYTHON={stub}"]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True)
+    assert printed.stdout == "export KAFKA_TOPIC=t\n"
 
 
 def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from loader_ws_trades.cli_options import collect
 from tests.loader import Loader
 
 
@@ -42,17 +44,22 @@ def test_the_demo_can_be_left_with_ctrl_c() -> None:
         loader.close()
 
 
-def test_a_loader_runs_on_the_sandbox_with_the_variables_it_prints() -> None:
+def test_a_loader_runs_on_the_sandbox_with_the_file_that_it_prints(tmp_path: Path) -> None:
     # Any address of this machine will do, as in a network of containers.
-    sandbox = Loader("sandbox", "--symbol", "ethusdt", "--rate", "200", "--host", "127.0.0.2")
+    sandbox = Loader("sandbox", "--symbol", "币安usdt", "--rate", "200", "--host", "127.0.0.2")
     try:
         assert sandbox.process.stdout
-        variables = {}
-        while not (line := sandbox.process.stdout.readline().decode()).startswith("#"):
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            variables[name] = value
-        assert variables["BINANCE_WS_URL"].startswith("ws://127.0.0.2:")
-        loader = Loader("run", "--max-records", "100", **variables)
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("#"):
+            lines.append(sandbox.process.stdout.readline().decode())
+        file = tmp_path / "sandbox.env"
+        file.write_text("".join(lines))
+        variables, faults, notes = collect({}, str(file))
+        assert not faults
+        assert not notes
+        assert variables["symbol"] == "币安USDT"
+        assert variables["binance_ws_url"].startswith("ws://127.0.0.2:")
+        loader = Loader("run", "--max-records", "100", "--env-file", str(file))
         try:
             assert loader.wait() == 0, loader.errors
         finally:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 import trustme
@@ -52,6 +53,19 @@ def serve() -> Iterator[Callable[..., Exchange]]:
 
 
 Serve = Callable[..., Exchange]
+
+
+def test_an_address_of_ipv6_stands_in_brackets(serve: Serve, connect: Connect) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    exchange = serve(Market.generated("BTCUSDT", rate=1000), host="::1")
+    for url in (exchange.ws_url, exchange.combined_url, exchange.rest_url):
+        assert f"://[::1]:{exchange.port}" in url
+    assert read(connect(f"{exchange.ws_url}/btcusdt@trade"), 1)[0]["s"] == "BTCUSDT"
+    with urlopen(f"{exchange.rest_url}/api/v3/time", timeout=10) as answer:  # noqa: S310 - it is the sandbox
+        assert "serverTime" in json.load(answer)
 
 
 def read(client: WebSocket, count: int) -> list[dict[str, Any]]:

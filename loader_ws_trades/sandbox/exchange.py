@@ -76,19 +76,24 @@ class Exchange:
         self.stop()
 
     @property
+    def _address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
     def ws_url(self) -> str:
         """Base URL of raw streams."""
-        return f"{'wss' if self._ssl else 'ws'}://{self.host}:{self.port}/ws"
+        return f"{'wss' if self._ssl else 'ws'}://{self._address}/ws"
 
     @property
     def combined_url(self) -> str:
         """Base URL of combined streams."""
-        return f"{'wss' if self._ssl else 'ws'}://{self.host}:{self.port}/stream"
+        return f"{'wss' if self._ssl else 'ws'}://{self._address}/stream"
 
     @property
     def rest_url(self) -> str:
         """Base URL of REST, to be followed by `/api/v3/...`."""
-        return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
+        return f"{'https' if self._ssl else 'http'}://{self._address}"
 
     @property
     def clients(self) -> int:

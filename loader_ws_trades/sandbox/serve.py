@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import signal
 import threading
 import uuid
@@ -61,7 +62,7 @@ def serve(
         variables = loader_variables(exchange, servers, market.symbol, queue_id)
         for name, value in variables.items():
             if value:
-                print(f"export {name}={value}")  # noqa: T201 - it is what the command is for
+                print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - it is what the command is for
         print("# Ctrl-C ends it.", flush=True)  # noqa: T201
         told = 0
         while not stopped.wait(_GLANCE):

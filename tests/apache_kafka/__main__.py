@@ -1,6 +1,7 @@
 """Runs Apache Kafka on loopback in the foreground, until Ctrl-C or SIGTERM."""
 
 import contextlib
+import shlex
 import signal
 import sys
 import tempfile
@@ -39,18 +40,18 @@ def _serve(cluster: Cluster, topics: tuple[str, ...]) -> None:
         cluster.create_topic(topic)
         cluster.grant(USER, topic, "READ", "WRITE")
     cluster.grant(USER, "*", "WRITE", kind="TRANSACTIONAL_ID")
+    # As a whole it is a file for `--env-file`.
     click.echo(
         f"""\
-# Without credentials:
-export KAFKA_BOOTSTRAP_SERVERS={cluster.bootstrap_servers}
-export KAFKA_TOPIC={topics[0]}
+# Without credentials, in place of all that follows:
+# export KAFKA_BOOTSTRAP_SERVERS={cluster.bootstrap_servers} KAFKA_TOPIC={topics[0]}
 
-# Or with SCRAM-SHA-512 over TLS:
+# With SCRAM-SHA-512 over TLS:
 export KAFKA_BOOTSTRAP_SERVERS={cluster.sasl_bootstrap_servers}
 export KAFKA_TOPIC={topics[0]}
 export KAFKA_USER_PRODUCER={USER}
-export KAFKA_PASSWORD_PRODUCER={cluster.users[USER]}
-export CA_PATH={cluster.ca_path}"""
+export KAFKA_PASSWORD_PRODUCER={shlex.quote(cluster.users[USER])}
+export CA_PATH={shlex.quote(str(cluster.ca_path))}"""
     )
     click.echo("Ctrl-C ends it; its data is not kept.", err=True)
     (node,) = cluster.nodes
