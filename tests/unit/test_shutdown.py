@@ -267,6 +267,26 @@ def test_a_second_signal_shortens_the_rest(clock: FakeClock, log: pytest.LogCapt
     assert ("not delivered: trade ids 1-2, 5" if not resumes else "not delivered: trade ids 1-2") in ended.last
 
 
+def test_a_second_signal_leaves_repair_no_time_but_delivers_what_was_held(
+    clock: FakeClock, log: pytest.LogCaptureFixture
+) -> None:
+    source, sink = Source(*trades(1, 2, 5), resumes=False), Sink(clock)
+    source.finishing = lambda _intake: False
+    signals(clock, 1.0, 2.0)
+    ended = Ended(source, sink, log)
+    assert ended.exit_code == 143
+    assert sink.delivered_ids == [1, 2, 5]
+
+
+def test_what_a_gap_held_back_waits_for_room_and_is_delivered(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
+    source, sink = Source(*trades(1, 3, 4, 5, 6, 7), resumes=False), Sink(clock)
+    sink.room = 2
+    signals(clock, 1.0)
+    ended = Ended(source, sink, log)
+    assert ended.exit_code == 143
+    assert sink.delivered_ids == [1, 3, 4, 5, 6, 7]
+
+
 @pytest.mark.parametrize("step", ["checking", "preparing"])
 def test_a_step_of_the_start_that_hangs_is_left_behind(
     clock: FakeClock, log: pytest.LogCaptureFixture, step: str
