@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _POLL = 0.1  # seconds in which the server notices its end
 _REQUEST = 5.0  # seconds that a request may take as a whole
-_AT_ONCE = 16  # requests; more are turned away
+_AT_ONCE = 16  # requests; one more takes the place of the oldest
 _TEXT = "text/plain; charset=utf-8"
 _NO_IPV6 = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -131,9 +131,15 @@ class _Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, if there are not too many."""
+        """Answer in a thread of its own. If there are too many, the oldest is cut off: it says nothing, a probe does.
+
+        A probe is answered long before as many others as have a place come after it.
+        """
         with self._lock:
-            free = len(self._ends) < _AT_ONCE
+            going_on = [other for other, end in self._ends.items() if not end.passed]
+            if len(going_on) >= _AT_ONCE:
+                self._cut_off(going_on[0])
+            free = len(self._ends) < 2 * _AT_ONCE  # those that were cut off end soon, but not at once
             if free:
                 self._ends[request] = Deadline(_REQUEST)
         if free:
@@ -146,8 +152,12 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             for request, end in self._ends.items():
                 if end.passed:
-                    with contextlib.suppress(OSError):
-                        request.shutdown(socket.SHUT_RDWR)
+                    self._cut_off(request)
+
+    def _cut_off(self, request: socket.socket) -> None:
+        self._ends[request].shorten(0.0)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)  # its thread ends of it
 
     def shutdown_request(self, request: Any) -> None:
         """Let go of a request, whether it was answered, cut off, or no thread could be had for it."""
