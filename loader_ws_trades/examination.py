@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from loader_ws_trades.findings import LISTED, Bounds, Findings, Listed, Malformed, Span
 from loader_ws_trades.line import Line, Stretches
-from loader_ws_trades.records import AnyRecord, Flaw, Foreign, decode, is_decimal, judge, quoted, shown
+from loader_ws_trades.records import AnyRecord, Flaw, Foreign, decode, is_decimal, judge, may_differ, quoted, shown
 from loader_ws_trades.sequence import Gap, began_anew
 from loader_ws_trades.trade import BAD_INPUT
 
@@ -56,7 +56,7 @@ class Examination:
             scanned += 1
             partition, _, timestamp, value, its_key = record
             if its_key != key and its_key is not None and (value is None or quoted_symbol not in value):
-                if since <= timestamp < until:
+                if timestamp < 0 or since <= timestamp < until:
                     self._count_other(shown(its_key))
                 continue
             trade_id = -1
@@ -65,14 +65,15 @@ class Examination:
             except BAD_INPUT:
                 pass
             else:
+                moment = stored.timestamp
                 if (
-                    stored.timestamp == timestamp
+                    (moment == timestamp or may_differ(moment, timestamp))
                     and stored.symbol == symbol
                     and its_key == key
                     and is_decimal(stored.price)
                     and is_decimal(stored.quantity)
                 ):
-                    trade_id = stored.trade_id
+                    trade_id, timestamp = stored.trade_id, moment
             is_next = trade_id == expected and partition == current
             if is_next and begin <= timestamp < until and trade_id <= to_id:
                 # All that most records take.
@@ -82,7 +83,7 @@ class Examination:
                 continue
             self._leave(line, expected, counted)
             counted = 0
-            self._look_at(record, trade_id)
+            self._look_at(record, trade_id, timestamp)
             line, expected, begin = self._resume()
             current = self._partition
         self._leave(line, expected, counted)
@@ -102,9 +103,9 @@ class Examination:
             line.partition = self._partition
             self._partitions[self._partition] += counted
 
-    def _look_at(self, record: AnyRecord, trade_id: int) -> None:
+    def _look_at(self, record: AnyRecord, trade_id: int, timestamp: int) -> None:
         """A record that is not the next trade in order; `trade_id` is below 0 if it is not well-formed."""
-        partition, offset, timestamp, _, _ = record
+        partition, offset = record[:2]
         if trade_id >= 0:
             self._here = trade_id
             if self._is_judged(trade_id, timestamp):
@@ -112,16 +113,20 @@ class Examination:
             return
         found = judge(record, self._symbol)
         if isinstance(found, Foreign):
-            if self._since <= timestamp < self._until:
+            if self._is_within(timestamp):
                 self._count_other(found.name)
         elif isinstance(found, Flaw):
             place = found.trade_id
             if place is None and self._here is not None:
                 place = self._here + 1  # where the next id should stand
-            if (place is None or self._from_id <= place <= self._to_id) and self._since <= timestamp < self._until:
+            if (place is None or self._from_id <= place <= self._to_id) and self._is_within(timestamp):
                 self._malformed.add(Malformed(partition, offset, found.reason))
                 if found.trade_id is not None:
                     self._place(found.trade_id, partition, offset, timestamp, sound=False)
+
+    def _is_within(self, timestamp: int) -> bool:
+        """Whether a record that holds no trade may count; one without a time of its writer's does."""
+        return timestamp < 0 or self._since <= timestamp < self._until
 
     def _count_other(self, name: str) -> None:
         if name not in self._others and len(self._others) >= _OTHERS:

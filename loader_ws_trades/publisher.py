@@ -16,9 +16,9 @@ from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.properties import KafkaProperties, trade_producer_properties
 from loader_ws_trades.topics import Inspector
-from loader_ws_trades.trade import Trade, record_encoder
+from loader_ws_trades.trade import FAR_AHEAD_MS, Trade, record_encoder
 from loader_ws_trades.transactions import Transactions
-from loader_ws_trades.values import shown_span
+from loader_ws_trades.values import shown_moment, shown_span
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,11 @@ _BATCH = 1_000_000  # librdkafka's default of `batch.size`
 class _Stored(msgspec.Struct):
     trade_id: int
     timestamp: int
+
+
+def _latest_time() -> int:
+    """The latest trade time (ms) that a record may have as its timestamp."""
+    return int(time.time() * 1000) + FAR_AHEAD_MS
 
 
 class Publisher:
@@ -52,6 +57,8 @@ class Publisher:
         self._refused: RunError | None = None  # moved by `put` alone
         self._progress = time.monotonic()
         self._away = False  # whether an outage was told of
+        self._latest = _latest_time()  # moved in `poll`, so that `put` needs no clock
+        self._told_ahead = False
         self.outages = 0
         """How many outages were told of."""
         self._largest_batch: int | None = None  # bytes that the topic takes at once, where that is less than ours
@@ -123,11 +130,15 @@ class Publisher:
 
     def _write(self, trades: Iterable[Trade]) -> int:
         produce, topic, key, encode = self._producer.produce, self._topic, self._key, self._encode
+        latest = self._latest
         taken = 0
         try:
             for trade in trades:
+                moment = trade.timestamp
+                if moment > latest:
+                    moment = self._now_instead_of(trade)
                 # By place, as keywords cost a third of the call: any partition, our own report, the trade time.
-                produce(topic, encode(trade), key, -1, None, None, trade.timestamp)
+                produce(topic, encode(trade), key, -1, None, None, moment)
                 taken += 1
         except BufferError:
             pass
@@ -135,6 +146,18 @@ class Publisher:
             self._refused = kafka.failure(error, f"Writing to the topic {topic}")
         self.accepted += taken
         return taken
+
+    def _now_instead_of(self, trade: Trade) -> int:
+        if not self._told_ahead:
+            self._told_ahead = True
+            log.warning(
+                "The time of trade %d, %s, is more than %d minutes ahead of the local clock, whose time its record "
+                "bears; check the clock (more of this kind are not logged)",
+                trade.trade_id,
+                shown_moment(trade.timestamp),
+                FAR_AHEAD_MS // 60_000,
+            )
+        return int(time.time() * 1000)
 
     def _report(self, error: kafka.KafkaError | None, message: kafka.Message) -> None:
         if error is None:
@@ -154,6 +177,7 @@ class Publisher:
             ConfigurationError: once a record was refused because of the topic's settings.
             RunError: once a record was refused, or waited longer than the outage limit, or the producer failed.
         """
+        self._latest = _latest_time()
         before = self._acknowledged, self.delivered
         try:
             self._serve(timeout)

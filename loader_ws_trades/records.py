@@ -7,9 +7,9 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from loader_ws_trades.trade import BAD_INPUT
+from loader_ws_trades.trade import BAD_INPUT, FAR_AHEAD_MS
 
-# partition, offset, timestamp in milliseconds, value, key
+# partition, offset, timestamp in milliseconds (-1 where it is not the writer's), value, key
 AnyRecord = tuple[int, int, int, "bytes | None", "bytes | None"]
 
 _Whole = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -29,13 +29,27 @@ class Stored(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     symbol: str
 
 
+class Place(msgspec.Struct, gc=False):
+    """Which trade a record holds, and when that happened; a record that lacks one of these holds none."""
+
+    trade_id: _Whole
+    timestamp: _Whole
+    symbol: str
+
+
 class _Loose(msgspec.Struct):
     trade_id: object = None
     symbol: object = None
 
 
 decode = msgspec.json.Decoder(Stored).decode
+decode_place = msgspec.json.Decoder(Place).decode
 _decode_loose = msgspec.json.Decoder(_Loose).decode
+
+
+def may_differ(moment: int, timestamp: int) -> bool:
+    """Whether a record's `timestamp` need not be the `moment` of its trade: a clock gave it."""
+    return timestamp < 0 or moment > timestamp + FAR_AHEAD_MS
 
 
 class Foreign(NamedTuple):
@@ -83,7 +97,7 @@ def _flaw(record: AnyRecord, symbol: str) -> str | None:
     for name, number in (("price", stored.price), ("quantity", stored.quantity)):
         if not is_decimal(number):
             return f"the {name} {shown(bytes(number))} is no plain decimal number"
-    if stored.timestamp != timestamp:
+    if stored.timestamp != timestamp and not may_differ(stored.timestamp, timestamp):
         return f"the record's timestamp is {timestamp}, the trade's {stored.timestamp}"
     return None
 

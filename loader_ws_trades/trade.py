@@ -15,6 +15,10 @@ import msgspec
 # At or above this a time is in microseconds, below it in milliseconds; both hold until the year 5138.
 _MICROSECONDS_FROM = 10**15
 
+FAR_AHEAD_MS = 1_800_000
+"""A trade later than this against the local clock gives its record the time of the clock: brokers refuse what is later
+than an hour, and one such record would mislead every look-up by time."""
+
 # What msgspec raises for input that is not as it should be; the last one for input nested too deep.
 BAD_INPUT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 

@@ -84,6 +84,27 @@ def test_an_empty_topic_has_no_faults_and_no_trades() -> None:
     assert examined().spans.count == 0
 
 
+def test_where_the_broker_stamps_records_the_trades_own_times_are_judged() -> None:
+    topic = Topic()
+    for trade_id in (*range(100, 200), *range(210, 300)):
+        topic.put_raw(value_of(trade_id), -1)
+    topic.put_raw(b"rubbish", -1)
+    found = examined(topic, bounds=Bounds(since=time_of(140), until=time_of(280)))
+    assert found.records == 60 + 70
+    assert [tuple(gap) for gap in found.missing.first] == [(200, 209)]
+    assert found.malformed.count == 1
+
+
+def test_a_trade_far_ahead_of_the_clock_that_stamped_its_record_is_no_fault() -> None:
+    topic = Topic()
+    topic.put(*range(100, 110))
+    topic.put_raw(value_of(110, DAY + 7_200_000), time_of(110))
+    topic.put(*range(111, 120))
+    topic.put_raw(value_of(120, DAY + 1_800_000), DAY)
+    assert examined(topic).malformed.count == 1
+    assert examined(topic).records == 21
+
+
 def test_missing_ids_are_found() -> None:
     found = of(1, 2, 3, 7, 8, 10)
     assert found.missing.first == found.fillable == [Gap(4, 6), Gap(9, 9)]
