@@ -20,7 +20,6 @@ from loader_ws_trades.topics import Inspector
 log = logging.getLogger(__name__)
 
 _BATCH = 10_000  # records between two looks at the clock
-_BEFORE = 1000  # offsets before the time asked for that are read, to see the ids that end there
 
 
 class Audited(NamedTuple):
@@ -58,7 +57,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
         startup = kafka.Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
         kafka.await_topic(scanner, topic, "kafka_topic", startup, right=kafka.AclOperation.READ)
         compacted = Inspector(scanner.properties).settings(topic).compacted
-        stretches = _stretches(scanner, bounds)
+        stretches = scanner.stretches(bounds.since)
         total = sum(end - start for start, end in stretches.values())
         log.info("Auditing %s on the topic %s: %d offsets", settings.symbol, topic, total)
         examination, hidden = Examination(settings.symbol, bounds), dict[int, int]()
@@ -84,19 +83,6 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
     finally:
         scanner.close()
     return Audited(examination.findings(), bounds, hidden, seconds, compacted)
-
-
-def _stretches(scanner: TopicScanner, bounds: Bounds) -> dict[int, tuple[int, int]]:
-    """The offsets of each partition that may hold what is judged; times bound where it begins, fills may end it."""
-    found = {}
-    for partition, (low, end) in scanner.bounds().items():
-        start = low
-        if bounds.since is not None and bounds.since > 0:
-            first = scanner.offset_after(partition, bounds.since - 1)
-            start = low if first is None else max(low, first - _BEFORE)
-        if start < end:
-            found[partition] = (start, end)
-    return found
 
 
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:

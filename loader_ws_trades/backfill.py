@@ -71,11 +71,11 @@ class FromRest:
         return Stretch(first, last, self._asked(lambda: self._time_of(first))) if first <= last else None
 
     def _time_of(self, trade_id: int) -> int:
-        """The time of the trade `trade_id`, or of the next one that there is."""
+        """The time of the trade `trade_id`, or of the next one that there is; a single one may be far ahead."""
         rows, _ = self._rest.trades_from(self._settings.symbol, trade_id)
         if not rows:
             raise UnavailableError(f"REST does not have the trade {trade_id} yet")
-        return rows[0].timestamp
+        return min(row.timestamp for row in rows)
 
     def _asked(self, ask: Callable[[], _Answer]) -> _Answer:
         patience, backoff = Deadline(self._settings.repair_outage_limit), Backoff(0.5, 30.0)

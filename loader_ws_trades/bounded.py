@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
-import msgspec
-
 from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.config import Settings, consumer_credentials, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
@@ -21,6 +19,7 @@ from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.ports import Intake, Link, OnDeath
 from loader_ws_trades.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.reading import TopicScanner
+from loader_ws_trades.records import decode_place
 from loader_ws_trades.sequence import Gap, Position
 from loader_ws_trades.topics import Inspector
 from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade
@@ -28,8 +27,6 @@ from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade
 log = logging.getLogger(__name__)
 
 _Read = TypeVar("_Read")
-
-_BEFORE = 1000  # offsets before the first time that are read, as records share times
 
 
 class Stretch(NamedTuple):
@@ -75,6 +72,7 @@ class Bounded:
         self._scan = scan
         self._beyond = beyond
         self._task: Task | None = None
+        self.unchecked = None
         self.lacking: list[Gap] = []
         self.total: int | None = None
         """How many trades are to be loaded, once that is known."""
@@ -91,8 +89,8 @@ class Bounded:
 
     @property
     def resumes(self) -> bool:
-        """True: what is left is lacking on the topic, where the next run finds that."""
-        return True
+        """Whether the next run looks at the topic, and finds what is left lacking there."""
+        return self._topic and self._scan
 
     @property
     def link(self) -> Link:
@@ -142,10 +140,13 @@ class Bounded:
 
     def _kept_behind(self, stretch: Stretch) -> Stretch | None:
         newest = self._reading(lambda: newest_trade(self._settings))
-        if newest is None or self._beyond or newest.trade_id >= stretch.last_id:
+        if newest.doubt:
+            log.warning("%s: what a live loader may be writing is loaded too; --to-id or --until ends it", newest.doubt)
+        if newest.last is None or self._beyond or newest.last.trade_id >= stretch.last_id:
             return stretch
-        log.info("Only up to the topic's newest trade, id %d; --beyond goes further", newest.trade_id)
-        return stretch._replace(last_id=newest.trade_id) if newest.trade_id >= stretch.first_id else None
+        last_id = newest.last.trade_id
+        log.info("Only up to the topic's newest trade, id %d; --beyond goes further", last_id)
+        return stretch._replace(last_id=last_id) if last_id >= stretch.first_id else None
 
     def _suit_topic(self, stretch: Stretch) -> None:
         """See whether the topic takes and keeps trades as old as those that it lacks."""
@@ -207,34 +208,28 @@ class Bounded:
         return self._task is None or self._task.join(timeout)
 
 
-class _Stored(msgspec.Struct):
-    trade_id: int
-
-
 def ids_on_topic(settings: Settings, stretch: Stretch) -> IdSet:
     """The ids of a stretch that the topic holds, read from its first time to the end of the topic.
-
-    What was filled in later stands behind newer trades, so no time ends the search.
 
     Raises:
         UnavailableError: if the brokers do not answer, or give no right to read the topic.
     """
     found = IdSet()
-    decode = msgspec.json.Decoder(_Stored).decode
     key = settings.symbol.encode()
     scanner = TopicScanner(consumer_properties(settings), settings.kafka_topic)
     try:
-        for partition, (low, end) in scanner.bounds().items():
-            at = scanner.offset_after(partition, stretch.first_time - 1) if end > low else None
-            start = low if at is None else max(low, at - _BEFORE)
+        for partition, (start, end) in scanner.stretches(stretch.first_time).items():
             first = last = -1  # of a run of ids that is not in `found` yet
-            for record in scanner.read(partition, start, end) if end > start else ():
+            for record in scanner.read(partition, start, end):
                 if record.key != key or not record.value:
                     continue
                 try:
-                    trade_id = decode(record.value).trade_id
+                    place = decode_place(record.value)
                 except BAD_INPUT:
                     continue
+                if place.symbol != settings.symbol:
+                    continue
+                trade_id = place.trade_id
                 is_new = stretch.first_id <= trade_id <= stretch.last_id and trade_id not in found
                 if is_new and trade_id == last + 1 and first >= 0:
                     last = trade_id

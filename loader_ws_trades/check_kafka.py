@@ -26,7 +26,7 @@ from loader_ws_trades.properties import (
 )
 from loader_ws_trades.reading import TopicReader
 from loader_ws_trades.topics import Inspector, TopicSettings, check_addresses
-from loader_ws_trades.values import shown_span
+from loader_ws_trades.values import shown_moment, shown_span
 
 ANSWER: Final = 10.0  # seconds that brokers have to answer one probe
 CONNECTION: Final = tuple(
@@ -173,17 +173,20 @@ class KafkaProbes:
         if settings.resume == "off":
             return skip(f"not tried: {named('resume')} is off")
         try:
-            # An empty topic is read without the right.
-            kafka.check_right(self.reading(), settings.kafka_topic, "kafka_topic", AclOperation.READ)
-            last = newest_trade(settings)
-        except (ConfigurationError, UnavailableError) as error:
-            if isinstance(error, UnavailableError) and not error.lasting:
+            found = newest_trade(settings)
+        except UnavailableError as error:
+            if not error.lasting:
                 raise
             return warn(
                 f"There is no right to READ on the topic {settings.kafka_topic}, so each run starts at the first live "
                 f"trade; grant it to the user, check {consumer_credentials(settings)}, or set {named('resume')} to off"
             )
-        return ok(f"goes on behind trade id {last.trade_id}" if last else f"no trade of {settings.symbol} found yet")
+        if found.doubt:
+            start = f"the first trade from {shown_moment(found.since)} on" if found.since else "the first live trade"
+            return warn(f"{found.doubt}: a run starts at {start}; run backfill for what is before")
+        if found.last is None:
+            return ok(f"no trade of {settings.symbol} yet")
+        return ok(f"goes on behind trade id {found.last.trade_id}")
 
     def _fence(self) -> Outcome:
         """Try the right on an id beside the real one: that one would end the loader that has it."""

@@ -159,7 +159,9 @@ class Settings:
         values.count, "Report, and do not fetch, what is missing if it is more trades than this.", default="1000000"
     )
     resume_scan_limit: int = _option(
-        values.count, "Records of a partition that are searched for the newest trade on the topic.", default="2000000"
+        values.count,
+        "Records, in all partitions together, that are searched for the newest trade on the topic.",
+        default="20000000",
     )
     delivery: str = _option(
         values.choice("idempotent", "transactional"),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
-from loader_ws_trades.checkpoint import newest_trade
-from loader_ws_trades.config import Settings, consumer_credentials, named
-from loader_ws_trades.errors import RunError, UnavailableError
+from loader_ws_trades.config import Settings
 from loader_ws_trades.feed import Feed
 from loader_ws_trades.health import Activity
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
@@ -15,11 +12,9 @@ from loader_ws_trades.ports import Intake, Link, OnDeath
 from loader_ws_trades.recording import Recorder
 from loader_ws_trades.repair import Repair
 from loader_ws_trades.rest import Rest
+from loader_ws_trades.resume import Resume
 from loader_ws_trades.trade import Refusal, Trade
 
-log = logging.getLogger(__name__)
-
-_LOOK_AGAIN = 1.0  # seconds between two looks for the last trade on the topic
 _FLUSH_EVERY = 0.9  # seconds between two writes of recorded frames: a kill loses at most the last second
 _FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
 
@@ -41,10 +36,10 @@ class Live:
         self._repair_stopping = threading.Event()
         self._feed_end = Deadline(_FEED_END)
         self._announced = 0  # the connection that announced its shutdown, by count; set in a feed's thread
-        self._resumes = settings.resume == "on"
         self._resumed = False
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
+        self._resume = Resume(settings, self._rest, self._closed)
         self._repair: Repair | None = None
         self._repair_task: Task | None = None
 
@@ -62,39 +57,10 @@ class Live:
         Raises:
             RunError: if that cannot be seen.
         """
-        patience = Deadline(self._settings.kafka_outage_limit)
-        told = False
-        while self._settings.resume == "on" and not self._closed.is_set():
-            try:
-                last = newest_trade(self._settings)
-            except UnavailableError as error:
-                if error.lasting:
-                    log.warning(
-                        "Where the last run ended cannot be seen, starting at the first live trade: %s; grant it to "
-                        "the user, check %s, or set %s to off",
-                        error,
-                        consumer_credentials(self._settings),
-                        named("resume"),
-                    )
-                    self._resumes = False
-                    return
-                # To start without knowing would leave a gap that nobody names.
-                if patience.passed:
-                    raise RunError(f"Where the last run ended cannot be seen: {error}; check the brokers") from error
-                if not told:
-                    log.warning("Where the last run ended cannot be seen yet: %s", error)
-                told = True
-                self._closed.wait(_LOOK_AGAIN)
-                continue
-            if self._closed.is_set():
-                return
-            if last is None:
-                log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
-                return
-            log.info("Going on behind trade id %d", last.trade_id)
+        last = self._resume.position()
+        if last is not None:
             intake.resume(last)
             self._resumed = True
-            return
 
     def start(self, intake: Intake, on_death: OnDeath) -> None:
         """Begin to stream into `intake`."""
@@ -145,9 +111,11 @@ class Live:
 
     @property
     def state(self) -> str:
-        """Connecting, repairing, live, or ending."""
+        """Waiting for the topic, connecting, repairing, live, or ending."""
         if self._closed.is_set():
             return "ending"
+        if self._resume.waits:
+            return "waiting"
         if not self._feed.connections or self._feed.trouble():
             return "connecting"
         return "repairing" if self._has_gap() else "live"
@@ -160,7 +128,7 @@ class Live:
     @property
     def resumes(self) -> bool:
         """Whether the next run resumes after the newest trade on the topic: it is to, and may read the topic."""
-        return self._resumes
+        return self._resume.possible
 
     @property
     def link(self) -> Link:
@@ -177,8 +145,13 @@ class Live:
         return self._feed.activities()
 
     def trouble(self) -> str | None:
-        """Since when and why there is no connection; None while there is one."""
-        return self._feed.trouble()
+        """Why there is no connection, or none is tried yet; None while there is one."""
+        return self._resume.waits or self._feed.trouble()
+
+    @property
+    def unchecked(self) -> str | None:
+        """What the start could not see, if so."""
+        return self._resume.unchecked
 
     def close(self) -> None:
         """Stop reading the stream, without waiting."""

@@ -83,6 +83,12 @@ METRICS: Final = (
         lambda run: run.ingest.missing,
     ),
     Metric(
+        "unchecked_start",
+        "gauge",
+        "1 if trades before the start may be missing on the topic, which could not be checked; else 0.",
+        lambda run: float(bool(run.source.unchecked)),
+    ),
+    Metric(
         "reconnects_total",
         "counter",
         "Times that another connection was asked for, by why the one before ended.",

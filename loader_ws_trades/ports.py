@@ -136,6 +136,10 @@ class Source(Protocol):
     def trouble(self) -> str | None:
         """Why nothing can come at present, if so."""
 
+    @property
+    def unchecked(self) -> str | None:
+        """Which trades may be missing before those that it brings, in a sentence, if any."""
+
 
 class Sink(Protocol):
     """Where trades go; `put` is called in the source's threads, all else in the main one."""

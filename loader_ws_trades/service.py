@@ -146,6 +146,7 @@ class _Run:
         self._gap_lines = Throttle(log, *_GAP_LINES)
         self._missing = MissingIds()  # for telemetry
         self._unlogged = MissingIds()
+        self._told_unchecked = False
         latencies = Latencies() if settings.metrics_port else None
         self._ingest = Ingest(
             FrameDecoder(settings.symbol, combined=settings.combined_stream),
@@ -295,6 +296,9 @@ class _Run:
 
     def _progress(self) -> str:
         parts = [f"Loaded and published {self._sink.delivered} trade records", self._source.trouble()]
+        if not self._told_unchecked and self._source.unchecked:
+            self._told_unchecked = True
+            parts.append(self._source.unchecked)
         if missing := self._missing.message():
             parts.append(f"missing trade ids {missing}")
         return "; ".join(part for part in parts if part)

@@ -34,7 +34,7 @@ def _held(owner: Any, name: str, flag: Path, first: Callable[[], None]) -> None:
 
 
 def _break(how: str, flag: Path) -> None:
-    from loader_ws_trades import connection, errors, feed, live, publisher, trade  # noqa: PLC0415 - see the end
+    from loader_ws_trades import checkpoint, connection, errors, feed, publisher, trade  # noqa: PLC0415 - see the end
 
     def stand_still() -> None:
         while flag.exists():
@@ -64,7 +64,7 @@ def _break(how: str, flag: Path) -> None:
         feed.Feed._run = end_quietly  # type: ignore[method-assign]
         _held(feed.Feed, "_await_next", flag, be_gone)
     elif how == "no-checkpoint":
-        _held(live, "newest_trade", flag, be_unavailable)
+        _held(checkpoint.Search, "run", flag, be_unavailable)
     elif how != "nothing":
         raise ValueError(how)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 from confluent_kafka import Producer
@@ -14,11 +14,11 @@ from confluent_kafka.admin import NewPartitions
 from loader_ws_trades import config
 from loader_ws_trades.checkpoint import newest_trade
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.partitioner import partition_of
-from loader_ws_trades.reading import Record, TopicScanner
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
+from loader_ws_trades.sequence import Position
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, workflow_on
+from tests.partitioner import partition_of
 from tests.topics import read_topic
 from tests.waiting import wait_for
 
@@ -45,10 +45,9 @@ def write(kafka: Kafka, topic: str, records: Iterable[tuple[str, bytes, int]], *
     assert producer.flush(60) == 0
 
 
-def newest(kafka: Kafka, topic: str, symbol: str = "POLUSDT", **values: str) -> tuple[int, int] | None:
+def newest(kafka: Kafka, topic: str, symbol: str = "POLUSDT", **values: str) -> Position | None:
     settings = {"symbol": symbol, "kafka_topic": topic, "kafka_bootstrap_servers": kafka.bootstrap_servers}
-    found = newest_trade(config.load(settings | values, needed=settings))
-    return (found.trade_id, found.timestamp) if found else None
+    return newest_trade(config.load(settings | values, needed=settings)).last
 
 
 def live(symbol: str, count: int, first: int = 1000) -> list[tuple[str, bytes, int]]:
@@ -87,30 +86,6 @@ def test_a_key_is_looked_for_where_the_producer_puts_it(kafka: Kafka) -> None:
         assert placed == {key.encode(): partition_of(key.encode(), partitions) for key in keys}
 
 
-def test_partitions_of_other_symbols_are_neither_read_nor_warned_of(
-    kafka: Kafka, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
-    home = partition_of(b"POLUSDT", 3)
-    elsewhere = next(name for name in ("A", "B", "C", "D", "E") if partition_of(name.encode(), 3) != home)
-    ours = [record("POLUSDT", 1000 + number, DAY + 10_000 + number) for number in range(100)]
-    write(kafka, topic, [*live(elsewhere, 20_000), *ours])
-    read: list[int] = []
-    really = TopicScanner.read
-
-    def noted(self: TopicScanner, partition: int, start: int, end: int) -> Iterator[Record]:
-        read.append(partition)
-        return really(self, partition, start, end)
-
-    monkeypatch.setattr(TopicScanner, "read", noted)
-    assert newest(kafka, topic, resume_scan_limit="2000") == (1099, DAY + 10_099)
-    assert set(read) == {home}
-    assert not caplog.records
-    assert newest(kafka, topic, "NOPE", resume_scan_limit="2000") is None
-    [told] = caplog.messages
-    assert "hold no trade of NOPE" in told
-
-
 def test_what_was_written_before_partitions_were_added_is_found(kafka: Kafka) -> None:
     topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=1)
     write(kafka, topic, live("POLUSDT", 3000))
@@ -127,7 +102,7 @@ def test_a_broker_that_finds_nothing_by_time_is_read_back_behind_what_was_filled
             producer.produce("trades", value, key, partition=partition_of(b"POLUSDT", 4), timestamp=timestamp)
         assert producer.flush(10) == 0
         given = {"symbol": "POLUSDT", "kafka_topic": "trades", "kafka_bootstrap_servers": broker.bootstrap_servers}
-        found = newest_trade(config.load(given, needed=given))
+        found = newest_trade(config.load(given, needed=given)).last
     assert found is not None
     assert found.trade_id == 10_099
 
@@ -161,6 +136,19 @@ def test_transaction_markers_may_stand_at_the_end(kafka: Kafka) -> None:
         # Their markers have the time of now, which is greater than any trade's.
         write(kafka, topic, [record("BTCUSDT", number, DAY + number)], transactional=True)
     assert newest(kafka, topic) == (2999, DAY + 1999 // 7)
+
+
+def test_where_the_broker_stamps_records_what_was_filled_in_does_not_send_the_run_back(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", config={"message.timestamp.type": "LogAppendTime"})
+    write(kafka, topic, [*live("POLUSDT", 1000), *live("POLUSDT", 2000, first=3000)])
+    write(kafka, topic, [record("POLUSDT", 2000 + number, DAY + 1000 // 7) for number in range(1000)])
+    assert newest(kafka, topic) == (4999, DAY + 1999 // 7)
+
+
+def test_a_last_trade_that_is_a_millisecond_older_is_the_newest(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    write(kafka, topic, [*live("POLUSDT", 700), record("POLUSDT", 1700, DAY + 98)])
+    assert newest(kafka, topic) == (1700, DAY + 99)
 
 
 def test_after_a_reset_of_ids_the_later_trade_is_the_newest(kafka: Kafka) -> None:

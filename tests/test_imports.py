@@ -10,10 +10,10 @@ import pytest
 PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
-PURE = {"errors", "lifecycle", "config", "values", "files", "fleet", "partitioner", "properties", "trade", "sequence"}
+PURE = {"errors", "lifecycle", "config", "values", "files", "fleet", "properties", "trade", "sequence"}
 PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
 PURE |= {"health", "latency", "proxies", "rate_limits"}
-BASE = {"kafka", "clients", "topics", "reading", "trouble", "listener", "logs", "ports", "progress"}
+BASE = {"kafka", "clients", "topics", "offsets", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
     "replay",
     "recording",
@@ -93,7 +93,8 @@ ALLOWED = {
     "vitals": {"ingest", "ports", "status"} | PURE,
     "health": set[str](),
     "latency": set[str](),
-    "live": PARTS | BASE | PURE,
+    "live": PARTS | BASE | PURE | {"resume"},
+    "resume": {"checkpoint"} | BASE | PURE,
     "bounded": {"checkpoint"} | BASE | PURE,
     "backfill": {"bounded", "archive", "rest", "repair"} | BASE | PURE,
     "replay": {"bounded", "capture", "pacing"} | BASE | PURE,
@@ -107,7 +108,8 @@ ALLOWED = {
     "topics": PURE | {"clients", "listener", "trouble"},
     "trouble": {"config", "errors", "properties", "listener"},
     "listener": {"lifecycle"},
-    "reading": PURE | {"kafka"},
+    "offsets": PURE | {"clients", "kafka", "topics"},
+    "reading": PURE | {"clients", "kafka", "offsets", "topics"},
     "ports": PURE | {"kafka"},
     "logs": PURE | {"streams"},
     "status": set[str](),
@@ -116,7 +118,6 @@ ALLOWED = {
     "lifecycle": set[str](),
     "config": {"errors", "fleet", "overrides", "values"},
     "fleet": {"values"},
-    "partitioner": set[str](),
     "values": {"files"},
     "files": {"lifecycle"},
     "overrides": set[str](),
@@ -146,7 +147,7 @@ ALLOWED = {
 OWNERS = {
     "click": {"cli", "cli_check", "cli_group", "cli_options", "cli_schema"},
     "dotenv": {"cli_options"},
-    "confluent_kafka": {"kafka", "clients", "reading", "topics"},
+    "confluent_kafka": {"kafka", "clients", "offsets", "reading", "topics"},
     "websocket": {"connection", "endings", "transport", "wire"},
     "urllib3": {"rest", "http_client"},
     "pythonjsonlogger": {"logs"},

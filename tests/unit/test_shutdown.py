@@ -82,6 +82,7 @@ class Source:
     def __init__(self, *trades: Trade, resumes: bool = True) -> None:
         self.trades = trades
         self.resumes = resumes
+        self.unchecked = None
         self.checking: Callable[[], None] = lambda: None
         self.preparing: Callable[[], None] = lambda: None
         self.finishing: Callable[[Intake], bool] = lambda _intake: True  # whether repair has ended by itself

@@ -1,0 +1,279 @@
+"""The search for the newest trade of a pair, on a topic that is a list: no broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from loader_ws_trades.checkpoint import Checkpoint, Search
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.reading import HiddenError, Record
+from loader_ws_trades.sequence import Position
+from tests.unit.clock import FakeClock
+
+NOW = 1_700_000_000_000
+SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
+PAIR, OTHER = "POLUSDT", "BTCUSDT"
+
+Written = tuple[int, bytes, bytes]  # time of the record, key, value
+
+
+def trade(trade_id: int, moment: int, symbol: str = PAIR, *, stamped: int | None = None) -> Written:
+    """A trade; `stamped` is the record's time where that is not the trade's."""
+    value = {"trade_id": trade_id, "price": 1.0, "quantity": 1.0, "timestamp": moment, "is_buyer_maker": True}
+    return moment if stamped is None else stamped, symbol.encode(), json.dumps(value | {"symbol": symbol}).encode()
+
+
+def run_of(first: int, count: int, begin: int, step: int = 1, symbol: str = PAIR) -> list[Written]:
+    return [trade(first + number, begin + number * step, symbol) for number in range(count)]
+
+
+class Topic:
+    """A `Scanner` of partitions that are lists of records."""
+
+    def __init__(self, *partitions: list[Written], low: int = 0, look_up: bool = True, appended: bool = False) -> None:
+        self.partitions = partitions
+        self.low = low
+        self.look_up = look_up
+        self.appended = appended
+        self.append_time = False
+        self.open_from: int | None = None
+        self.allowed = True
+        self.looks: list[int] = []
+        self.read_records = 0
+        self.reads = 0
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        return {number: (min(self.low, len(part)), len(part)) for number, part in enumerate(self.partitions)}
+
+    def stable_ends(self) -> dict[int, int]:
+        return {
+            number: len(part) if self.open_from is None else min(self.open_from, len(part))
+            for number, part in enumerate(self.partitions)
+        }
+
+    def newest_time(self) -> int | None:
+        times = [moment for part in self.partitions for moment, _, _ in part]
+        return max(times) if times and self.look_up else None
+
+    def at(self, moment: int) -> dict[int, int]:
+        self.looks.append(moment)
+        found = {}
+        for number, part in enumerate(self.partitions if self.look_up else ()):
+            for offset, (stamped, _, _) in enumerate(part):
+                if stamped >= moment and offset >= self.low:
+                    found[number] = offset
+                    break
+        return found
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[Record]:
+        assert start >= self.low
+        self.reads += 1
+        for offset in range(start, end):
+            stamped, key, value = self.partitions[partition][offset]
+            self.append_time = self.appended
+            self.read_records += 1
+            yield Record(partition, offset, -1 if self.appended else stamped, value, key)
+
+    def check_right(self) -> None:
+        if not self.allowed:
+            raise UnavailableError("no right", lasting=True)
+
+    def close(self) -> None:
+        pass
+
+
+def search(topic: Topic, *symbols: str, limit: int = 100_000, now: int = NOW) -> dict[str, Checkpoint]:
+    return Search(topic, "trades", symbols or [PAIR], limit, clock=lambda: now / 1000).run(0)
+
+
+def newest(topic: Topic, *, limit: int = 100_000, now: int = NOW) -> Checkpoint:
+    return search(topic, limit=limit, now=now)[PAIR]
+
+
+# -- what is found
+
+
+def test_it_is_the_highest_id_and_only_a_minute_is_read_for_it() -> None:
+    topic = Topic(run_of(1, 1000, NOW - 1000 * SECOND, SECOND))
+    assert newest(topic) == Checkpoint(Position(1000, NOW - SECOND))
+    assert topic.read_records == 61
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"hello",
+        b"",
+        b"[]",
+        b'{"price":1}',
+        b'{"timestamp":1700000000000,"symbol":"POLUSDT"}',
+        b'{"trade_id":9999,"timestamp":1700000000000,"symbol":"BTCUSDT"}',
+        b'{"trade_id":9999,"timestamp":1700000000000}',
+        b'{"trade_id":9999,"symbol":"POLUSDT"}',
+        b'{"trade_id":"9999","timestamp":1700000000000,"symbol":"POLUSDT"}',
+        b'{"trade_id":-1,"timestamp":1700000000000,"symbol":"POLUSDT"}',
+        b'{"trade_id":99999999999999999999,"timestamp":1700000000000,"symbol":"POLUSDT"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_a_record_under_the_key_that_is_no_trade_of_the_pair_is_skipped(bad: bytes) -> None:
+    ours = run_of(1, 100, NOW - 2 * HOUR)
+    topic = Topic([*ours, (NOW, PAIR.encode(), bad)])
+    assert newest(topic).last == Position(100, NOW - 2 * HOUR + 99)
+
+
+def test_a_last_trade_that_is_a_millisecond_older_is_the_newest() -> None:
+    topic = Topic([*run_of(1, 100, NOW - 100), trade(101, NOW - 2)])
+    assert newest(topic).last == Position(101, NOW - 1)
+
+
+def test_what_was_filled_in_later_does_not_send_the_run_back() -> None:
+    live, filled = run_of(1000, 100, NOW - 100), run_of(200, 500, NOW - HOUR)
+    assert newest(Topic(live + filled)).last == Position(1099, NOW - 1)
+
+
+def test_where_the_broker_stamps_records_the_trades_own_times_count() -> None:
+    live = [trade(1000 + number, NOW - HOUR + number, stamped=NOW - HOUR + number) for number in range(100)]
+    filled = [trade(200 + number, NOW - 5 * HOUR + number, stamped=NOW - 10 + number // 50) for number in range(500)]
+    topic = Topic(live + filled, appended=True)
+    assert newest(topic).last == Position(1099, NOW - HOUR + 99)
+
+
+def test_where_the_broker_stamps_records_its_clock_may_be_behind() -> None:
+    behind = 9 * MINUTE
+    records = [trade(1 + number, NOW + number, stamped=NOW - behind + number) for number in range(100)]
+    late = [trade(5000 + number, NOW - 10 * HOUR, OTHER, stamped=NOW) for number in range(3)]
+    topic = Topic(records + late, appended=True)
+    assert newest(topic, now=NOW + HOUR).last == Position(100, NOW + 99)
+    assert min(topic.looks) >= NOW - MINUTE - 10 * MINUTE
+
+
+@pytest.mark.parametrize("stamped", [NOW, NOW + 20 * MINUTE, NOW + HOUR])
+@pytest.mark.parametrize("later", [0, 30 * MINUTE, 3 * HOUR])
+def test_a_trade_far_ahead_does_not_send_the_run_back(stamped: int, later: int) -> None:
+    ahead = trade(1000, max(stamped, NOW + 20 * MINUTE), stamped=stamped)
+    behind = run_of(1001, 600, NOW + SECOND, SECOND)
+    topic = Topic([*run_of(1, 999, NOW - 999 * SECOND, SECOND), ahead, *behind])
+    found = newest(topic, now=NOW + 600 * SECOND + later).last
+    assert found is not None
+    assert found.trade_id == 1600
+
+
+def test_nonsense_far_ahead_costs_no_more_than_one_more_look() -> None:
+    ours = run_of(1, 5000, NOW - 5000)
+    topic = Topic([(NOW + 1000 * HOUR, b"x", b"x"), *run_of(1, 3000, NOW - 10_000, 1, OTHER), *ours])
+    assert newest(topic).last == Position(5000, NOW - 1)
+    quiet = Topic([*run_of(1, 10, NOW - 5 * HOUR), (NOW + 1000 * HOUR, b"x", b"x"), *run_of(1, 3000, NOW, 1, OTHER)])
+    assert newest(quiet).last == Position(10, NOW - 5 * HOUR + 9)
+    assert quiet.reads == 2
+
+
+def test_a_quiet_pair_is_found_further_back() -> None:
+    quiet, busy = run_of(1, 10, NOW - 20 * HOUR), run_of(1, 7200, NOW - 2 * HOUR, SECOND, OTHER)
+    found = search(Topic(quiet + busy), PAIR, OTHER)
+    assert found[PAIR].last == Position(10, NOW - 20 * HOUR + 9)
+    assert found[OTHER].last == Position(7200, NOW - SECOND)
+
+
+def test_all_partitions_are_read() -> None:
+    topic = Topic(run_of(1, 10, NOW - 30), run_of(11, 10, NOW - 20), [], run_of(1, 5, NOW, 1, OTHER))
+    assert newest(topic).last == Position(20, NOW - 11)
+
+
+def test_a_reset_of_ids_is_three_in_a_row_that_are_later() -> None:
+    old = run_of(1_000_000, 100, NOW - 1000)
+    assert newest(Topic(old + run_of(1, 3, NOW - 500))).last == Position(3, NOW - 498)
+    assert newest(Topic(old + run_of(1, 3, NOW - 500) + [trade(4, NOW - 500)])).last == Position(4, NOW - 498)
+    assert newest(Topic(old + run_of(1, 2, NOW - 500))).last == Position(1_000_099, NOW - 901)
+    assert newest(Topic(old + run_of(1, 3, NOW - 500, 0))).last == Position(3, NOW - 500)
+    assert newest(Topic(old + run_of(1, 3, NOW - 901, 0))).last == Position(1_000_099, NOW - 901)
+    gapped = [trade(1, NOW - 500), trade(2, NOW - 499), trade(4, NOW - 498)]
+    assert newest(Topic(old + gapped)).last == Position(1_000_099, NOW - 901)
+
+
+def test_what_is_filled_in_of_the_ids_before_a_reset_does_not_count() -> None:
+    old, new = run_of(1_000_000, 1000, NOW - 20 * MINUTE), run_of(1, 1000, NOW - 10 * MINUTE, 500)
+    filled = run_of(999_000, 100, NOW - 30 * MINUTE) + run_of(1_000_500, 2, NOW - 20 * MINUTE + 500)
+    assert newest(Topic(old + new + filled)).last == Position(1000, NOW - 10 * MINUTE + 999 * 500)
+
+
+# -- what is not found
+
+
+def test_a_pair_is_new_only_where_all_there_ever_was_has_been_read() -> None:
+    assert newest(Topic([])) == Checkpoint()
+    assert newest(Topic([], [])) == Checkpoint()
+    assert newest(Topic(run_of(1, 100, NOW - HOUR, 1, OTHER))) == Checkpoint()
+
+
+def test_deleted_records_may_have_been_the_pairs() -> None:
+    found = newest(Topic(run_of(1, 100, NOW - 100, 1, OTHER), low=1))
+    assert found.last is None
+    assert found.since is not None
+    assert found.since <= NOW - MINUTE
+    assert found.doubt == f"The topic trades has no trade of {PAIR}, but older records of it were deleted"
+
+
+def test_a_topic_whose_records_were_all_deleted_says_so() -> None:
+    found = newest(Topic(run_of(1, 100, NOW - 100), low=100))
+    assert found == Checkpoint(doubt="The topic trades holds nothing any more: all its records were deleted")
+
+
+def test_the_limit_ends_the_search_with_the_time_that_was_seen() -> None:
+    quiet, busy = run_of(1, 10, NOW - 20 * HOUR), run_of(1, 7200, NOW - 2 * HOUR, SECOND, OTHER)
+    topic = Topic(quiet + busy)
+    found = newest(topic, limit=1000)
+    assert (found.last, found.since) == (None, NOW - SECOND - 16 * MINUTE)
+    assert "RESUME_SCAN_LIMIT" in (found.doubt or "")
+    assert topic.read_records <= 2 * 1000
+
+
+def test_without_a_look_up_by_time_the_newest_records_are_read() -> None:
+    records = run_of(1, 1000, NOW - 100_000) + run_of(1, 3000, NOW - 50_000, 1, OTHER)
+    assert newest(Topic(records, look_up=False)).last == Position(1000, NOW - 100_000 + 999)
+    assert newest(Topic(run_of(1, 50, NOW, 1, OTHER), look_up=False)) == Checkpoint()
+    topic = Topic(records, run_of(5, 10, NOW, 1, OTHER), look_up=False)
+    found = newest(topic, limit=2000)
+    assert (found.last, found.since) == (None, None)
+    assert "among its newest 2000 records" in (found.doubt or "")
+    assert topic.read_records == 2000
+    assert newest(topic, limit=3500).last == Position(1000, NOW - 100_000 + 999)
+
+
+def test_a_time_far_ahead_that_makes_the_look_up_useless_leaves_the_newest_records() -> None:
+    records = [trade(1, NOW, OTHER, stamped=NOW + 1000 * HOUR), *run_of(1, 5000, NOW - 5000 * SECOND, SECOND)]
+    assert newest(Topic(records), limit=1000).last == Position(5000, NOW - SECOND)
+
+
+# -- the end of the topic
+
+
+def test_a_hidden_end_is_waited_for_and_then_read_as_far_as_it_went_at_first(clock: FakeClock) -> None:
+    topic = Topic(run_of(1, 100, NOW - 100))
+    topic.open_from = 50
+    looking = Search(topic, "trades", [PAIR], 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
+    with pytest.raises(HiddenError, match="partition 0, from offset 50 on"):
+        looking.run(1.0)
+    assert topic.read_records == 0
+    topic.partitions = (topic.partitions[0] + run_of(101, 5, NOW),)
+    topic.open_from = 100
+    assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
+
+
+def test_a_transaction_that_ends_meanwhile_is_no_matter(clock: FakeClock) -> None:
+    topic = Topic(run_of(1, 100, NOW - 100))
+    topic.open_from = 50
+    clock.after(0.5, lambda: setattr(topic, "open_from", None))
+    looking = Search(topic, "trades", [PAIR], 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
+    assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
+
+
+def test_nothing_to_read_without_the_right_to_is_refused() -> None:
+    topic = Topic([])
+    topic.allowed = False
+    with pytest.raises(UnavailableError):
+        newest(topic)

@@ -1,0 +1,162 @@
+"""Where a run goes on, with scripted searches and a scripted exchange."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from loader_ws_trades import config, resume
+from loader_ws_trades.checkpoint import Checkpoint
+from loader_ws_trades.errors import RunError, UnavailableError
+from loader_ws_trades.reading import HiddenError
+from loader_ws_trades.resume import Resume
+from loader_ws_trades.sequence import Position
+from tests.unit.clock import FakeClock
+
+AWAY = UnavailableError("no answer")
+HIDDEN = HiddenError("trades", 0, 50)
+SINCE = 1_700_000_000_000
+DOUBT = Checkpoint(since=SINCE, doubt="The topic trades has no trade of POLUSDT")
+
+
+class Exchange:
+    """Answers in turn, the last answer for ever."""
+
+    def __init__(self, *answers: int | UnavailableError | None, newest: int = 900) -> None:
+        self.answers = list(answers)
+        self.newest = newest
+        self.asked: list[int] = []
+
+    def first_id_at(self, symbol: str, moment: int) -> int | None:
+        assert symbol == "POLUSDT"
+        self.asked.append(moment)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, UnavailableError):
+            raise answer
+        return answer
+
+    def newest_id(self, symbol: str) -> int:
+        assert symbol == "POLUSDT"
+        return self.newest
+
+
+Make = Callable[..., Resume]
+
+
+@pytest.fixture
+def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A `Resume` whose searches end as it is told, the last one for ever; each takes a second."""
+
+    def made(*ends: Checkpoint | UnavailableError, exchange: Exchange | None = None, **values: str) -> Resume:
+        left = list(ends)
+
+        class Search:
+            def run(self, patience: float) -> dict[str, Checkpoint]:
+                clock.advance(patience)
+                found = left.pop(0) if len(left) > 1 else left[0]
+                if isinstance(found, UnavailableError):
+                    raise found
+                return {"POLUSDT": found}
+
+            def close(self) -> None:
+                pass
+
+        monkeypatch.setattr(resume, "search_for", lambda _settings, _pause: Search())
+        settings = config.load({"symbol": "POLUSDT", "kafka_outage_limit": "10"} | values, needed=["symbol"])
+        return Resume(settings, exchange or Exchange(1000), clock.event())
+
+    return made
+
+
+def test_it_is_behind_the_newest_trade(make: Make) -> None:
+    found = make(Checkpoint(Position(7, SINCE)))
+    assert found.position() == Position(7, SINCE)
+    assert found.possible
+    assert found.unchecked is None
+
+
+def test_a_new_pair_starts_live_and_nothing_is_in_doubt(make: Make) -> None:
+    found = make(Checkpoint())
+    assert found.position() is None
+    assert found.possible
+    assert found.unchecked is None
+
+
+def test_resume_off_looks_nowhere_and_no_later_run_goes_on(make: Make) -> None:
+    found = make(AWAY, resume="off")
+    assert found.position() is None
+    assert not found.possible
+
+
+def test_without_the_right_to_read_no_later_run_goes_on(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    found = make(UnavailableError("Kafka gives no right to READ on the topic trades", lasting=True))
+    assert found.position() is None
+    assert not found.possible
+    [line] = caplog.messages
+    assert "no right to READ" in line
+
+
+@pytest.mark.parametrize("error", [AWAY, HIDDEN])
+def test_what_cannot_be_seen_yet_is_waited_for_and_told_once(
+    make: Make, error: UnavailableError, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = make(error, error, error, Checkpoint(Position(7, SINCE)))
+    assert found.position() == Position(7, SINCE)
+    assert sum(record.levelno == logging.WARNING for record in caplog.records) == 1
+    assert found.waits is None
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"), [(AWAY, "check the brokers"), (HIDDEN, "raise KAFKA_OUTAGE_LIMIT (--kafka-outage-limit)")]
+)
+def test_it_is_waited_for_until_the_limit(make: Make, clock: FakeClock, error: UnavailableError, advice: str) -> None:
+    found, began = make(error), clock.now
+    with pytest.raises(RunError) as raised:
+        found.position()
+    assert str(raised.value).endswith(advice)
+    assert 10 <= clock.now - began <= 13
+    assert str(error) in (found.waits or "")
+
+
+def test_a_pair_that_is_not_found_goes_on_with_the_first_trade_of_the_time_that_was_seen(make: Make) -> None:
+    exchange = Exchange(AWAY, 1000)
+    found = make(DOUBT, exchange=exchange)
+    assert found.position() == Position(999, SINCE)
+    assert exchange.asked == [SINCE, SINCE]
+    assert found.unchecked == (
+        "trades before id 1000 (time 2023-11-14T22:13:20.000Z) could not be checked; run backfill"
+    )
+    assert found.waits is None
+
+
+def test_where_nothing_was_traded_since_the_newest_trade_is_the_last(make: Make) -> None:
+    found = make(DOUBT, exchange=Exchange(None))
+    assert found.position() == Position(900, SINCE)
+    assert "trades before id 901 " in (found.unchecked or "")
+
+
+@pytest.mark.parametrize("error", [AWAY, UnavailableError("HTTP 451", lasting=True)])
+def test_where_rest_does_not_tell_the_run_starts_live_and_says_what_was_not_seen(
+    make: Make, clock: FakeClock, error: UnavailableError
+) -> None:
+    found, began = make(DOUBT, exchange=Exchange(error), repair_outage_limit="20"), clock.now
+    assert found.position() is None
+    assert found.unchecked == "trades before the first live one could not be checked; run backfill"
+    assert clock.now - began <= 22
+    assert found.possible
+
+
+def test_a_time_that_is_not_known_is_not_asked_for(make: Make) -> None:
+    exchange = Exchange(1000)
+    found = make(Checkpoint(doubt="The topic trades holds nothing any more"), exchange=exchange)
+    assert found.position() is None
+    assert not exchange.asked
+    assert "before the first live one" in (found.unchecked or "")
+
+
+def test_a_run_that_is_closed_waits_no_more(make: Make, clock: FakeClock) -> None:
+    found = make(HIDDEN)
+    clock.after(3, found._closed.set)
+    assert found.position() is None
