@@ -15,6 +15,7 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.properties import consumer_properties
+from loader_ws_trades.reading import HiddenError
 from loader_ws_trades.trade import BAD_INPUT
 from loader_ws_trades.values import shown_moment
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _PARTITIONS_EVERY = 30.0  # seconds between two looks for new partitions
 _WARNINGS = (100, 3600.0)  # ignored records that are logged as a warning, and the seconds they are counted over
+_HIDDEN_EVERY = 3.0  # seconds between two looks for what an open transaction hides
 _POLL = 0.2  # seconds that one read may take, and so the time in which `close` is noticed
 
 
@@ -65,6 +67,8 @@ class Control:
         self._task: Task | None = None
         self._heard = time.monotonic()
         self._away = False  # whether the brokers did not answer the last time
+        self._hidden: dict[int, int] = {}  # by partition, the offset from which on a transaction hid commands
+        self._told_hidden = False
         self.caught_up = threading.Event()
         self._reader = reading.TopicReader(
             consumer_properties(settings), self._topic, credentials=consumer_credentials(settings)
@@ -101,10 +105,13 @@ class Control:
     def _run(self) -> None:
         try:
             beginning = self._settings.control_from == "beginning"
-            look_again = Deadline(0)
+            look_again = look_for_hidden = Deadline(0)
             while not self._stopping.is_set():
                 if look_again.passed:
                     look_again = Deadline(_PARTITIONS_EVERY if self._assign(beginning=beginning) else 1.0)
+                if look_for_hidden.passed:
+                    look_for_hidden = Deadline(_HIDDEN_EVERY)
+                    self._tell_of_hidden()
                 record = self._reader.poll(_POLL)
                 if record is not None:
                     self._heard = time.monotonic()
@@ -129,6 +136,19 @@ class Control:
             log.info("Commands can be read again")
         self._away = False
         return True
+
+    def _tell_of_hidden(self) -> None:
+        """Commands behind an open transaction cannot be seen until it ends, and the run goes on without them."""
+        before, self._hidden = self._hidden, self._reader.hidden()
+        lasting = [number for number, offset in self._hidden.items() if before.get(number) == offset]
+        if lasting and not self._told_hidden:
+            self._told_hidden = True
+            log.warning(
+                "Going on without the newest commands: %s", HiddenError(self._topic, lasting[0], before[lasting[0]])
+            )
+        elif not self._hidden and self._told_hidden:
+            self._told_hidden = False
+            log.info("All commands can be seen again")
 
     def _is_stop(self, record: reading.Record) -> bool:
         where = f"{self._topic}, partition {record.partition}, offset {record.offset}"

@@ -1,0 +1,77 @@
+"""The thread that reads commands, with a scripted topic and a fake clock: what an open transaction hides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from loader_ws_trades import config, reading
+from loader_ws_trades.control import Control
+from tests.unit.clock import FakeClock
+
+
+class Reader:
+    """A control topic at its end; each poll takes its time, and the script says what happens at which."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.at_end = True
+        self.open_from: dict[int, int] = {}
+        self.stopping: Callable[[], None] = lambda: None
+
+    def assign(self, *, beginning: bool) -> None:
+        assert beginning
+
+    def hidden(self) -> dict[int, int]:
+        return dict(self.open_from)
+
+    def poll(self, timeout: float) -> None:
+        self._clock.advance(timeout)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def reader(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    made = Reader(clock)
+    monkeypatch.setattr(reading, "TopicReader", lambda *_, **__: made)
+    return made
+
+
+def run(clock: FakeClock, seconds: float) -> Control:
+    settings = {"queue_id": "wf-1", "kafka_bootstrap_servers": "127.0.0.1:9"}
+    control = Control(config.load(settings, needed=settings))
+    clock.after(seconds, control.close)
+    control._run()
+    return control
+
+
+def lines(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    return sum(text in message for message in caplog.messages)
+
+
+def test_commands_behind_an_open_transaction_are_told_of_once_and_the_run_goes_on(
+    clock: FakeClock, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    reader.open_from = {1: 50}
+    clock.after(30, reader.open_from.clear)
+    clock.after(60, lambda: reader.open_from.update({0: 9}))
+    control = run(clock, 90)
+    assert control.caught_up.is_set()
+    assert lines(caplog, "Going on without the newest commands: ") == 2
+    assert lines(caplog, "hides queue-control, partition 1, from offset 50 on") == 1
+    assert lines(caplog, "hides queue-control, partition 0, from offset 9 on") == 1
+    assert lines(caplog, "All commands can be seen again") == 1
+
+
+def test_transactions_that_end_soon_are_nothing_to_tell_of(
+    clock: FakeClock, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    for moment in range(60):
+        clock.after(moment, lambda moment=moment: reader.open_from.update({0: moment}))  # type: ignore[misc]
+    run(clock, 60)
+    assert not caplog.messages
