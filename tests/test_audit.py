@@ -162,6 +162,16 @@ def test_malformed_records_are_found(kafka: Kafka) -> None:
     assert "Wrong: malformed records." in output
 
 
+def test_where_the_broker_stamps_records_the_trades_own_times_count(kafka: Kafka) -> None:
+    stamped = {"message.timestamp.type": "LogAppendTime"}
+    topic = kafka.create_topic(f"audited-{uuid.uuid4().hex[:8]}", config=stamped)
+    put(producer(kafka), topic, trades(*range(100, 5000)).records)
+    code, found = found_on(kafka, topic)
+    assert (code, found["records"]) == (0, 4900)
+    code, found = found_on(kafka, topic, "--since", str(time_of(700)), "--until", str(time_of(1400)))
+    assert (code, found["records"]) == (0, 700)
+
+
 def test_other_symbols_are_counted(kafka: Kafka) -> None:
     planted = Topic()
     for number in range(100):

@@ -18,6 +18,7 @@ import pytest
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.apache_kafka import Kafka
 from tests.loader import Loader, Workflow, check_events, workflow_on
+from tests.topics import write_topic
 from tests.waiting import wait_for
 
 TRADES = 5000
@@ -115,6 +116,23 @@ def test_a_recording_with_a_gap_and_repeats_is_put_in_order(workflows: list[Work
     assert found == [*range(100, 253), *range(300, 400)]
     assert "missing trade ids 253-299" in workflows[0].events()[-1]["message"]
     assert loader.errors.count("(malformed)") == 1
+
+
+def test_records_under_the_key_that_are_no_trades_of_the_pair_do_not_count_as_loaded(
+    workflows: list[Workflow], tmp_path: Path
+) -> None:
+    for bad in (b"hello", b'{"trade_id":150}', b'{"trade_id":150,"timestamp":1700000000150,"symbol":"BTCUSDT"}'):
+        write_topic(workflows[0].servers, workflows[0].topic, bad, key=b"POLUSDT")
+    frames = [
+        {"e": "trade", "s": "POLUSDT", "t": t, "p": "1.50", "q": "2.0", "T": 1_700_000_000_000 + t, "m": True}
+        for t in range(100, 200)
+    ]
+    path = tmp_path / "dump.txt"
+    path.write_text("\n".join(map(json.dumps, frames)))
+    loader = workflows[0].start("replay", str(path), "--speed", "max")
+    assert loader.wait() == 0, loader.errors
+    found = [json.loads(value or b"")["trade_id"] for value in values(workflows[0])[3:]]
+    assert found == list(range(100, 200))
 
 
 @pytest.mark.parametrize("parts", [(range(1, 1001), range(62_001, 62_501)), (range(62_001, 62_501), range(1, 1001))])
