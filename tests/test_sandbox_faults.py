@@ -316,6 +316,16 @@ def test_trades_come_twice() -> None:
         assert [one - FIRST for one in ids(client, 10)] == [0, 1, 2, 2, 3, 3, 4, 4, 5, 6]
 
 
+@pytest.mark.parametrize(("query", "later"), [("", 1500), ("?timeUnit=MICROSECOND", 1_500_000)])
+def test_the_second_of_two_may_be_dated_later(query: str, later: int) -> None:
+    with (
+        exchange_with(Duplicate(1, later=1.5, at_id=FIRST + 1)) as exchange,
+        connected(exchange, f"{exchange.ws_url}/btcusdt@trade{query}") as client,
+    ):
+        _, first, second, _ = (json.loads(client.recv()) for _ in range(4))
+    assert second == first | {"T": first["T"] + later}
+
+
 def test_trades_come_out_of_order_within_windows() -> None:
     def shuffled(seed: int) -> list[int]:
         fault = Shuffle(100, window=10, seed=seed, at_id=FIRST + 5)

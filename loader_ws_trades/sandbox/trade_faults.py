@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from loader_ws_trades.sandbox.fault import Fault, Occasion, OnOpening
+from loader_ws_trades.sandbox.frames import payload, text_frame
 from loader_ws_trades.sandbox.malformed import KINDS, malformed
 from loader_ws_trades.sandbox.tampering import Change, Frame, Shuffling, Stretch
 
 if TYPE_CHECKING:
     from loader_ws_trades.sandbox.connection import Connection
     from loader_ws_trades.sandbox.venue import Venue
+
+
+_DIGITS_OF_MILLISECONDS = 13
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,21 @@ class Hole(_OfTrades):
 class Duplicate(_OfTrades):
     """The next `count` trades come twice each."""
 
+    later: float | None = None
+    """Seconds by which the second one's trade time is later; none: it is the same."""
+
     ahead: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("later")
 
     def strike(self, occasion: Occasion) -> None:
         """Double them."""
 
         def twice(frame: Frame) -> tuple[Frame, ...]:
-            return frame, frame._replace(sound=False)
+            data = frame.data if self.later is None else _dated_later(frame.data, self.later)
+            return frame, frame._replace(data=data, sound=False)
 
         occasion.faults.tamper(Change(self.stretch(occasion), twice))
 
@@ -146,3 +159,11 @@ class IdReset(Fault):
     def strike(self, occasion: Occasion) -> None:
         """Number anew; what REST may have shown already keeps its id."""
         occasion.faults.market.restart(self.first_id, occasion.position, or_now=True)
+
+
+def _dated_later(frame: bytes, seconds: float) -> bytes:
+    def moved(found: re.Match[bytes]) -> bytes:
+        a_second = 1_000_000 if len(found[1]) > _DIGITS_OF_MILLISECONDS else 1000
+        return b'"T":%d' % (int(found[1]) + round(seconds * a_second))
+
+    return text_frame(re.sub(rb'"T":(\d+)', moved, payload(frame)))
