@@ -100,7 +100,8 @@ class Settings:
         "Overrides the security protocol that user and CA imply.",
     )
     kafka_sasl_mechanism: str | None = _option(
-        values.choice("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"), "Overrides the SASL mechanism, SCRAM-SHA-512."
+        values.choice("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"),
+        "Overrides the SASL mechanism, SCRAM-SHA-512; OAUTHBEARER takes sasl.oauthbearer.* of -X in place of a user.",
     )
     kafka_properties: tuple[tuple[str, str], ...] | None = _option(
         overrides.properties,
@@ -265,6 +266,8 @@ def redacted(shown: str, settings: Settings) -> str:
 
 def producer_credentials(settings: Settings) -> str:
     """The settings that name the user who writes, for messages."""
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        return f"sasl.oauthbearer.* in {named('kafka_properties')}"
     password = "kafka_password_file" if settings.kafka_password_file else "kafka_password_producer"
     return f"{named('kafka_user_producer')} and {named(password)}"
 
@@ -404,7 +407,15 @@ def _contradictions(checked: Mapping[str, Any], *, given_file: bool) -> list[str
             where = named("kafka_password_file" if from_file else password)
             faults.append(f"{where} is set without a user; set {named(user)}")
     protocol = checked.get("kafka_security_protocol") or ""
-    if protocol.startswith("SASL") and not checked.get("kafka_user_producer"):
+    if checked.get("kafka_sasl_mechanism") == "OAUTHBEARER":
+        faults += [
+            f"{named(name)} is set, and {named('kafka_sasl_mechanism')} is OAUTHBEARER; unset one"
+            for name in ("kafka_user_producer", "kafka_user_consumer")
+            if checked.get(name)
+        ]
+        if protocol and not protocol.startswith("SASL"):
+            faults.append(f"{named('kafka_security_protocol')} is {protocol}, and OAUTHBEARER needs SASL_SSL")
+    elif protocol.startswith("SASL") and not checked.get("kafka_user_producer"):
         faults.append(f"{named('kafka_security_protocol')} is {protocol}, which needs {named('kafka_user_producer')}")
     return faults
 

@@ -20,7 +20,8 @@ SETTINGS_OF: Final = {
 
 
 def _client_properties(settings: Settings, user: str | None, password: str | None) -> KafkaProperties:
-    protocol = "SASL_SSL" if user else "SSL" if settings.ca_path else "PLAINTEXT"
+    oauth = settings.kafka_sasl_mechanism == "OAUTHBEARER"
+    protocol = "SASL_SSL" if user or oauth else "SSL" if settings.ca_path else "PLAINTEXT"
     found: KafkaProperties = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "client.id": settings.telemetry_producer_id or "loader-ws-trades",
@@ -30,7 +31,10 @@ def _client_properties(settings: Settings, user: str | None, password: str | Non
         # The default of 10 s is what a recovery waits for at worst after a long outage.
         "reconnect.backoff.max.ms": 2000,
     }
-    if user and password:
+    if oauth:
+        # Else librdkafka waits for a token that the program gives.
+        found |= {"sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc"}
+    elif user and password:
         found["sasl.mechanism"] = settings.kafka_sasl_mechanism or "SCRAM-SHA-512"
         found["sasl.username"] = user
         found["sasl.password"] = password

@@ -9,6 +9,7 @@ from loader_ws_trades.config import named
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.listener import Listener, certificate_fault, look
 from loader_ws_trades.properties import KafkaProperties
+from loader_ws_trades.values import printable
 
 _NOTHING = "nothing was heard of the brokers"
 _LOOK = 1.0  # seconds for one step of a look at an address
@@ -108,6 +109,8 @@ class Trouble:
                 f"Kafka asks for no user at the port that the loader uses; check {named('kafka_bootstrap_servers')} "
                 f"and {named('kafka_security_protocol')}, or unset {self.credentials}"
             )
+        if "OAUTHBEARER token" in text:
+            return f"There is no token for Kafka ({plain(text)}); check {self.credentials}"
         return f"Kafka refused the user or the password; check {self.credentials}"
 
     def _certificate(self, address: str, properties: KafkaProperties) -> str | None:
@@ -144,8 +147,8 @@ class Trouble:
 
 
 def plain(text: str) -> str:
-    """A text of librdkafka without its details."""
-    return text.partition(" (after ")[0]
+    """A text of librdkafka without its details, on one line; a server's answer may stand in it."""
+    return printable(" ".join(text.partition(" (after ")[0].split()), 300)
 
 
 def _context(properties: KafkaProperties) -> ssl.SSLContext:

@@ -106,7 +106,7 @@ ALLOWED = {
     "kafka": PURE | {"clients", "topics", "trouble"},
     "clients": {"config", "errors", "properties", "trouble"},
     "topics": PURE | {"clients", "listener", "trouble"},
-    "trouble": {"config", "errors", "properties", "listener"},
+    "trouble": {"config", "errors", "properties", "listener", "values"},
     "listener": {"lifecycle"},
     "offsets": PURE | {"clients", "kafka", "topics"},
     "reading": PURE | {"clients", "kafka", "offsets", "topics"},

@@ -405,6 +405,28 @@ def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
     )
 
 
+def test_oauthbearer_takes_properties_in_place_of_a_user() -> None:
+    oauth = REQUIRED | {"kafka_sasl_mechanism": "oauthbearer", "kafka_properties": "sasl.oauthbearer.client.id=me"}
+    settings = config.load(oauth)
+    for made in (properties.trade_producer_properties(settings), properties.consumer_properties(settings)):
+        assert made["security.protocol"] == "SASL_SSL"
+        assert made["sasl.mechanism"] == "OAUTHBEARER"
+        assert made["sasl.oauthbearer.method"] == "oidc"
+        assert made["sasl.oauthbearer.client.id"] == "me"
+        assert "sasl.username" not in made
+    told = f"sasl.oauthbearer.* in {config.named('kafka_properties')}"
+    assert config.producer_credentials(settings) == config.consumer_credentials(settings) == told
+    plain = config.load(oauth | {"kafka_security_protocol": "SASL_PLAINTEXT"})
+    assert properties.consumer_properties(plain)["security.protocol"] == "SASL_PLAINTEXT"
+    for wrong in (
+        {"kafka_security_protocol": "SSL"},
+        {"kafka_user_producer": "u", "kafka_password_producer": "p"},
+        {"kafka_user_consumer": "u", "kafka_password_consumer": "p"},
+    ):
+        with pytest.raises(ConfigurationError, match="OAUTHBEARER"):
+            config.load(oauth | wrong)
+
+
 def test_reading_has_credentials_of_its_own_or_the_writers() -> None:
     writer = {"kafka_user_producer": "w", "kafka_password_producer": "wp"}
     reader = {"kafka_user_consumer": "r", "kafka_password_consumer": "rp"}
