@@ -186,7 +186,9 @@ class Settings:
         values.seconds, "Give up if the brokers are not reached in this time.", default="30"
     )
     startup_grace: float = _option(
-        values.seconds, "Try again for this time at the start what the brokers refuse or do not know.", default="10"
+        values.seconds,
+        "Try again for this time at the start what the brokers or the exchange refuse or do not know.",
+        default="10",
     )
     shutdown_timeout: float = _option(
         values.seconds, "Time for delivering the tail and the last event after a stop.", default="20"

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, and the seconds they are counted over
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between attempts
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a connection may flap for days
+# Seconds that a connection must last for the next delay to begin anew. Trades do not count: an exchange that cuts us
+# off again and again must not see an attempt a second. Twice the cap: attempts then are as rare as at the cap.
+_LASTED = 60.0
 _NAME_LIMIT = 120.0  # seconds after which even the longest search for a host's name has failed
 _QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
 
@@ -67,13 +70,20 @@ class Feed:
     see to that.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Callable[..., Connection] = Connection,
+        stopping: threading.Event | None = None,
+    ) -> None:
         self._settings = settings
+        self._connect = connect
         self._proxy = proxy_for(settings.stream_url, os.environ)
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
-        self._limit = AttemptLimit(*_ATTEMPTS)
-        self._told = Throttle(log, *_LINES)
+        self._limit = AttemptLimit(*_ATTEMPTS, time.monotonic)
+        self._told = Throttle(log, *_LINES, time.monotonic)
         self._lock = threading.Lock()  # guards `_leg`, and each leg's `connection` against `_stopping`
         self._leg: _Leg | None = None
         self._tasks: list[Task] = []
@@ -203,7 +213,7 @@ class Feed:
             if self._stopping.wait(pause):
                 return
             self._limit.note()
-            connection = Connection(
+            connection = self._connect(
                 self._settings.stream_url,
                 lambda frames: self._on_frames(leg, frames),
                 lambda: self._on_open(leg),
@@ -227,6 +237,8 @@ class Feed:
                 return
             text = explain(ending) + (f", after {shown_span(lasted)}" if lasted is not None else "")
             is_down = self._note_down(text)
+            if lasted is not None and lasted >= _LASTED:
+                self._backoff.reset()
             if self._leg is leg:
                 self.reconnects[reason] += 1
                 self._await_next(leg, ending, text, is_down=is_down)
@@ -245,11 +257,9 @@ class Feed:
         self.connections += 1
 
     def _on_frames(self, leg: _Leg, frames: list[bytes]) -> None:
-        if self._take(frames):
-            self._backoff.reset()
-            # The old connection may have trades on their way that came before the new one's first.
-            if leg.predecessor and self._in_order():
-                self._take_over(leg)
+        # The old connection may have trades on their way that came before the new one's first.
+        if self._take(frames) and leg.predecessor and self._in_order():
+            self._take_over(leg)
 
     def _note_down(self, reason: str) -> bool:
         """Whether there is no connection at all now; since when, and why, is kept."""
@@ -265,7 +275,7 @@ class Feed:
             return True
 
     def _await_next(self, leg: _Leg, ending: Exception | None, reason: str, *, is_down: bool) -> None:
-        if is_location(ending) and not self.connections and (refused := refusal(ending)):
+        if not self.connections and (refused := refusal(ending)) and (is_location(ending) or self._grace_over()):
             raise refused
         delay = max(self._backoff.next(), retry_after(ending))
         what = (
@@ -274,6 +284,11 @@ class Feed:
         self._told.warn("lost", f"{what}: {reason}; next attempt in {delay:.1f} s")
         leg.does("waited to connect again", delay)
         self._stopping.wait(delay)
+
+    def _grace_over(self) -> bool:
+        """Whether what may pass while an exchange starts has lasted for too long."""
+        began = self._down_since
+        return began is not None and time.monotonic() - began >= self._settings.startup_grace
 
     def _check_outage(self) -> None:
         down_since = self._down_since  # a thread of the feed may set it to None

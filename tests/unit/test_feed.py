@@ -1,0 +1,430 @@
+"""The feed's states: attempts, delays, rotation, outage and end, with scripted connections and a clock that is moved.
+
+A scripted connection runs in the feed's own thread, and does one thing at a time, when the test says so; between two
+steps all threads wait, so a test always takes the same way.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any, cast
+
+import pytest
+from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
+
+from loader_ws_trades import config, feed
+from loader_ws_trades.connection import Connection
+from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.feed import Feed
+from tests.unit.clock import FakeClock
+
+WAIT = 10.0  # real seconds after which a test fails
+TRADE, NO_TRADE = b"trade", b"other"
+LOST = WebSocketConnectionClosedException("lost")
+
+
+class Scripted:
+    """Stands for a `Connection`: what happens on it is said by the test."""
+
+    def __init__(self, on_frames: Callable[[list[bytes]], None], on_open: Callable[[], None], clock: FakeClock) -> None:
+        self._on_frames = on_frames
+        self._on_open = on_open
+        self._clock = clock
+        self._steps: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._ending: Exception | None = None
+        self.begun_at = clock.now
+        self.heard = 0.0
+        self.aborted = self.released = self._closed = False
+
+    def run(self) -> Exception | None:
+        while step := self._steps.get(timeout=WAIT):
+            try:
+                step()
+            finally:
+                self._done.put(None)
+        return self._ending
+
+    def _do(self, step: Callable[[], object]) -> None:
+        self._steps.put(step)
+        self._done.get(timeout=WAIT)
+
+    def open(self) -> None:
+        self._do(self._on_open)
+
+    def bring(self, *frames: bytes) -> None:
+        self._do(lambda: self._on_frames(list(frames)))
+
+    def end(self, ending: Exception | None = LOST) -> None:
+        self._ending = ending
+        self._steps.put(None)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._steps.put(None)
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def release(self) -> None:
+        self.released = True
+
+
+class Scene:
+    """A feed, and the connections that it makes."""
+
+    def __init__(self, clock: FakeClock, **given: str) -> None:
+        settings = config.load({"symbol": "BTCUSDT", "max_connection_age": "1h", **given}, needed=("symbol",))
+        self.clock = clock
+        self.in_order = True
+        self.taken: list[bytes] = []
+        self.deaths: SimpleQueue[BaseException] = SimpleQueue()
+        self._made: SimpleQueue[Scripted] = SimpleQueue()
+        self.feed = Feed(settings, connect=cast("Callable[..., Connection]", self._make), stopping=clock.event())
+
+    def _make(self, _url: str, on_frames: Any, on_open: Any, **_options: object) -> Scripted:
+        made = Scripted(on_frames, on_open, self.clock)
+        self._made.put(made)
+        return made
+
+    def start(self) -> Scripted:
+        self.feed.start(self._take, lambda: self.in_order, self.deaths.put)
+        return self.next()
+
+    def _take(self, frames: list[bytes]) -> bool:
+        if b"bad" in frames:
+            raise ZeroDivisionError
+        self.taken += frames
+        return TRADE in frames
+
+    def next(self) -> Scripted:
+        """The connection that is made next."""
+        return self._made.get(timeout=WAIT)
+
+    def none_made(self) -> bool:
+        return self._made.empty()
+
+    def opened(self) -> Scripted:
+        """The first connection, open and delivering."""
+        first = self.start()
+        first.open()
+        first.bring(TRADE)
+        return first
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.feed.tick()
+
+
+@pytest.fixture
+def scene(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Scene]]:
+    # Each delay is its bound.
+    monkeypatch.setattr(random.Random, "uniform", lambda _self, _low, high: high)
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    made = []
+
+    def make(**given: str) -> Scene:
+        made.append(Scene(clock, **given))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.feed.close()
+        assert each.feed.join(WAIT)
+
+
+def delays(
+    scene: Scene, first: Scripted, count: int, live: Callable[[Scripted], object], ending: Exception = LOST
+) -> list[float]:
+    """The delays behind connections that each do what `live` does, and end then."""
+    found, connection = [], first
+    for _ in range(count):
+        live(connection)
+        connection.end(ending)
+        ended_at = scene.clock.now
+        connection = scene.next()
+        found.append(connection.begun_at - ended_at)
+    return found
+
+
+def refused(status: int, **headers: str) -> WebSocketBadStatusException:
+    return WebSocketBadStatusException("refused", status, None, headers, None)
+
+
+def test_delays_between_attempts_grow_up_to_their_cap(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    assert delays(made, made.start(), 9, lambda _: None) == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_a_connection_that_brings_trades_and_does_not_last_makes_the_delays_grow(scene: Callable[..., Scene]) -> None:
+    made = scene()
+
+    def live(connection: Scripted) -> None:
+        connection.open()
+        connection.bring(TRADE)
+        made.wait(59.9)
+        connection.bring(TRADE, TRADE)
+
+    assert delays(made, made.start(), 7, live) == [0.5, 1, 2, 4, 8, 16, 30]
+
+
+@pytest.mark.parametrize("brings", [(), (NO_TRADE,), (TRADE,)])
+def test_how_long_it_lasted_counts_and_not_what_it_brought(
+    scene: Callable[..., Scene], brings: tuple[bytes, ...]
+) -> None:
+    made = scene()
+    lasting = iter([0.0, 0.0, 60.0, 0.0, 60.0, 61.0])
+
+    def live(connection: Scripted) -> None:
+        connection.open()
+        if brings:
+            connection.bring(*brings)
+        made.wait(next(lasting))
+
+    assert delays(made, made.start(), 6, live) == [0.5, 1, 0.5, 1, 0.5, 0.5]
+
+
+def test_the_exchange_may_ask_for_a_longer_delay(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    first = made.start()
+    first.end(refused(429, **{"retry-after": "77"}))
+    assert made.next().begun_at - first.begun_at == 77
+
+
+def test_attempts_stay_below_the_exchange_s_limit(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_ATTEMPTS", (5, 300.0))
+    monkeypatch.setattr(feed, "_DELAY_CAP", 1.0)
+    made = scene()
+    connection = made.start()
+    begun = [connection.begun_at]
+    for _ in range(11):
+        connection.end()
+        connection = made.next()
+        begun.append(connection.begun_at)
+    assert all(later - earlier >= 300 for earlier, later in zip(begun, begun[5:], strict=False))
+    assert begun[4] - begun[0] < 5, "they are not spread when there are few"
+
+
+def test_an_outage_ends_the_run_when_its_limit_has_passed(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_outage_limit="100", max_connection_age="100h")
+    first = made.opened()
+    made.wait(5000)
+    began = made.clock.now
+    assert made.feed.trouble() is None
+    first.end()
+    connection = made.next()
+    assert made.feed.lost == began
+    assert "lost" in str(made.feed.trouble())
+    made.wait(began + 100 - made.clock.now)
+    made.clock.advance(0.001)
+    with pytest.raises(RunError, match=r"for 100 s .*lost, after 1 h 23 min.*BINANCE_WS_URL"):
+        made.feed.tick()
+    connection.open()
+    assert made.feed.trouble() is None
+    made.feed.tick()
+
+
+def test_an_attempt_that_fails_does_not_reset_the_clock_of_the_outage(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_outage_limit="100")
+    began, connection = made.clock.now, made.start()
+    while made.clock.now <= began + 100:
+        made.feed.tick()
+        connection.end()
+        connection = made.next()
+    with pytest.raises(RunError):
+        made.feed.tick()
+
+
+def test_a_connection_that_is_old_is_replaced_by_one_that_delivers_first(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    old = made.opened()
+    made.wait(3600 * 0.9 - 1)
+    assert made.none_made()
+    made.wait(3600 * 0.1 + 2)
+    new = made.next()
+    made.wait(1)
+    assert made.none_made(), "one rotation at a time"
+    new.open()
+    assert not old.is_closed()
+    old.bring(TRADE)
+    new.bring(NO_TRADE)
+    assert not old.is_closed(), "it has not delivered"
+    new.bring(TRADE)
+    assert old.is_closed()
+    assert made.feed.join(0) is False
+    assert made.feed.connections == 2
+    assert made.feed.reconnects["rotation"] == 1
+    assert sum(made.feed.reconnects.values()) == 1
+    made.wait(60)
+    assert not new.is_closed()
+    assert made.none_made()
+
+
+def test_a_successor_does_not_take_over_while_a_trade_is_missing(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    old = made.opened()
+    made.feed.rotate("a test")
+    new = made.next()
+    new.open()
+    made.in_order = False
+    new.bring(TRADE)
+    made.wait(29.9)
+    assert not old.is_closed(), "the old one may have it on its way"
+    old.bring(TRADE)
+    made.in_order = True
+    new.bring(TRADE)
+    assert old.is_closed()
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_successor_takes_over_without_a_trade_after_a_time(scene: Callable[..., Scene], in_order: bool) -> None:
+    made = scene()
+    old = made.opened()
+    made.feed.rotate("a test")
+    new = made.next()
+    made.wait(100)
+    new.open()
+    made.in_order = in_order
+    made.wait(30)
+    assert not old.is_closed(), "the time begins when it is open, and is not over yet"
+    made.wait(0.1)
+    assert old.is_closed()
+    assert not new.is_closed()
+
+
+def test_a_successor_that_cannot_connect_leaves_the_old_one_alone(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_outage_limit="10")
+    old = made.opened()
+    made.feed.rotate("a test")
+    connection = made.next()
+    for _ in range(5):
+        connection.end()
+        connection = made.next()
+        made.feed.tick()
+    assert made.feed.trouble() is None
+    assert not old.is_closed()
+    old.bring(TRADE)
+    connection.open()
+    connection.bring(TRADE)
+    assert old.is_closed()
+
+
+def test_an_old_one_that_ends_in_a_rotation_leaves_the_place_to_its_successor(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_outage_limit="100")
+    old = made.opened()
+    made.feed.rotate("a test")
+    new = made.next()
+    old.end()
+    assert made.feed._tasks[0].join(WAIT), "its thread has ended"
+    assert made.none_made()
+    assert made.feed.trouble() is not None
+    new.open()
+    assert made.feed.trouble() is None
+    assert made.feed.reconnects["rotation"] == 1
+    assert sum(made.feed.reconnects.values()) == 1
+
+
+def test_no_rotation_while_there_is_no_connection(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    first = made.start()
+    made.feed.rotate("a test")
+    made.wait(1)
+    assert made.none_made()
+    first.open()
+    made.feed.rotate("a test")
+    made.next()
+
+
+def test_closing_ends_both_connections_of_a_rotation_and_breaks_off_the_one_that_connects(
+    scene: Callable[..., Scene],
+) -> None:
+    made = scene()
+    old = made.opened()
+    made.feed.rotate("a test")
+    new = made.next()
+    made.feed.close()
+    made.feed.close()
+    assert made.feed.join(WAIT)
+    assert (old.is_closed(), old.aborted) == (True, False), "what it has read is handed over"
+    assert (new.is_closed(), new.aborted) == (True, True)
+    assert made.deaths.empty()
+    assert made.none_made()
+
+
+def test_closing_while_it_connects_ends_it_without_another_attempt(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    first = made.start()
+    made.feed.close()
+    assert made.feed.join(WAIT)
+    assert first.is_closed()
+    assert first.aborted
+    assert made.none_made()
+    made.feed.tick()
+    made.feed.rotate("a test")
+    assert made.none_made()
+
+
+def test_closing_while_it_waits_for_the_next_attempt_makes_none(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    first = made.start()
+    made.clock.after(0.2, made.feed.close)
+    first.end()
+    assert made.feed.join(WAIT)
+    assert made.none_made()
+
+
+def test_what_the_taker_raises_ends_the_thread_and_is_told(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    made.opened().bring(b"bad")
+    assert isinstance(made.deaths.get(timeout=WAIT), ZeroDivisionError)
+    assert made.feed._tasks[0].join(WAIT)
+    [activity] = made.feed.activities()
+    assert activity.what == "been dead"
+    assert made.none_made()
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+def test_what_is_refused_for_the_time_of_a_start_is_a_configuration_fault(
+    scene: Callable[..., Scene], status: int
+) -> None:
+    made = scene(startup_grace="10")
+    began, connection = made.clock.now, made.start()
+    while made.clock.now < began + 10:
+        assert made.deaths.empty(), "an exchange may be starting"
+        connection.end(refused(status))
+        connection = made.next()
+    connection.end(refused(status))
+    assert isinstance(made.deaths.get(timeout=WAIT), ConfigurationError)
+    assert made.clock.now <= began + 20
+
+
+def test_a_location_that_is_not_served_is_a_configuration_fault_at_once(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    made.start().end(refused(451))
+    assert isinstance(made.deaths.get(timeout=WAIT), ConfigurationError)
+
+
+@pytest.mark.parametrize("status", [404, 451])
+def test_what_is_refused_after_a_connection_was_made_is_tried_again(scene: Callable[..., Scene], status: int) -> None:
+    made = scene(startup_grace="1")
+    connection = made.opened()
+    for _ in range(8):
+        connection.end(refused(status))
+        connection = made.next()
+    connection.open()
+    assert made.deaths.empty()
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+def test_what_may_pass_is_tried_again(scene: Callable[..., Scene], status: int) -> None:
+    made = scene(startup_grace="1")
+    assert delays(made, made.start(), 4, lambda _: None, refused(status)) == [0.5, 1, 2, 4]
+    assert made.deaths.empty()
