@@ -88,7 +88,8 @@ class FromRest:
                 if patience.passed or self._stopping.is_set():
                     raise RunError(f"REST does not say where the range begins and ends: {error}; run again") from error
                 log.info("REST does not answer (%s); asking again", error)
-                self._stopping.wait(max(backoff.next(), error.retry_after))
+                # What the exchange asks for may outlast our patience.
+                self._stopping.wait(min(max(backoff.next(), error.retry_after), patience.remaining))
 
     def load(self, lacking: list[Gap], intake: Intake) -> None:
         """Bring the trades of the ranges.
@@ -96,17 +97,23 @@ class FromRest:
         Raises:
             RunError: if REST did not answer for `REPAIR_OUTAGE_LIMIT`.
         """
-        wanted = Gap(0, 0)
 
         def fetch(first_id: int) -> list[Trade]:
             rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
             intake.refuse(refusals)
-            return [row for row in rows if row.trade_id <= wanted.last]
+            return rows
 
         # Nobody waits behind these gaps, and what is long past is there or is not.
         deadline = min(self._settings.repair_deadline, _HOLE)
         settings = dataclasses.replace(self._settings, resume_limit=2**63, repair_deadline=deadline)
-        repair = Repair(settings, fetch, lambda: self._rest.newest_id(self._settings.symbol), intake, self._stopping)
+        repair = Repair(
+            settings,
+            fetch=fetch,
+            newest=lambda: self._rest.newest_trade(self._settings.symbol),
+            ingest=intake,
+            stopping=self._stopping,
+            await_turn=self._rest.await_turn,
+        )
         for wanted in lacking:
             begin(wanted, intake)
             intake.expect(wanted.last)

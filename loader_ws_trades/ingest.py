@@ -87,6 +87,11 @@ class Ingest:
         """Milliseconds since 1970, of the last trade that was handed on; 0 if there was none."""
         return self._sequence.last_time
 
+    @property
+    def newest_time(self) -> int:
+        """Milliseconds since 1970, of the newest trade seen; 0 if there was none."""
+        return self._sequence.newest_time
+
     def take(self, frames: list[bytes]) -> bool:
         """Take the frames of one read; whether a trade of ours was among them. Blocks while the sink is full."""
         came = time.monotonic() if self._on_read else 0.0

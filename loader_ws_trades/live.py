@@ -69,9 +69,10 @@ class Live:
             self._repair = Repair(
                 self._settings,
                 fetch=self._fetch,
-                newest=lambda: self._rest.newest_id(self._settings.symbol),
+                newest=lambda: self._rest.newest_trade(self._settings.symbol),
                 ingest=intake,
                 stopping=self._repair_stopping,
+                await_turn=self._rest.await_turn,
             )
             repair, resumed = self._repair, self._resumed
             self._repair_task = spawn("repair", lambda: repair.run(resuming=resumed), on_death)

@@ -47,6 +47,10 @@ class Intake(Protocol):
     def has_gap(self) -> bool:
         """Whether ids hold back what follows; never waits."""
 
+    @property
+    def newest_time(self) -> int:
+        """Milliseconds since 1970, of the newest trade seen."""
+
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""
 

@@ -12,6 +12,7 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.ports import Intake
+from loader_ws_trades.repair_clocks import Absence, Outage
 from loader_ws_trades.sequence import Gap
 from loader_ws_trades.trade import Trade
 from loader_ws_trades.values import shown_span
@@ -23,6 +24,7 @@ _LAG_DELAY = 1.0  # seconds between two questions for an id that REST does not h
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after REST did not answer
 _PROGRESS_EVERY, _PROGRESS_AT_MOST = 10.0, 300.0  # seconds between two log lines about a long repair, growing
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a stream may lose trades for days
+_PAGE = 1000  # ids; what REST lacks beyond it is rather the end of what it keeps than a hole
 _TURN = 0.2  # seconds in which the end of the run is noticed
 
 
@@ -30,93 +32,137 @@ class Repair:
     """The thread that fills gaps. `run` returns once `stopping` is set.
 
     A gap is *repaired*; or it is a *hole*: REST answers, and has not had its first id for `REPAIR_DEADLINE`; or it is
-    left *unrepaired*: REST did not answer for `REPAIR_OUTAGE_LIMIT`, or does not serve us, for `REPAIR_DEADLINE`.
+    left *unrepaired*: REST gave no useful answer for `REPAIR_OUTAGE_LIMIT`, or does not serve us, for
+    `REPAIR_DEADLINE`. `repair_clocks` has the rules.
 
     Args:
         settings: the limits.
         fetch: trades from an id on, ascending, at most a page; raises `UnavailableError`.
-        newest: the newest trade's id; raises `UnavailableError`.
+        newest: the newest trade; raises `UnavailableError`.
         ingest: what has the gaps.
         stopping: ends every wait.
+        await_turn: waits until we may ask by our own limit; raises `UnavailableError`.
     """
 
     def __init__(
         self,
         settings: Settings,
+        *,
         fetch: Callable[[int], list[Trade]],
-        newest: Callable[[], int],
+        newest: Callable[[], Trade],
         ingest: Intake,
         stopping: threading.Event,
+        await_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._fetch = fetch
         self._newest = newest
         self._ingest = ingest
         self._stopping = stopping
+        self._await_turn = await_turn
+        self._outage = Outage()
+        self._absence = Absence(settings.repair_deadline)
+        self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         self._told = Throttle(log, *_LINES)
         self.unrepaired: Gap | None = None
         """The last gap that was left because REST did not answer."""
 
     def run(self, *, resuming: bool) -> None:
         """Fill every gap as it shows itself; `resuming`: what came since the checkpoint first."""
-        if resuming:
-            self._look_back()
+        again = Deadline(0.0)
         while not self._stopping.is_set():
+            if resuming and again.passed:
+                wait = self._look_back()
+                resuming, again = wait is not None, Deadline(wait or 0.0)
             if self._ingest.gap_seen.wait(_TURN):
                 self._ingest.gap_seen.clear()
                 self._stopping.wait(_GRACE)
                 self.fill_gaps()
 
-    def _look_back(self) -> None:
+    def _look_back(self) -> float | None:
+        """Ask what is missing since the checkpoint; seconds until that is to be tried again, None if it is not."""
         # The next trade of the stream would show the gap too, but on a quiet pair it may be long in coming.
         try:
-            self._ingest.expect(self._newest())
+            newest = self._newest()
         except UnavailableError as error:
-            log.warning("What was missed since the last run cannot be asked for yet: %s", error)
+            delay = max(self._backoff.next(), error.retry_after)
+            if not self._stopping.is_set():
+                self._told.warn("unknown", f"What was missed since the last run cannot be asked for yet: {error}")
+            return None if error.lasting else delay
+        self._backoff.reset()
+        self._outage.end()
+        self._absence.show(newest.timestamp)
+        self._ingest.expect(newest.trade_id)
+        return None
 
     def fill_gaps(self) -> None:
         """Fill what is missing now, and return when nothing is, or the run ends."""
-        backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
-        silent: Deadline | None = None  # when REST's silence ends the wait
-        absent: Deadline | None = None  # when an id that REST does not have is a hole
+        self._outage.forget(after=self._settings.repair_outage_limit)
         progress = _Progress(self._ingest, self._told)
         while not self._stopping.is_set() and (gap := self._ingest.gap()) is not None:
             if not progress.begun and len(gap) > self._settings.resume_limit:
                 self._ingest.skip(gap.last + 1, f"more than RESUME_LIMIT ({self._settings.resume_limit})")
                 continue
             progress.begin(gap)
+            seen = self._newest_seen(gap)
             try:
-                rows = self._fetch(gap.first)
+                rows = self._ask(gap.first)
             except UnavailableError as error:
-                absent = None
-                limit = self._settings.repair_deadline if error.lasting else self._settings.repair_outage_limit
-                silent = silent or Deadline(limit)
-                if silent.passed:
-                    self._told.warn("unrepaired", f"The gap {gap} is left unrepaired: {error}")
-                    self._ingest.skip(gap.last + 1, "unrepaired")
-                    self.unrepaired = gap
-                    continue
-                delay = min(max(backoff.next(), error.retry_after), silent.remaining + 0.01)
-                waits = f"Trade ids {gap} cannot be asked for ({error}), and newer trades wait for them"
-                self._told.warn("refused", f"{waits}; again in {delay:.1f} s")
-                self._stopping.wait(delay)
+                if not self._stopping.is_set():
+                    self._wait_or_give_up(gap, error)
                 continue
-            silent = None
-            backoff.reset()
-            came_out = self._ingest.fill(rows)
-            if came_out:
-                absent = None
+            self._absence.note(gap.first, seen, rows)
+            if came_out := self._ingest.fill(rows):
                 progress.note(came_out)
-                continue
-            absent = absent or Deadline(self._settings.repair_deadline)
-            if absent.passed:
-                end = min([gap.last + 1, *(row.trade_id for row in rows if row.trade_id > gap.first)])
-                self._ingest.skip(end, "a hole: REST does not have them")
-                absent = None
-                continue
-            self._stopping.wait(min(_LAG_DELAY, absent.remaining + 0.01))
+            self._pass_holes()
+        self._outage.hold()
         if not self._stopping.is_set():
             progress.end()
+
+    def _newest_seen(self, gap: Gap) -> int:
+        return gap.first + self._ingest.behind() - 1
+
+    def _ask(self, first: int) -> list[Trade]:
+        # An old hole shows by its neighbours on both sides.
+        begin = max(0, first - 1) if self._absence.lacks(first) else first
+        self._outage.hold()
+        try:
+            self._await_turn()
+        finally:
+            self._outage.run()
+        rows = self._fetch(begin)
+        self._outage.end()
+        self._backoff.reset()
+        return rows
+
+    def _wait_or_give_up(self, gap: Gap, error: UnavailableError) -> None:
+        limit = self._settings.repair_deadline if error.lasting else self._settings.repair_outage_limit
+        left = limit - self._outage.lasted
+        if left > 0:
+            delay = min(max(self._backoff.next(), error.retry_after), left)
+            waits = f"Trade ids {gap} cannot be asked for ({error}), and newer trades wait for them"
+            self._told.warn("refused", f"{waits}; again in {delay:.1f} s")
+            self._stopping.wait(delay)
+            return
+        self._told.warn("unrepaired", f"The gap {gap} is left unrepaired: {error}")
+        self.unrepaired = gap
+        # None of those that are open by now has had an answer.
+        last = self._newest_seen(gap)
+        left_open: Gap | None = gap
+        while left_open is not None and left_open.first <= last:
+            self._ingest.skip(left_open.last + 1, "unrepaired")
+            left_open = self._ingest.gap()
+
+    def _pass_holes(self) -> None:
+        """Give up on what is a hole by the last answer; if nothing is, and it lacks what comes next, wait."""
+        self._absence.show(self._ingest.newest_time)
+        passed = False
+        while (gap := self._ingest.gap()) is not None and (hole := self._absence.hole(gap)) is not None:
+            old = ", or older than what it keeps" if len(hole) > _PAGE else ""
+            self._ingest.skip(hole.last + 1, f"a hole: REST does not have them{old}")
+            passed = True
+        if gap is not None and not passed and self._absence.lacks(gap.first):
+            self._stopping.wait(min(_LAG_DELAY, self._absence.patience(gap.first)))
 
 
 class _Progress:

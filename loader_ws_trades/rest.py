@@ -151,14 +151,18 @@ class Rest:
             raise UnavailableError(f"REST's answer is not as documented ({error})") from error
 
     def newest_id(self, symbol: str) -> int:
-        """The id of the newest trade (source: `GET /api/v3/trades`).
+        """The id of the newest trade; raises as `newest_trade` does."""
+        return self.newest_trade(symbol).trade_id
+
+    def newest_trade(self, symbol: str) -> Trade:
+        """The newest trade (source: `GET /api/v3/trades`).
 
         Raises:
             UnavailableError: if the exchange did not answer, or has no trade.
         """
         body = self._get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
         try:
-            return decode_rows(body, symbol)[0][-1].trade_id
+            return decode_rows(body, symbol)[0][-1]
         except (ValueError, IndexError) as error:
             raise UnavailableError(f"REST's answer is not as documented ({error})") from error
 

@@ -78,6 +78,7 @@ class Sequence:
         self._expected = _EMPTY
         self.last_time = 0
         """Milliseconds since 1970, of the last trade that came out."""
+        self._seen_time = 0
         self._held: dict[int, Trade] = {}
         self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
         self.duplicates = 0
@@ -95,6 +96,11 @@ class Sequence:
         if newest >= self._expected > _EMPTY:
             self.gaps += self.in_order
             self._newest = newest
+
+    @property
+    def newest_time(self) -> int:
+        """Milliseconds since 1970, of the newest trade seen, whether it came out or not."""
+        return max(self.last_time, self._seen_time)
 
     @property
     def held(self) -> int:
@@ -157,6 +163,8 @@ class Sequence:
         events: list[Gap | Reset] = []
         for trade in trades:
             self._take(trade, out, events)
+        if trades:
+            self._seen_time = max(self._seen_time, trades[-1].timestamp)
         return out, events
 
     def skip(self, before: int) -> tuple[Many[Trade], list[Gap | Reset]]:

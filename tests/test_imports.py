@@ -36,6 +36,7 @@ PARTS = {
     "rest",
     "http_client",
     "repair",
+    "repair_clocks",
     "checkpoint",
     "ingest",
     "publisher",
@@ -136,10 +137,25 @@ ALLOWED = {
     "archive": PURE | BASE | {"archive_file"},
     "publisher": PURE | BASE | {"transactions"},
     "rest": PURE | BASE | {"http_client"},
+    "repair": PURE | BASE | {"repair_clocks"},
+    "repair_clocks": {"sequence", "trade"},
     "rate_limits": set[str](),
     "http_client": {"errors", "lifecycle"},
     **dict.fromkeys(
-        PARTS - {"feed", "connection", "wire", "transport", "rest", "http_client", "publisher", "archive"}, PURE | BASE
+        PARTS
+        - {
+            "feed",
+            "connection",
+            "wire",
+            "transport",
+            "rest",
+            "http_client",
+            "repair",
+            "repair_clocks",
+            "publisher",
+            "archive",
+        },
+        PURE | BASE,
     ),
 }
 

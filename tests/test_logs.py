@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from loader_ws_trades import config, logs, repair, telemetry
-from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades import config, logs, telemetry
 from loader_ws_trades.feed import Feed, _Leg
 from loader_ws_trades.live import Live
 from loader_ws_trades.logs import LOGGER, Throttle
-from loader_ws_trades.ports import Intake
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
-from loader_ws_trades.sequence import Gap
 from loader_ws_trades.trade import Refusal
 from tests.loader import Loader, Workflow, workflow_on
 from tests.unread import WAYS, redirected, unread
@@ -339,72 +335,6 @@ def test_a_connection_that_flaps_does_not_flood_the_log(told: list[str]) -> None
         feed._await_next(leg, None, "closed, after 0.10 s", is_down=True)
     assert len(told) == 60
     assert sum("No connection to the exchange: closed, after 0.10 s" in message for message in told) == 30
-
-
-class Gaps:
-    """An intake with one gap after another; `one` puts a new one there."""
-
-    def __init__(self) -> None:
-        self.left: Gap | None = None
-
-    def one(self, size: int = 1) -> None:
-        self.left = Gap(100, 99 + size)
-
-    def gap(self) -> Gap | None:
-        return self.left
-
-    def behind(self) -> int:
-        return 5
-
-    def fill(self, rows: object) -> int:
-        self.left = None
-        return 3
-
-    def skip(self, before: int, why: str) -> None:
-        self.left = None
-
-
-def test_gaps_without_end_do_not_flood_the_log(told: list[str]) -> None:
-    gaps = Gaps()
-    mends = repair.Repair(settings(), lambda _id: [], lambda: 0, cast("Intake", gaps), threading.Event())
-    for _ in range(500):
-        gaps.one()
-        mends.fill_gaps()
-    assert len(told) == 60
-    assert sum(bool(re.match(r"In order again after \S+ s; 3 trades went on", message)) for message in told) == 30
-
-
-def test_gaps_that_rest_does_not_serve_do_not_flood_the_log(told: list[str]) -> None:
-    gaps = Gaps()
-
-    def refuse(_id: int) -> list[Any]:
-        raise UnavailableError("REST is away")
-
-    limits = settings(repair_outage_limit="0.001")
-    mends = repair.Repair(limits, refuse, lambda: 0, cast("Intake", gaps), threading.Event())
-    for _ in range(100):
-        gaps.one()
-        mends.fill_gaps()
-    for kind in ("cannot be asked for", "is left unrepaired", "Repairing from", "In order again"):
-        assert sum(kind in message for message in told) == 30, kind
-
-
-def test_a_repair_of_hours_tells_of_it_ever_more_rarely(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, gaps = Clock(), Gaps()
-    monkeypatch.setattr(repair, "time", clock)
-    steps = iter(range(10_800))
-
-    def fill(_rows: object) -> int:
-        clock.now += 1
-        if next(steps, None) is None:
-            gaps.left = None
-        return 2000
-
-    monkeypatch.setattr(gaps, "fill", fill)
-    gaps.one(1_000_000)
-    repair.Repair(settings(), lambda _id: [], lambda: 0, cast("Intake", gaps), threading.Event()).fill_gaps()
-    assert 30 < len(told) < 50
-    assert list(told)[-1].startswith("In order again after 3 h 0 min; ")
 
 
 def test_telemetry_that_is_refused_does_not_flood_the_log(told: list[str]) -> None:

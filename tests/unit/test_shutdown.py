@@ -361,6 +361,8 @@ class HangingRest:
         self.asked = threading.Event()
         self.let_go = threading.Event()
 
+    def await_turn(self) -> None: ...
+
     def trades_from(self, _symbol: str, _first_id: int) -> tuple[list[Trade], list[Refusal]]:
         self.asked.set()
         self.let_go.wait()

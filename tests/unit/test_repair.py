@@ -1,0 +1,465 @@
+"""Every gap ends: filled, named as a hole, or named as unrepaired, by clocks that the test moves."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import pytest
+
+from loader_ws_trades import config
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.ingest import Ingest
+from loader_ws_trades.logs import LOGGER
+from loader_ws_trades.ports import Intake
+from loader_ws_trades.repair import Repair
+from loader_ws_trades.sequence import Gap, Reset, Sequence
+from loader_ws_trades.trade import FrameDecoder, Trade
+from tests.unit.clock import FakeClock
+
+NOW = 1_700_000_000_000  # ms
+PAGE = 1000
+GIVEN = {
+    "queue_id": "q",
+    "symbol": "POLUSDT",
+    "type": "t",
+    "kafka_topic": "t",
+    "telemetry_producer_id": "p",
+    "kafka_bootstrap_servers": "k:1",
+}
+MANY = 5000  # requests after which a gap does not end
+
+
+class Stage:
+    """A stream that the test speaks for, a REST that it scripts, and the repair between them."""
+
+    def __init__(self, clock: FakeClock, **limits: str) -> None:
+        self.clock = clock
+        self.began = clock.now
+        self.has: set[int] = set()  # ids that REST has
+        self.times: dict[int, int] = {}  # ms; of ids whose trades did not happen at NOW
+        self.takes = 0.0  # seconds for an answer
+        self.fails: Callable[[int], UnavailableError | None] = lambda _: None  # by the number of the request, from 1
+        self.awaits: Callable[[], None] = lambda: None
+        self.newest: Callable[[], Trade] = lambda: self.trade(max(self.has))
+        self.asked: list[tuple[float, int]] = []  # when, and from which id on
+        self.out: list[int] = []
+        self.named: list[tuple[float, Gap | Reset, str]] = []
+        self.stopping = clock.event()
+        self.ingest = Ingest(
+            FrameDecoder("POLUSDT", combined=False),
+            Sequence(),
+            self.put,
+            limit=None,
+            on_limit=lambda: None,
+            on_refusal=lambda _: None,
+            on_events=lambda events, why: self.named.extend((self.passed, event, why) for event in events),
+        )
+        self.ingest.gap_seen = clock.event()
+        self.repair = Repair(
+            config.load(GIVEN | limits),
+            fetch=self.fetch,
+            newest=lambda: self.newest(),  # noqa: PLW0108 - the test puts another one there
+            ingest=self.ingest,
+            stopping=self.stopping,
+            await_turn=lambda: self.awaits(),  # noqa: PLW0108 - the same
+        )
+
+    def put(self, trades: Iterable[Trade]) -> int:
+        before = len(self.out)
+        self.out += [trade.trade_id for trade in trades]
+        return len(self.out) - before
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the beginning."""
+        return round(self.clock.now - self.began, 6)
+
+    def trade(self, trade_id: int) -> Trade:
+        return Trade(trade_id, "1", "1", self.times.get(trade_id, NOW), False, "POLUSDT")
+
+    def stream(self, *ids: int) -> None:
+        self.ingest.give([self.trade(trade_id) for trade_id in ids])
+
+    def fetch(self, first: int) -> list[Trade]:
+        self.asked.append((self.passed, first))
+        assert len(self.asked) < MANY, "the gap does not end"
+        self.clock.advance(self.takes)
+        if error := self.fails(len(self.asked)):
+            raise error
+        return [self.trade(trade_id) for trade_id in sorted(self.has) if trade_id >= first][:PAGE]
+
+    def fill(self, *streamed: int) -> None:
+        self.stream(*streamed)
+        self.repair.fill_gaps()
+        assert self.ingest.in_order() or self.stopping.is_set()
+
+    def gaps(self) -> list[tuple[float, Gap | Reset]]:
+        return [(at, event) for at, event, _ in self.named]
+
+
+@pytest.fixture
+def stage(clock: FakeClock) -> Stage:
+    return Stage(clock)
+
+
+def away(**how: Any) -> UnavailableError:
+    return UnavailableError("REST is away", **how)
+
+
+# -- repaired
+
+
+def test_what_is_missing_is_fetched_and_goes_before_what_was_held(stage: Stage) -> None:
+    stage.has = set(range(1, 2000))
+    stage.fill(1, 1500, 1501)
+    assert stage.out == list(range(1, 1502))
+    assert stage.asked == [(0, 2), (0, 1002)]
+    assert not stage.named
+
+
+def test_rest_that_lags_is_waited_for(stage: Stage) -> None:
+    stage.has = {1, 2}
+    stage.clock.after(5, lambda: stage.has.update(range(3, 10)))
+    stage.fill(1, 9)
+    assert (stage.out, stage.named, stage.passed) == (list(range(1, 10)), [], 5)
+
+
+@pytest.mark.parametrize("rows", [range(1, 100), range(5000, 6000), range(10**9, 10**9 + 500)])
+def test_rows_of_other_ids_do_not_count(stage: Stage, rows: range) -> None:
+    stage.times = dict.fromkeys(rows, NOW + 60_000)
+    stage.stream(1000, 1004)
+    stage.repair._fetch = lambda _: [stage.trade(trade_id) for trade_id in rows]
+    stage.repair.fill_gaps()
+    assert stage.out == [1000, 1004]
+    assert stage.gaps() == [(60, Gap(1001, 1003))], "and no reset"
+
+
+# -- a hole
+
+
+def test_an_id_that_rest_does_not_have_is_named_when_the_deadline_is_over_and_not_before(stage: Stage) -> None:
+    stage.has = {1, 2, 4, 5}
+    stage.fill(1, 5)
+    assert stage.out == [1, 2, 4, 5]
+    assert stage.gaps() == [(60, Gap(3, 3))]
+    assert [at for at, _ in stage.asked] == list(range(61)), "the last answer came at the deadline"
+
+
+def test_nothing_behind_the_gap_at_rest_is_a_hole_up_to_what_the_stream_brought(stage: Stage) -> None:
+    stage.fill(1, 5, 9)
+    assert stage.gaps() == [(60, Gap(2, 4)), (60, Gap(6, 8))]
+
+
+def test_errors_do_not_begin_the_clock_of_a_hole_anew(clock: FakeClock) -> None:
+    stage = Stage(clock, repair_deadline="1")
+    stage.has = {1, 3}
+    stage.takes = 0.3
+    stage.fails = lambda number: away() if number % 2 == 0 else None
+    stage.fill(1, 3)
+    assert stage.out == [1, 3]
+    assert [event for _, event in stage.gaps()] == [Gap(2, 2)]
+    assert len(stage.asked) < 10
+
+
+def test_trades_that_come_out_do_not_begin_the_clock_of_a_hole_anew(stage: Stage) -> None:
+    stage.has = {1, 3, 4, 5, 7}
+    stage.clock.after(30, lambda: stage.has.add(2))
+    stage.fill(1, 7)
+    assert stage.out == [1, 2, 3, 4, 5, 7]
+    assert stage.gaps() == [(60, Gap(6, 6))], "the first answer lacked it too"
+
+
+def test_ids_that_an_answer_lacks_have_one_clock(stage: Stage) -> None:
+    holes = list(range(10, 110, 10))
+    stage.has = set(range(1, 200)) - set(holes)
+    stage.fill(1, 150)
+    assert stage.gaps() == [(60, Gap(hole, hole)) for hole in holes]
+    assert stage.out == sorted(stage.has)[: 150 - len(holes)]
+
+
+def test_an_id_that_began_to_be_missing_later_has_its_own_clock(stage: Stage) -> None:
+    stage.has = {1, 3, 4}
+    stage.clock.after(20.5, lambda: stage.stream(6))
+    stage.clock.after(20.5, lambda: stage.has.add(6))
+    stage.fill(1, 4)
+    assert stage.gaps() == [(60, Gap(2, 2)), (81, Gap(5, 5))]
+
+
+def test_an_id_that_is_no_longer_in_an_answer_is_not_given_up_for_the_answers_before(stage: Stage) -> None:
+    stage.has = {1, 3}
+    stage.fails = lambda number: away(retry_after=100) if number == 2 else None
+    stage.clock.after(90, lambda: stage.has.add(2))
+    stage.fill(1, 3)
+    assert (stage.out, stage.named) == ([1, 2, 3], [])
+
+
+def test_ids_that_began_anew_have_clocks_of_their_own(stage: Stage) -> None:
+    stage.has = {1001, 1003}
+    stage.fill(1001, 1003)
+    stage.times = {1: NOW + 10**7, 2: NOW + 10**7, 3: NOW + 10**7, 5: NOW + 10**7}
+    stage.has = {1, 2, 3, 5}
+    stage.stream(1, 2, 3)
+    stage.named.clear()
+    stage.began = stage.clock.now
+    stage.fill(5)
+    assert stage.gaps() == [(60, Gap(4, 4))]
+
+
+# -- an old hole
+
+
+def old(stage: Stage, seconds: float, *ids: int) -> None:
+    stage.times |= dict.fromkeys(ids, NOW - round(seconds * 1000))
+
+
+@pytest.mark.parametrize("hole", [Gap(3, 3), Gap(3, 10)])
+def test_an_old_hole_is_named_by_two_answers_five_seconds_apart(stage: Stage, hole: Gap) -> None:
+    left, right = hole.first - 1, hole.last + 1
+    stage.has = {1, left, right, right + 1}
+    old(stage, 60.001, 1, left, right)
+    stage.fill(1, left, right + 1)
+    assert stage.gaps() == [(6, hole)], "the first answer began behind its neighbour"
+    assert stage.asked[1] == (1, left)
+
+
+def test_an_old_hole_within_an_answer_is_named_after_five_seconds(stage: Stage) -> None:
+    stage.has = {1, 2, 4, 5}
+    old(stage, 3600, 1, 2, 4)
+    stage.fill(1, 5)
+    assert stage.gaps() == [(5, Gap(3, 3))]
+
+
+@pytest.mark.parametrize("young", [2, 4])
+def test_a_hole_with_a_young_neighbour_is_not_old(stage: Stage, young: int) -> None:
+    stage.has = {1, 2, 4, 5}
+    old(stage, 3600, *({1, 2, 4} - {young}))
+    old(stage, 60, young)
+    stage.fill(1, 5)
+    assert stage.gaps() == [(60, Gap(3, 3))]
+
+
+def test_the_age_of_a_hole_counts_against_the_newest_trade_of_the_stream_too(stage: Stage) -> None:
+    stage.has = {1, 2, 4}
+    old(stage, 3600, 1, 2, 4)
+    stage.fill(1, 4, 5)
+    assert stage.gaps() == [(5, Gap(3, 3))]
+
+
+def test_an_answer_without_the_neighbours_shows_no_old_hole(stage: Stage) -> None:
+    stage.has = {1, 4, 5}
+    old(stage, 3600, 1, 2, 4)
+    stage.fill(1, 2, 5)
+    assert stage.gaps() == [(60, Gap(3, 3))], "2 is not at REST"
+
+
+def test_what_lies_before_the_history_of_rest_is_named_with_that_remark(stage: Stage) -> None:
+    stage.has = set(range(5000, 5100))
+    old(stage, 3600, 1, *range(5000, 5099))
+    stage.fill(1, 5099)
+    assert stage.gaps() == [(60, Gap(2, 4999))]
+    assert "older than what it keeps" in stage.named[0][2]
+
+
+def test_a_hole_is_not_said_to_be_the_end_of_the_history(stage: Stage) -> None:
+    stage.has = {1, 1002}
+    stage.fill(1, 1002)
+    assert stage.named == [(60, Gap(2, 1001), "a hole: REST does not have them")]
+
+
+# -- unrepaired
+
+
+def test_without_an_answer_a_gap_is_unrepaired_when_the_limit_is_over_and_not_before(stage: Stage) -> None:
+    stage.fails = lambda _: away(retry_after=200)
+    stage.fill(1, 3, 5)
+    assert [at for at, _ in stage.asked] == [0, 200, 300]
+    assert stage.named == [(300, Gap(2, 2), "unrepaired"), (300, Gap(4, 4), "unrepaired")]
+    assert stage.out == [1, 3, 5]
+    assert stage.repair.unrepaired == Gap(2, 2)
+
+
+def test_a_location_that_is_not_served_has_the_deadline_of_a_hole(stage: Stage) -> None:
+    stage.fails = lambda _: away(lasting=True)
+    stage.fill(1, 3)
+    assert stage.gaps() == [(60, Gap(2, 2))]
+
+
+def test_a_pause_that_outlasts_the_limit_does_not_hold_the_stream(clock: FakeClock) -> None:
+    stage = Stage(clock, repair_outage_limit="5")
+    stage.fails = lambda _: away(retry_after=120)
+
+    def paused() -> None:
+        if stage.asked:
+            raise away(retry_after=120 - stage.passed)
+
+    stage.awaits = paused
+    stage.fill(1, 3)
+    assert stage.gaps() == [(5, Gap(2, 2))]
+    assert len(stage.asked) == 1
+
+
+def test_an_answer_that_takes_longer_than_the_limit_ends_the_gap(clock: FakeClock) -> None:
+    stage = Stage(clock, repair_outage_limit="5")
+    stage.takes = 10
+    stage.fails = lambda _: away()
+    stage.fill(1, 3)
+    assert stage.gaps() == [(10, Gap(2, 2))]
+
+
+def test_any_answer_begins_the_clock_of_the_outage_anew(stage: Stage) -> None:
+    stage.has = {1, 3}
+    stage.fails = lambda number: None if number == 3 else away(retry_after=150)
+    stage.clock.after(320, lambda: stage.has.add(2))
+    stage.clock.after(320, lambda: setattr(stage, "fails", lambda _: None))
+    stage.fill(1, 3)
+    assert [at for at, _ in stage.asked] == [0, 150, 300, 301, 451]
+    assert (stage.out, stage.named) == ([1, 2, 3], [])
+
+
+def test_the_clock_of_the_outage_is_one_for_all_gaps(stage: Stage) -> None:
+    stage.fails = lambda _: away(retry_after=300)
+    stage.fill(1, 3)
+    stage.clock.advance(100)
+    stage.fill(5)
+    assert stage.gaps() == [(300, Gap(2, 2)), (400, Gap(4, 4))], "the second one waited for nothing"
+
+
+def test_what_rest_did_long_ago_does_not_count(stage: Stage) -> None:
+    stage.fails = lambda _: away(retry_after=300)
+    stage.fill(1, 3)
+    stage.clock.advance(301)
+    stage.fill(5)
+    assert stage.gaps() == [(300, Gap(2, 2)), (901, Gap(4, 4))]
+
+
+def test_waiting_for_our_own_turn_stops_the_clock_of_the_outage(stage: Stage) -> None:
+    stage.awaits = lambda: stage.clock.advance(60)
+    stage.fails = lambda _: away(retry_after=100)
+    stage.fill(1, 3)
+    assert [at for at, _ in stage.asked] == [60, 220, 380, 540]
+    assert stage.gaps() == [(540, Gap(2, 2))]
+
+
+# -- limits and ends
+
+
+@pytest.mark.parametrize("missing", [100, 101])
+def test_more_than_resume_limit_is_named_and_not_asked_for(clock: FakeClock, missing: int) -> None:
+    stage = Stage(clock, resume_limit="100")
+    stage.has = set(range(1, 1000))
+    stage.fill(1, missing + 2)
+    if missing == 100:
+        assert (len(stage.asked), stage.named) == (1, [])
+    else:
+        assert (stage.asked, stage.gaps()) == ([], [(0, Gap(2, 102))])
+    assert stage.out[-1] == missing + 2
+
+
+def test_the_end_of_the_run_ends_a_wait_and_names_nothing(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+    stage.has = {1, 3}
+    stage.clock.after(7.5, stage.stopping.set)
+    stage.fill(1, 3)
+    assert (stage.passed, stage.named) == (7.5, [])
+    assert not any("again in" in line for line in told.messages)
+
+
+def test_a_request_that_the_end_of_the_run_breaks_off_is_no_fault(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+    def end(_: int) -> UnavailableError:
+        stage.stopping.set()
+        return UnavailableError("the run is ending")
+
+    stage.fails = end
+    stage.fill(1, 3)
+    assert (len(stage.asked), stage.named) == (1, [])
+    assert not any("ending" in line for line in told.messages)
+
+
+def test_what_came_since_the_checkpoint_is_asked_for_until_rest_answers(stage: Stage) -> None:
+    stage.has = set(range(1, 101))
+    tries: list[float] = []
+
+    def newest() -> Trade:
+        tries.append(stage.passed)
+        if len(tries) < 3:
+            raise away(retry_after=40)
+        return stage.trade(100)
+
+    stage.newest = newest
+    stage.stream(1)
+    stage.clock.after(150, stage.stopping.set)
+    stage.repair.run(resuming=True)
+    assert stage.out == list(range(1, 101))
+    assert [round(at) for at in tries] == [0, 40, 80]
+
+
+@pytest.mark.parametrize("resuming", [True, False])
+def test_a_location_that_is_not_served_is_not_asked_again_for_what_came_since(stage: Stage, resuming: bool) -> None:
+    tries: list[float] = []
+
+    def newest() -> Trade:
+        tries.append(stage.passed)
+        raise away(lasting=True)
+
+    stage.newest = newest
+    stage.clock.after(150, stage.stopping.set)
+    stage.repair.run(resuming=resuming)
+    assert len(tries) == resuming
+
+
+# -- what it tells
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the loader logs at INFO and above."""
+    before = LOGGER.propagate
+    LOGGER.propagate = True
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        yield caplog
+    LOGGER.propagate = before
+
+
+def test_gaps_without_end_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+    stage.has = set(range(1, 2000))
+    stage.stream(1)
+    for trade_id in range(3, 1003, 2):
+        stage.fill(trade_id)
+    assert len(told.messages) == 60
+    assert sum(bool(re.match(r"In order again after \S+ s; 2 trades", line)) for line in told.messages) == 30
+
+
+def test_gaps_that_rest_does_not_serve_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+    stage.fails = lambda number: away(retry_after=300 if number == 1 else 0)
+    stage.stream(1)
+    for trade_id in range(3, 203, 2):
+        stage.fill(trade_id)
+    for kind in ("is left unrepaired", "Repairing from", "In order again"):
+        assert sum(kind in line for line in told.messages) == 30, kind
+
+
+def test_a_repair_of_hours_tells_of_it_ever_more_rarely(
+    stage: Stage, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = iter(range(2 * 10_800))
+
+    class Long:
+        newest_time = NOW
+
+        def gap(self) -> Gap | None:
+            return Gap(100, 10**6) if next(pages, None) is not None else None
+
+        def behind(self) -> int:
+            return 5
+
+        def fill(self, _rows: object) -> int:
+            stage.clock.now += 1
+            return 2000
+
+    monkeypatch.setattr(stage.repair, "_ingest", cast("Intake", Long()))
+    monkeypatch.setattr(stage.repair, "_fetch", lambda first: [stage.trade(first)])
+    stage.repair.fill_gaps()
+    assert 30 < len(told.messages) < 50
+    assert told.messages[-1].startswith("In order again after 3 h 0 min; ")
