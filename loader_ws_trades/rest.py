@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 import threading
+import time
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ import urllib3
 from loader_ws_trades.config import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.http_client import Answer, HttpClient
+from loader_ws_trades.logs import Throttle
 from loader_ws_trades.proxies import REFUSALS, Proxy, proxy_for
 from loader_ws_trades.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.trade import BAD_INPUT, Refusal, Trade, decode_rows
@@ -29,6 +31,8 @@ TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
 _WAIT_FOR_US = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}
 _RETRY_AFTER = 30.0  # seconds to wait where the exchange asks to wait and does not say how long
+_LONG_WAIT = 10.0  # seconds for request weight from which on a wait is logged
+_WAIT_LINES = (10, 3600.0)  # log lines about such waits, of each kind, in so many seconds
 
 
 class _Symbol(msgspec.Struct):
@@ -78,6 +82,7 @@ class Rest:
         self._base = base_url.rstrip("/")
         self._stopping = stopping
         self._limit = WeightLimit(weight_limit)
+        self._waits = Throttle(log, *_WAIT_LINES)
         self._proxy = proxy_for(base_url, os.environ)
         pool = _pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout))
         self._http = HttpClient(pool, stopping)
@@ -198,11 +203,19 @@ class Rest:
         Raises:
             UnavailableError: if the run ends, or the exchange asked for a pause, which is not waited for.
         """
+        began = time.monotonic()
+        told = False
         while True:
             if (pause := self._limit.paused) > 0:
                 raise UnavailableError(f"the exchange asked for a pause, {pause:.0f} s more", retry_after=pause)
             if (wait := self._limit.wait_needed(weight)) <= 0:
+                if told:
+                    self._waits.info("weight_free", f"REST is asked again after {time.monotonic() - began:.0f} s")
                 return
+            if wait >= _LONG_WAIT and not told:
+                told = True
+                used = f"{self._limit.used} of REST_WEIGHT_LIMIT (--rest-weight-limit) was used in the last minute"
+                self._waits.info("weight_used", f"Waiting {wait:.0f} s for request weight: {used}", seconds=round(wait))
             if self._stopping.wait(wait):
                 raise UnavailableError("the run is ending")
 

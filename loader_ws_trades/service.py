@@ -30,7 +30,7 @@ from loader_ws_trades.monitor import Monitor
 from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
-from loader_ws_trades.status import StatusLine
+from loader_ws_trades.status import StatusLine, StatusLog
 from loader_ws_trades.telemetry import NoTelemetry, Telemetry
 from loader_ws_trades.topics import unread
 from loader_ws_trades.trade import FrameDecoder, Refusal
@@ -135,6 +135,7 @@ class _Run:
         status: StatusLine | None,
     ) -> None:
         self._status = status
+        self._status_log = StatusLog(log)
         self._settings = settings
         self._source = source
         self._sink = sink
@@ -291,11 +292,15 @@ class _Run:
         self._source.tick()
         if self._telemetry.due:
             self._telemetry.send("loading", self._progress(), self._sink.delivered)
-        if self._status and self._status.due:
+        if not self._status:
+            steady = self._vitals.stage == "loading" and self._source.total is None
+            self._status_log.turn(self._vitals.shown, steady=steady)
+        elif self._status.due:
             self._status.draw(self._vitals.shown())
 
-    def _progress(self) -> str:
-        parts = [f"Loaded and published {self._sink.delivered} trade records", self._source.trouble()]
+    def _progress(self, reason: str = "") -> str:
+        trouble = self._source.trouble() or ""
+        parts = [f"Loaded and published {self._sink.delivered} trade records", trouble if trouble not in reason else ""]
         if not self._told_unchecked and self._source.unchecked:
             self._told_unchecked = True
             parts.append(self._source.unchecked)
@@ -304,16 +309,17 @@ class _Run:
         return "; ".join(part for part in parts if part)
 
     def _finish(self, reason: StopReason) -> int:
+        started = self._vitals.stage in {"loading", "stopping"}
         self._vitals.enter("stopping")
         timeout = self._settings.shutdown_timeout
         self._reason, self._signalled = reason, reason.by_a_signal
         self._deadline, self._tail = Deadline(timeout), Deadline(timeout - min(_LAST_EVENT, timeout / 4))
-        log.log(
-            logging.INFO if reason.exit_code != 1 else logging.WARNING,
-            "Stopping: %s",
-            reason.message,
-            extra={"event": "stopping"},
-        )
+        if reason.status != "error":
+            log.info("Stopping: %s", reason.message, extra={"event": "stopping"})
+        elif started:  # the last line says which
+            log.warning(
+                "Stopping because of an error; what was received is delivered first", extra={"event": "stopping"}
+            )
         self._source.close()
         self._control.close()
         self._sink.drain()
@@ -324,7 +330,7 @@ class _Run:
             ids = f"trade ids {listed(ranges(undelivered))}" if undelivered else f"{self._sink.in_flight} trades"
             message = f"{reason.message}; not delivered: {ids}"
             reason = StopReason.failed(message, reason.exit_code if reason.status == "error" else 1)
-        message = f"{reason.message}; {self._progress()}"
+        message = f"{reason.message}; {self._progress(reason.message)}"
         if self._telemetry.is_open:
             self._telemetry.send(reason.status, message, self._sink.delivered, finished=True)
             while not self._telemetry.flushed and not self._deadline.passed:

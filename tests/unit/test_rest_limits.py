@@ -187,3 +187,27 @@ def test_the_longer_of_two_pauses_holds(limit: WeightLimit, clock: FakeClock) ->
     assert limit.paused == 7
     clock.advance(7)
     assert limit.paused == 0
+
+
+def test_a_long_wait_for_weight_is_logged_once_with_its_end(
+    make: Callable[..., rest.Rest], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make(X_MBX_USED_WEIGHT_1M="2990")
+    with caplog.at_level("INFO", "loader_ws_trades"):
+        client.trades_from("POLUSDT", 7)
+        assert caplog.messages == []
+        client.trades_from("POLUSDT", 8)
+    begin, end = caplog.messages
+    assert begin.startswith("Waiting 60 s for request weight: 2990 of REST_WEIGHT_LIMIT")
+    assert end == "REST is asked again after 60 s"
+
+
+def test_short_waits_for_weight_are_not_logged(
+    make: Callable[..., rest.Rest], clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, began = make(limit=1000), clock.now
+    with caplog.at_level("INFO", "loader_ws_trades"):
+        for first in range(60):
+            client.trades_from("POLUSDT", first)
+    assert clock.now - began > 30
+    assert caplog.messages == []

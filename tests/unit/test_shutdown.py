@@ -397,3 +397,22 @@ def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
     assert sink.delivered_ids == delivered
     assert ("missing trade ids 2-3, 5-6" in log.messages[-1]) == final
     rest.let_go.set()
+
+
+@pytest.mark.parametrize("moment", ["checking", "preparing", "loading"])
+def test_why_a_run_failed_is_told_once(clock: FakeClock, log: pytest.LogCaptureFixture, moment: str) -> None:
+    source, sink = Source(*trades(1)), Sink(clock)
+    reason = "The exchange has gone"
+
+    def fail() -> None:
+        raise RunError(reason)
+
+    if moment == "loading":
+        clock.after(1.0, lambda: source.on_death(RunError(reason)))
+    else:
+        setattr(source, moment, fail)
+    source.trouble = lambda: reason  # type: ignore[method-assign]
+    ended = Ended(source, sink, log)
+    assert ended.exit_code == 1
+    assert "".join(log.messages).count(reason) == 1
+    assert ended.last.startswith(f"Error: {reason}; ")
