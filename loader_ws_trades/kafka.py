@@ -41,6 +41,7 @@ __all__ = [
     "await_topic",
     "check_right",
     "check_topic",
+    "described",
     "failure",
     "persist",
     "properties_checked",
@@ -161,9 +162,11 @@ class Producer:
     def purge(self, deadline: Deadline) -> None:
         """Give up all that is not delivered: each record gets a delivery report that says so, within `deadline`."""
         self._client.purge()
-        while len(self._client) and not deadline.passed:
+        while len(self._client):
             with contextlib.suppress(RunError):
                 self.poll(min(0.1, deadline.remaining))
+            if deadline.passed:
+                return
 
 
 class Asks(Protocol):
@@ -249,13 +252,13 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
     return False
 
 
-def check_right(client: Asks, topic: str, setting: str, right: AclOperation) -> bool:
-    """Look one's rights up without writing; False if the cluster does not tell them.
+def check_right(client: Asks, topic: str, setting: str, right: AclOperation, *, seconds: float = ASK_TIMEOUT) -> bool:
+    """Look one's rights up without writing; False if the cluster does not tell them within `seconds`.
 
     Raises:
         ConfigurationError: if it says that `right` is missing.
     """
-    rights = Inspector(client.properties).rights(topic)
+    rights = Inspector(client.properties, seconds).rights(topic)
     if rights and right not in rights:
         raise _no_right(client, f"the topic {topic}", setting, right)
     return bool(rights)

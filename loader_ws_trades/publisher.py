@@ -50,7 +50,7 @@ class Publisher:
         self._topic = settings.kafka_topic
         self._key = settings.symbol.encode()
         self._encode = record_encoder(settings.symbol)
-        self.accepted = 0  # moved by `put` alone
+        self.accepted = 0  # moved by writing alone
         self._acknowledged = 0  # this and the next two moved in `poll` alone
         self._failed_ids: list[int] = []
         self._failure: LoaderError | None = None
@@ -94,7 +94,7 @@ class Publisher:
         if not kafka.persist(self._suit_topic, startup, poll) or self._settings.delivery != "transactional":
             return
         if kafka.persist(self._fence, startup, poll):
-            self._transactions = Transactions(self._producer, self._settings, self._write, self._count_anew)
+            self._transactions = Transactions(self._producer, self._settings, self._write_again, self._undone)
 
     def _suit_topic(self) -> None:
         found = Inspector(self._producer.properties).settings(self._topic)
@@ -162,8 +162,6 @@ class Publisher:
     def _report(self, error: kafka.KafkaError | None, message: kafka.Message) -> None:
         if error is None:
             self._acknowledged += 1
-            return
-        if self._transactions and self._transactions.aborting:
             return
         stored = msgspec.json.decode(message.value() or b"", type=_Stored)
         self._failed_ids.append(stored.trade_id)
@@ -253,9 +251,13 @@ class Publisher:
     def _unacknowledged(self) -> int:
         return self.accepted - self._acknowledged - len(self._failed_ids)
 
-    def _count_anew(self) -> None:
-        self.accepted = self._acknowledged = self.delivered
-        self._failed_ids.clear()
+    def _write_again(self, trades: Iterable[Trade]) -> int:
+        taken = self._write(trades)
+        self.accepted -= taken  # they count already: what is to be written again is still in flight
+        return taken
+
+    def _undone(self) -> None:
+        self._acknowledged = self.delivered
 
     def drain(self) -> None:
         """Commit at once what comes from now on."""

@@ -162,13 +162,14 @@ def refusal(error: KafkaError, topic: str, setting: str, timestamp: int | None =
 
 
 class Inspector:
-    """Looks up what a topic is like.
+    """Looks up what a topic is like; each answer may take `seconds`.
 
     Raises:
         UnavailableError: by each of its methods, if brokers answer but name addresses that cannot be reached.
     """
 
-    def __init__(self, properties: KafkaProperties) -> None:
+    def __init__(self, properties: KafkaProperties, seconds: float = ASK_TIMEOUT) -> None:
+        self._seconds = seconds
         with properties_checked():
             self._admin = AdminClient(with_callbacks(properties, Trouble("")))
 
@@ -176,7 +177,7 @@ class Inspector:
         """The topic's settings, as far as they are told."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         configs = self._ask(
-            topic, lambda: self._admin.describe_configs([resource], request_timeout=ASK_TIMEOUT)[resource]
+            topic, lambda: self._admin.describe_configs([resource], request_timeout=self._seconds)[resource]
         )
         return TopicSettings(topic, {name: entry.value for name, entry in configs.items()} if configs else None)
 
@@ -185,7 +186,7 @@ class Inspector:
         found = self._ask(
             topic,
             lambda: self._admin.describe_topics(
-                TopicCollection([topic]), request_timeout=ASK_TIMEOUT, include_authorized_operations=True
+                TopicCollection([topic]), request_timeout=self._seconds, include_authorized_operations=True
             )[topic],
         )
         return set(found.authorized_operations or ()) if found else None
@@ -193,20 +194,20 @@ class Inspector:
     def check_addresses(self, topic: str) -> None:
         """See whether the addresses that brokers name can be reached; nothing if no broker answers."""
         try:
-            check_addresses(self._admin.list_topics(topic, timeout=ASK_TIMEOUT), _CONNECT)
+            check_addresses(self._admin.list_topics(topic, timeout=self._seconds), _CONNECT)
         except KafkaException as error:
             log.debug("No broker says where the topic %s is: %s", topic, error)
 
     def _ask(self, topic: str, ask: Callable[[], Future[Any]]) -> Any:
         try:
-            cluster = self._admin.list_topics(topic, timeout=ASK_TIMEOUT)
+            cluster = self._admin.list_topics(topic, timeout=self._seconds)
         except KafkaException as error:
             log.debug("The topic %s cannot be looked at: %s", topic, error)
             return None
         if cluster.controller_id not in cluster.brokers:
             return None  # the embedded broker has no controller, and librdkafka would wait for one
         try:
-            return ask().result(timeout=ASK_TIMEOUT)
+            return ask().result(timeout=self._seconds)
         except KafkaException as error:
             cause: BaseException = error
             silent = error.args[0].code() in _SILENT

@@ -36,8 +36,8 @@ class Transactions:
     Args:
         producer: whose transactions they are.
         settings: after which time and how many records a transaction is committed, and how many it may hold.
-        write: produces trades without asking here, without blocking; how many it took.
-        on_undone: called when what was produced since the last commit counts no more.
+        write: produces trades again without asking here, without blocking; how many it took.
+        on_undone: called when what the brokers acknowledged since the last commit counts no more.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Transactions:
         self._kept: list[Trade] = []  # what the open transaction holds
         self._opened: float | None = None  # when it was begun, on the monotonic clock
         self._again: list[Trade] = []  # what of an aborted one is still to be produced again
-        self._aborted = False  # whether the one that is being undone has ended
+        self._aborting = False  # whether the open one is being undone
         self._failures = 0  # in a row
         self._told = Throttle(log, *_LINES)
         self._acknowledged = 0
@@ -64,8 +64,6 @@ class Transactions:
         self._hurried = False
         self.ending = False
         """Whether the main thread holds the door."""
-        self.aborting = False
-        """Whether records are being undone: their delivery reports are no failures."""
         self.committed = 0
 
     def enter(self) -> bool:
@@ -112,7 +110,7 @@ class Transactions:
                 return
             self._door.acquire()
             self.ending, self._put_off, self._patience = True, False, Deadline(_PATIENCE)
-        if self.aborting:
+        if self._aborting:
             self._undo()
         elif self._again:
             del self._again[: self._write(self._again)]
@@ -169,7 +167,7 @@ class Transactions:
                 raise RunError(f"Kafka did not commit a transaction, tried {_AGAIN} times again: {error}") from error
             again = f"writing its {len(self._kept)} records again"
             self._told.warn("aborted", f"A transaction was not committed ({error}); {again}")
-            self.aborting = True
+            self._aborting = True
             return
         self._failures = 0
         self.committed += len(self._kept)
@@ -185,12 +183,13 @@ class Transactions:
         return [trade.trade_id for trade in self._kept]
 
     def _undo(self) -> None:
-        if not self._aborted:
-            with contextlib.suppress(kafka.AbortableError):
-                self._aborted = self._producer.abort_transaction(_TRY)
-        # What was let go of is still to be reported, and must not be counted afterwards.
-        if self._aborted and not len(self._producer):
-            self._on_undone()
-            self.aborting = self._aborted = False
-            self._begin()
-            self._again = list(self._kept)
+        try:
+            if not self._producer.abort_transaction(_TRY):
+                return
+        except kafka.AbortableError:
+            return
+        # A commit was tried once all was acknowledged: no report is to come that would be counted afterwards.
+        self._on_undone()
+        self._aborting = False
+        self._begin()
+        self._again = list(self._kept)

@@ -1,4 +1,4 @@
-"""What the publisher gives to the producer, which is a list here."""
+"""The Kafka sink with a scripted producer: counts, outages, refusals, the end."""
 
 from __future__ import annotations
 
@@ -7,69 +7,226 @@ import time
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
-from loader_ws_trades import config
-from loader_ws_trades.publisher import Publisher
+from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.kafka import FencedError
+from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.topics import TopicSettings
 from loader_ws_trades.trade import Trade
+from tests.unit.clock import FakeClock
+from tests.unit.scripted_producer import FENCED, Scripted, ids
 
-NOW = 1_700_000_000.0
+GAPLESS = KafkaError(KafkaError._GAPLESS_GUARANTEE, "unable to satisfy gap-less guarantee", fatal=True)
+NOW = 1_700_000_000_000
 HALF_AN_HOUR = 1_800_000
+STEPS = st.lists(st.tuples(st.sampled_from(["put", "acknowledge", "poll"]), st.integers(0, 9)), max_size=40)
 
 
-class Producer:
-    """Keeps what is produced."""
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Scripted:
+    return Scripted(monkeypatch, clock)
 
-    def __init__(self) -> None:
-        self.records: list[tuple[Any, ...]] = []
 
-    def produce(self, *arguments: Any) -> None:
-        self.records.append(arguments)
+@examples(max_examples=60, deadline=None)
+@given(STEPS)
+def test_each_record_counts_once_in_any_interleaving(steps: list[tuple[str, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        run = Scripted(patch, FakeClock())
+        run.producer.room = 12
+        reported = 0
+        for step, number in steps:
+            if step == "put":
+                run.put(number)
+            elif step == "acknowledge":
+                run.producer.acknowledge(number)
+            else:
+                run.poll()
+                reported = len(run.producer.log)
+            assert run.counts == (len(run.taken), reported, len(run.taken) - reported)
+        run.producer.acknowledge()
+        run.poll()
+        assert run.counts == (len(run.taken), len(run.taken), 0)
+        assert run.producer.log == run.taken == ids(100, len(run.taken))
 
-    def poll(self, _timeout: float) -> None:
-        pass
+
+def test_a_report_that_comes_while_trades_are_handed_over_counts_once(run: Scripted) -> None:
+    def meanwhile() -> None:
+        run.producer.acknowledge()
+        run.poll()
+
+    run.producer.on_produce = meanwhile
+    assert run.put(10) == 10
+    assert run.counts == (10, 10, 0)
+
+
+def test_a_full_queue_takes_a_part_and_the_rest_later_in_order(run: Scripted) -> None:
+    run.producer.room = 5
+    assert [run.put(8), run.put(3)] == [5, 0]
+    run.producer.acknowledge(2)
+    assert run.put(3) == 0, "reports that nobody has served take room"
+    run.poll()
+    assert run.put(3) == 2
+    run.producer.acknowledge()
+    run.poll()
+    assert run.producer.log == run.taken == ids(100, 7)
+
+
+def waiting_since(run: Scripted) -> float | None:
+    return run.publisher.waiting_since
+
+
+def test_an_outage_is_told_once_and_its_end(run: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run.clock.advance(1000)
+    run.poll()
+    began = run.clock.now
+    run.put(3)
+    run.poll(5.0)
+    assert (run.publisher.outages, caplog.messages) == (0, []), "5 s are no outage yet"
+    run.poll(0.1, 0.1, 3.0)
+    assert run.publisher.outages == 1
+    [told] = caplog.messages
+    assert "nothing for 5 s" in told
+    assert "3 records wait; after 600 s" in told
+    assert "KAFKA_OUTAGE_LIMIT" in told
+    assert waiting_since(run) == began
+    run.producer.acknowledge(1)
+    run.poll()
+    assert caplog.messages[1:] == ["Kafka acknowledges records again, after 8.2 s; 2 records wait"]
+    run.producer.acknowledge()
+    run.poll(0, 100)
+    assert (run.publisher.outages, waiting_since(run)) == (1, None)
+    run.put(1)
+    run.poll(6, 0)
+    assert run.publisher.outages == 2
+
+
+def test_an_outage_that_is_too_long_ends_the_run(run: Scripted) -> None:
+    run.put(3)
+    run.poll(600.0)
+    run.producer.acknowledge(1)
+    run.poll()  # an acknowledgement begins the time anew
+    run.poll(600.0)
+    with pytest.raises(RunError, match=r"nothing for 600 s .*check the brokers"):
+        run.poll(0.1)
+
+
+@pytest.mark.parametrize("fatal_first", [True, False])
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (KafkaError.MSG_SIZE_TOO_LARGE, ConfigurationError, r"max\.message\.bytes"),
+        (KafkaError.INVALID_RECORD, ConfigurationError, r"2023-11-14.*message\.timestamp\.before\.max\.ms"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RunError, "TOPIC_AUTHORIZATION_FAILED|gap-less"),
+        (9999, RunError, "Writing"),
+    ],
+)
+def test_a_refused_record_ends_the_run_and_is_named(
+    run: Scripted, code: int, kind: type[Exception], words: str, *, fatal_first: bool
+) -> None:
+    run.put(6)
+    run.producer.acknowledge(2)
+    if fatal_first:  # as librdkafka does: its own error comes before the reports that say why
+        run.producer.errors.append(GAPLESS)
+        run.clock.after(0.5, lambda: run.producer.refuse(code, 3))
+    else:
+        run.producer.refuse(code, 3)
+    with pytest.raises(kind, match=words) as caught:
+        run.poll()
+    assert type(caught.value) is kind
+    with pytest.raises(kind):
+        run.poll()
+    assert run.counts == (6, 2, 1)
+    assert run.publisher.give_up(Deadline(1)) == ids(102, 4)
+    assert run.counts == (6, 2, 0)
+
+
+def test_a_producer_that_failed_for_good_ends_the_run_though_no_report_comes(run: Scripted) -> None:
+    run.put(2)
+    run.producer.errors.append(GAPLESS)
+    began = run.clock.now
+    with pytest.raises(RunError, match="gap-less"):
+        run.poll()
+    assert run.clock.now - began < 2, "reports are not waited for any longer"
+    run.producer.errors.append(FENCED)
+    with pytest.raises(FencedError):
+        run.poll()
+
+
+def test_what_the_producer_does_not_take_at_all_ends_the_run(run: Scripted) -> None:
+    run.put(2)
+    run.producer.refusing = KafkaError(KafkaError._FATAL, "Fatal error")
+    assert run.put(2) == 0
+    with pytest.raises(RunError, match="Writing to the topic trades failed: Fatal error"):
+        run.poll()
+    assert run.publisher.give_up(Deadline(1)) == [100, 101]
+
+
+@pytest.mark.parametrize(("seconds", "takes"), [(1.0, 0.0), (0.0, 0.0), (1.0, 0.5)])
+def test_giving_up_names_what_is_not_delivered_and_nothing_else(run: Scripted, seconds: float, takes: float) -> None:
+    run.producer.purge_takes = takes
+    run.put(10)
+    run.producer.acknowledge(3)
+    run.poll()
+    run.producer.acknowledge(2)  # and nobody has served their reports
+    assert run.publisher.give_up(Deadline(seconds)) == ids(105, 5)
+    assert run.counts == (10, 5, 0)
+    assert run.publisher.give_up(Deadline(seconds)) == ids(105, 5)
+
+
+@pytest.mark.parametrize(
+    ("largest", "given", "size"),
+    [
+        ("2000", "", 2000),
+        ("1048588", "", None),
+        (None, "", None),
+        ("2000", "batch.size=1000", "1000"),
+        ("600000", "batch.size=700000", 600_000),
+    ],
+)
+def test_no_more_is_written_at_once_than_the_topic_takes(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock, largest: str | None, given: str, size: Any
+) -> None:
+    told = TopicSettings("trades", {"max.message.bytes": largest})
+    run = Scripted(monkeypatch, clock, told=told, kafka_properties=given)
+    assert run.producer.properties.get("batch.size") == size
 
 
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The local clock: change its one number."""
-    now = [NOW]
+    now = [NOW / 1000]
     monkeypatch.setattr(time, "time", lambda: now[0])
     return now
 
 
-@pytest.fixture
-def publisher(monkeypatch: pytest.MonkeyPatch, wall: list[float]) -> Publisher:
-    assert wall
-    monkeypatch.setattr(Publisher, "_make_producer", lambda _self: Producer())
-    given = {"symbol": "POLUSDT", "kafka_topic": "trades", "kafka_bootstrap_servers": "127.0.0.1:9"}
-    return Publisher(config.load(given, needed=given))
-
-
 def at(*moments: int) -> list[Trade]:
-    return [Trade(number, "1.50", "2", moment, True, "POLUSDT") for number, moment in enumerate(moments)]
+    return [Trade(number, "1.50", "2", moment, True, "BTCUSDT") for number, moment in enumerate(moments)]
 
 
-def timestamps(publisher: Publisher) -> list[int]:
-    return [arguments[-1] for arguments in publisher._producer.records]  # type: ignore[attr-defined]
-
-
+@pytest.mark.usefixtures("wall")
 def test_a_record_bears_the_trades_time_unless_that_is_far_ahead_of_the_clock(
-    publisher: Publisher, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    now = int(NOW * 1000)
-    moments = [1, now, now + HALF_AN_HOUR, now + HALF_AN_HOUR + 1, now + 1, 2**63 // 1000]
-    assert publisher.put(at(*moments)) == 6
-    assert timestamps(publisher) == [1, now, now + HALF_AN_HOUR, now, now + 1, now]
-    fields = [arguments[1] for arguments in publisher._producer.records]  # type: ignore[attr-defined]
-    assert [f'"timestamp":{moment},' in value for moment, value in zip(moments, fields, strict=True)] == [True] * 6
+    run = Scripted(monkeypatch, clock)
+    moments = [1, NOW, NOW + HALF_AN_HOUR, NOW + HALF_AN_HOUR + 1, NOW + 1, 2**63 // 1000]
+    assert run.publisher.put(at(*moments)) == 6
+    assert [record.timestamp for record in run.producer.produced] == [1, NOW, NOW + HALF_AN_HOUR, NOW, NOW + 1, NOW]
+    fields = [record.value() for record in run.producer.produced]
+    assert [b'"timestamp":%d,' % moment in value for moment, value in zip(moments, fields, strict=True)] == [True] * 6
     [line] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "trade 3, 2023-11-14T22:43:20.001Z, is more than 30 minutes ahead" in line.getMessage()
 
 
-def test_the_bound_moves_with_the_clock(publisher: Publisher, wall: list[float]) -> None:
-    later = int(NOW * 1000) + HALF_AN_HOUR + 60_000
-    publisher.put(at(later))
+def test_the_bound_moves_with_the_clock(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, wall: list[float]) -> None:
+    run = Scripted(monkeypatch, clock)
+    later = NOW + HALF_AN_HOUR + 60_000
+    run.publisher.put(at(later))
     wall[0] += 60
-    publisher.poll(0)
-    publisher.put(at(later))
-    assert timestamps(publisher) == [int(NOW * 1000), later]
+    run.poll()
+    run.publisher.put(at(later))
+    assert [record.timestamp for record in run.producer.produced] == [NOW, later]

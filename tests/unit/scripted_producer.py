@@ -1,0 +1,196 @@
+"""A producer of confluent-kafka that does what a test says, with the fake clock: nothing is sent anywhere."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from loader_ws_trades import config, kafka, publisher
+from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.publisher import Publisher
+from loader_ws_trades.topics import TopicSettings
+from loader_ws_trades.trade import Trade
+from tests.unit.clock import FakeClock
+from tests.unit.test_config import REQUIRED
+
+ABORTABLE = KafkaError(KafkaError.INVALID_TXN_STATE, "refused", txn_requires_abort=True)
+TIMED_OUT = KafkaError(KafkaError._TIMED_OUT, "no answer", retriable=True)
+FENCED = KafkaError(KafkaError._FENCED, "fenced", fatal=True)
+
+
+class Record:
+    """A record as a delivery report shows it."""
+
+    def __init__(self, value: bytes, timestamp: int) -> None:
+        self._value = value
+        self.timestamp = timestamp
+
+    def value(self) -> bytes:
+        return self._value
+
+    @property
+    def trade_id(self) -> int:
+        found: int = msgspec.json.decode(self._value)["trade_id"]
+        return found
+
+
+class ScriptedProducer:
+    """Takes what there is `room` for; the test acknowledges and refuses, and says how transactions end."""
+
+    def __init__(self, properties: dict[str, Any], clock: FakeClock) -> None:
+        self.properties = properties
+        self.room = 1_000_000
+        self.refusing: KafkaError | None = None
+        """What `produce` raises."""
+        self.errors: deque[KafkaError] = deque()
+        """What `poll` raises next, before it serves reports."""
+        self.commits: deque[KafkaError] = deque()
+        """With what the next commits fail."""
+        self.aborts: deque[KafkaError] = deque()
+        self.begins: deque[KafkaError] = deque()
+        self.purge_takes = 0.0
+        """Seconds until what is let go of is reported."""
+        self.on_produce: Callable[[], object] = lambda: None
+        self.produced: list[Record] = []
+        self.log: list[int] = []
+        """The ids that a reader sees."""
+        self.began = self.aborted = 0
+        self._report = properties["on_delivery"]
+        self._clock = clock
+        self._waiting: deque[Record] = deque()
+        self._reports: deque[tuple[KafkaError | None, Record]] = deque()
+        self._open: list[int] | None = None  # what is written in the open transaction
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._reports)
+
+    def produce(self, *parts: Any) -> None:
+        if self.refusing:
+            raise KafkaException(self.refusing)
+        assert "transactional.id" not in self.properties or self._open is not None, "produced outside of a transaction"
+        if len(self) >= self.room:
+            raise BufferError
+        self.produced.append(Record(parts[1].encode(), parts[6]))
+        self._waiting.append(self.produced[-1])
+        self.on_produce()
+
+    def poll(self, timeout: float) -> None:
+        if not self.errors and not self._reports:
+            self._clock.advance(timeout, until=lambda: bool(self.errors or self._reports))
+        if self.errors:
+            raise KafkaException(self.errors.popleft())
+        while self._reports:
+            self._report(*self._reports.popleft())
+
+    def acknowledge(self, number: int = 1_000_000) -> None:
+        """The brokers have the next records."""
+        for _ in range(min(number, len(self._waiting))):
+            record = self._waiting.popleft()
+            (self.log if self._open is None else self._open).append(record.trade_id)
+            self._reports.append((None, record))
+
+    def refuse(self, code: int, number: int = 1_000_000) -> None:
+        """The brokers refuse the next records."""
+        for _ in range(min(number, len(self._waiting))):
+            self._reports.append((KafkaError(code), self._waiting.popleft()))
+
+    def purge(self) -> None:
+        if self.purge_takes:
+            self._clock.after(self.purge_takes, lambda: self.refuse(KafkaError._PURGE_INFLIGHT))
+        else:
+            self.refuse(KafkaError._PURGE_QUEUE)
+
+    def init_transactions(self, _timeout: float) -> None: ...
+
+    def list_topics(self, *_args: object, **_options: object) -> None: ...
+
+    def begin_transaction(self) -> None:
+        _fail(self.begins)
+        assert self._open is None, "begun twice"
+        self._open, self.began = [], self.began + 1
+
+    def commit_transaction(self, timeout: float) -> None:
+        assert not len(self), "committed before all is acknowledged"
+        self._end(self.commits, timeout)
+        assert self._open is not None
+        self.log += self._open
+        self._open = None
+
+    def abort_transaction(self, timeout: float) -> None:
+        self._end(self.aborts, timeout)
+        assert not len(self), "aborted before all is reported"
+        self._open, self.aborted = None, self.aborted + 1
+
+    def _end(self, script: deque[KafkaError], timeout: float) -> None:
+        if script and script[0] is TIMED_OUT:
+            self._clock.advance(timeout)
+        _fail(script)
+
+
+def _fail(script: deque[KafkaError]) -> None:
+    if script:
+        raise KafkaException(script.popleft())
+
+
+class Scripted:
+    """A publisher, opened, with the producer that it writes to; `trades` gives the next trades."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, clock: FakeClock, *, told: TopicSettings | None = None, **settings: Any
+    ) -> None:
+        made: list[ScriptedProducer] = []
+
+        class Look:
+            """Tells of the topic what the test says."""
+
+            def __init__(self, _properties: object) -> None: ...
+
+            def settings(self, topic: str) -> TopicSettings:
+                return told or TopicSettings(topic, None)
+
+        def make(properties: dict[str, Any]) -> ScriptedProducer:
+            made.append(ScriptedProducer(properties, clock))
+            return made[-1]
+
+        patch.setattr(kafka, "_Producer", make)
+        patch.setattr(kafka, "await_topic", lambda *_args, **_options: True)
+        patch.setattr(publisher, "Inspector", Look)
+        self.clock = clock
+        self.publisher = Publisher(config.load(REQUIRED | settings))
+        self.publisher.open(kafka.Startup(Deadline(10), 0, stopped=lambda: False))
+        self.producer = made[-1]
+        self.taken: list[int] = []
+        self._next = 100
+
+    def put(self, number: int) -> int:
+        """Give as many new trades; those that are not taken come again the next time."""
+        ids = range(self._next, self._next + number)
+        taken = self.publisher.put([trade(trade_id) for trade_id in ids])
+        self.taken += ids[:taken]
+        self._next += taken
+        return taken
+
+    def poll(self, *timeouts: float) -> None:
+        """Let the main thread take its turns."""
+        for timeout in timeouts or (0.0,):
+            self.publisher.poll(timeout)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Accepted, delivered, in flight."""
+        return self.publisher.accepted, self.publisher.delivered, self.publisher.in_flight
+
+
+def trade(trade_id: int) -> Trade:
+    """A trade."""
+    return Trade(trade_id, "1.5", "2", 1_700_000_000_000 + trade_id, True, "BTCUSDT")
+
+
+def ids(first: int, number: int) -> list[int]:
+    """Ids that ascend."""
+    return list(range(first, first + number))
