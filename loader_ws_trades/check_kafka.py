@@ -155,7 +155,7 @@ class KafkaProbes:
         text = f"{topic}, {_counted(len(found.partitions), 'partition')}"
         if right is not AclOperation.WRITE:
             return ok(text)
-        told = Inspector(client.properties).settings(topic)
+        told = Inspector(client.properties, ANSWER).settings(topic)
         if setting == "kafka_topic":
             told.check(setting)
             return _judged(told, text)
@@ -164,7 +164,7 @@ class KafkaProbes:
 
     def _allowed(self, setting: str, right: AclOperation) -> Outcome:
         client, topic = self._client(right), getattr(self._settings, setting)
-        if not kafka.check_right(client, topic, setting, right):
+        if not kafka.check_right(client, topic, setting, right, seconds=ANSWER):
             return skip("not tried: the brokers do not tell rights")
         return ok(f"{right.name} on {topic}")
 

@@ -31,6 +31,8 @@ class Offsets:
     def bounds(self) -> dict[int, tuple[int, int]]:
         """The offset of the first record, and the one behind the last, those in open transactions included."""
         first, end = self._list(OffsetSpec.earliest()), self._list(OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        if any(result.offset < 0 for result in (*first.values(), *end.values())):
+            raise UnavailableError(f"the brokers do not tell the offsets of the topic {self._topic}")
         # A partition that was added in between begins at 0.
         return {number: (first[number].offset if number in first else 0, end[number].offset) for number in end}
 
@@ -70,7 +72,7 @@ class Offsets:
 
     def _list(self, spec: OffsetSpec, **options: Any) -> dict[int, Any]:
         try:
-            topic = self._admin.list_topics(self._topic, timeout=kafka.ASK_TIMEOUT).topics[self._topic]
+            topic = kafka.described(self._admin.list_topics(self._topic, timeout=kafka.ASK_TIMEOUT), self._topic)
             if topic.error is not None:
                 raise KafkaException(topic.error)  # noqa: TRY301 - answered as one of the look-up itself
             places = [TopicPartition(self._topic, number) for number in sorted(topic.partitions)]

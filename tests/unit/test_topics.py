@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from loader_ws_trades import kafka, topics
+from loader_ws_trades import kafka, offsets, reading, topics
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.topics import Inspector, TopicSettings
@@ -196,3 +196,38 @@ def test_an_answer_without_the_topic_or_without_partitions_may_get_better(told: 
     startup = kafka.Startup(Deadline(0), 0, stopped=lambda: False)
     with pytest.raises(RunError, match="do not tell the partitions"):
         kafka.await_topic(Client(*told), "trades", "kafka_topic", startup, right=kafka.AclOperation.WRITE)
+
+
+class Looked(Client):
+    """Answers about offsets, too."""
+
+    def __init__(self, offset: int, *told: tuple[str, Any]) -> None:
+        super().__init__(*told)
+        self._offset = offset
+
+    def list_offsets(self, asked: dict[Any, Any], **_timeout: float) -> dict[Any, Future[Any]]:
+        assert asked, "librdkafka refuses to look up nothing"
+        found: dict[Any, Future[Any]] = {place: Future() for place in asked}
+        for future in found.values():
+            future.set_result(SimpleNamespace(offset=self._offset))
+        return found
+
+
+@pytest.mark.parametrize(
+    ("told", "offset", "words"),
+    [
+        ([], 5, "do not tell the partitions"),
+        ([("trades", SimpleNamespace(error=None, partitions={}))], 5, "do not tell the partitions"),
+        ([("trades", SimpleNamespace(error=None, partitions={0: None, 1: None}))], -1, "do not tell the offsets"),
+    ],
+)
+def test_a_topic_whose_partitions_or_offsets_are_not_told_is_not_taken_for_an_empty_one(
+    monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, Any]], offset: int, words: str
+) -> None:
+    monkeypatch.setattr(reading, "Consumer", lambda _properties: Client(*told))
+    monkeypatch.setattr(offsets, "AdminClient", lambda _properties: Looked(offset, *told))
+    with pytest.raises(UnavailableError, match=words):
+        offsets.Offsets({}, "trades", Trouble("")).bounds()
+    if offset > 0:
+        with pytest.raises(UnavailableError, match=words):
+            reading.TopicReader({}, "trades", credentials="").assign(beginning=True)
