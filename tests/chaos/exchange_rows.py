@@ -93,6 +93,13 @@ ROWS = [
         holes=True,
         also=_holes_in_the_log,
     ),
+    Row(
+        "9 a true hole, and every 2nd request fails",
+        (RestStatus(503, every=2, lasting=600, path=REPAIR), Hole(8, after=1000)),
+        {"REPAIR_DEADLINE": "2"},
+        holes=True,
+        also=_holes_in_the_log,
+    ),
     Row("10 REST 429", (RestStatus(429, retry_after=2, times=2, path=REPAIR), SKIP)),
     Row("10 REST 418", (RestStatus(418, retry_after=3, times=1, path=REPAIR), SKIP)),
     Row("10 REST 503", (RestStatus(503, times=3, path=REPAIR), SKIP)),

@@ -41,6 +41,8 @@ _FIRST_ID = Market.generated().first_id
 USELESS_REST: dict[str, Fault] = {
     "REST 451 for good": RestStatus(451, lasting=_LASTING),
     "REST away for good": RestCut(lasting=_LASTING),
+    "a ban beyond the limit": RestStatus(418, retry_after=120, lasting=_LASTING),
+    "REST's head drips": RestDrip(lasting=_LASTING),
     "REST's body drips": RestDrip(body=True, lasting=_LASTING),
     "REST has rows of low ids": RestOtherRows(1, lasting=_LASTING),
     # An answer has 1,000 rows at most: neither these nor those reach what is asked for.
