@@ -188,6 +188,26 @@ def test_a_recording_holds_frames_alone_whatever_is_closed(to: str, workflow: Wo
     assert {frame["e"] for frame in frames} == {"trade"}
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict"])
+def test_letters_that_an_encoding_lacks_are_escaped(workflow: Workflow, encoding: str) -> None:
+    symbol = "\u5e01\u5b89USDT"
+    with Exchange([Market.generated(symbol, rate=1000)]) as exchange:
+        given = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url, "SYMBOL": symbol}
+        given |= {"PYTHONIOENCODING": encoding}
+        run = workflow.run("--max-records", "50", **given)
+        assert run.wait() == 0
+        commands = [["audit"], ["check"], ["backfill", "--dry-run", "--from-id", "1"]]
+        shown = {}
+        for command in commands:
+            loader = workflow.start(*command, **given)
+            assert loader.wait() == 0
+            assert "Traceback" not in loader.errors
+            shown[command[0]] = loader.output()
+    escaped = r"\u5e01\u5b89USDT"
+    assert f"Loading trades of {escaped} into" in run.errors
+    assert f"{escaped} on the topic" in shown["audit"]
+
+
 # -- the story of a run
 
 
