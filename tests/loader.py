@@ -24,6 +24,7 @@ from confluent_kafka import Message
 from loader_ws_trades.cli import cli
 from loader_ws_trades.config import OPTIONS
 from tests.apache_kafka.cluster import USERS
+from tests.processes import kill, limited, start
 from tests.topics import answers, read_events, read_topic, write_topic
 from tests.waiting import wait_for
 
@@ -54,7 +55,7 @@ class Loader:
             arguments = (*arguments, *_debug_flags(arguments, given))
         environment |= given
         self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
-        self.process = subprocess.Popen(
+        self.process = start(
             [self.interpreter, *self.launcher, *arguments],
             env=environment,
             cwd=tempfile.gettempdir(),  # where no .env of a developer is read
@@ -75,8 +76,17 @@ class Loader:
     def output(self) -> str:
         """What it writes to standard output until it ends."""
         assert self.process.stdout is not None
-        found: bytes = self.process.stdout.read()
+        with limited(self.process):
+            found: bytes = self.process.stdout.read()
         return found.decode()
+
+    def lines(self, count: int = 1) -> list[str]:
+        """The next lines of its standard output."""
+        assert self.process.stdout is not None
+        with limited(self.process):
+            found = [self.process.stdout.readline().decode() for _ in range(count)]
+        assert found[-1], f"it ended too soon:\n{self.errors}"
+        return found
 
     def wait(self, seconds: float = 60) -> int:
         """Its exit code, after at most `seconds`."""
@@ -97,8 +107,9 @@ class Loader:
         if self._errors.closed:
             return
         if self.process.poll() is None:
-            self.process.kill()
-        output, _ = self.process.communicate()
+            kill(self.process)
+        with limited(self.process):
+            output, _ = self.process.communicate()
         errors = self._everything
         self._errors.close()
         _check_for_secrets(self.secrets, errors, "standard error")

@@ -20,6 +20,7 @@ from loader_ws_trades.cli_options import collect
 from tests.apache_kafka import Cluster, Kafka
 from tests.apache_kafka.distribution import REPOSITORY, UnavailableError, obtain
 from tests.apache_kafka.fixtures import refuse
+from tests.processes import limited, start
 from tests.waiting import wait_for
 
 TIMEOUT = 30.0
@@ -152,7 +153,10 @@ def answers(cluster: Cluster) -> bool:
 
 def test_foreground_run_prints_a_file_of_variables_and_ends_by_sigterm(kafka_cluster: Cluster, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.apache_kafka", "my-trades"]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as foreground:
+    with (
+        start(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as foreground,
+        limited(foreground, 2 * TIMEOUT),
+    ):
         assert foreground.stdout is not None
         file = tmp_path / "kafka.env"
         with file.open("w") as written:
@@ -200,7 +204,7 @@ def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
         "print('guarded', flush=True); child.wait()"
     )
     command = [sys.executable, "-c", code, str(pipe)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as parent:
+    with start(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as parent, limited(parent):
         assert next_output(output) == b"up\n"
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"guarded\n"

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -23,6 +22,7 @@ from loader_ws_trades.findings import Bounds
 from loader_ws_trades.records import AnyRecord
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, loader_with
+from tests.processes import limited, start
 from tests.unit.test_examination import DAY, SYMBOL, Topic, time_of, value_of
 
 
@@ -342,7 +342,10 @@ def test_a_terminal_shows_how_far_it_is(kafka: Kafka, flags: list[str], colours:
     environment |= {"TERM": "xterm", "COLUMNS": "100"} | ({} if colours else {"NO_COLOR": "1"})
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "loader_ws_trades", "audit", *flags]
-    with subprocess.Popen(command, env=environment, cwd=tempfile.gettempdir(), stdout=theirs, stderr=theirs):
+    with (
+        start(command, env=environment, cwd=tempfile.gettempdir(), stdout=theirs, stderr=theirs) as process,
+        limited(process),
+    ):
         os.close(theirs)
         shown = b""
         try:

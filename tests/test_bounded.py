@@ -186,7 +186,9 @@ def test_each_of_many_missing_ids_is_named_in_the_log_and_the_log_is_no_flood(tm
     path.write_text("".join(f"{json.dumps(base | {'t': number})}\n" for number in range(0, 60_001, 2)))
     command = [sys.executable, "-m", "loader_ws_trades", "replay", str(path), "--speed", "max", "--stdout"]
     command += ["--symbol", "POLUSDT"]
-    ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    ended = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True, timeout=60
+    )
     lines = [line.partition("Missing trade ids ")[2] for line in ended.stderr.splitlines() if "Missing trade" in line]
     named = [int(found) for line in lines for found in re.split(r" and | \(", line)[0].split(", ")]
     assert sorted(named) == list(range(1, 60_000, 2))
@@ -203,8 +205,7 @@ def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -
             BINANCE_WS_URL=exchange.ws_url,
             BINANCE_REST_URL=exchange.rest_url,
         )
-        assert loader.process.stdout is not None
-        lines = [loader.process.stdout.readline() for _ in range(3000)]
+        lines = loader.lines(3000)
         loader.process.kill()
         loader.close()
     with gzip.open(recording) as file:
@@ -212,7 +213,7 @@ def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -
     loader = Loader("replay", str(recording), "--speed", "max", "--stdout", SYMBOL="POLUSDT")
     try:
         assert loader.process.stdout is not None
-        assert [loader.process.stdout.readline() for _ in range(500)] == lines[:500]
+        assert loader.lines(500) == lines[:500]
         loader.process.stdout.close()
         assert loader.wait() == 0
         assert "Traceback" not in loader.errors
@@ -240,7 +241,7 @@ def test_a_reader_that_has_had_enough_ends_it_however_much_waits(tmp_path: Path)
     loader = Loader("replay", str(path), "--speed", "max", "--stdout", SYMBOL="POLUSDT")
     try:
         assert loader.process.stdout is not None
-        assert json.loads(loader.process.stdout.readline())["trade_id"] == 0
+        assert json.loads(*loader.lines())["trade_id"] == 0
         loader.wait_for_line("lacks")
         wait_for(lambda: rests(loader), "a full pipe, and a full sink behind it")
         loader.process.stdout.close()

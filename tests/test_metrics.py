@@ -388,4 +388,4 @@ def test_the_library_is_imported_only_where_metrics_are_served() -> None:
         "import sys; from loader_ws_trades import cli, live, logs, output, publisher, service, status; "
         "sys.exit('prometheus_client' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

@@ -28,6 +28,7 @@ from loader_ws_trades.pacing import event_time, paced
 from loader_ws_trades.recording import Recorder
 from loader_ws_trades.trade import FrameDecoder
 from tests import recorded
+from tests.processes import limited, start
 
 NAMES = ["frames.jsonl", "frames.jsonl.gz"]
 
@@ -173,7 +174,7 @@ def test_after_kill_9_all_that_was_flushed_is_there_and_recording_goes_on(
     path = tmp_path / name
     for first in (0, 300):
         command = [sys.executable, "-c", _WRITER, str(path), str(first)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process, limited(process):
             assert process.stdout is not None
             assert process.stdout.readline() == b"flushed\n"
             assert "into which another process records" in refused(path)

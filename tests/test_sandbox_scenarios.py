@@ -40,6 +40,7 @@ from loader_ws_trades.sandbox import (
     fault_text,
     parse_fault,
 )
+from tests.processes import limited, start
 from tests.test_sandbox_faults import connected, ids, ids_to_the_end
 from tests.waiting import wait_for
 
@@ -195,7 +196,7 @@ def test_the_command_names_every_kind() -> None:
 
 
 def sandbox(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return start(
         [sys.executable, "-m", "loader_ws_trades", "sandbox", "--no-broker", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -217,12 +218,13 @@ def test_the_command_plays_faults_and_tells_them() -> None:
     try:
         assert process.stdout is not None
         lines, url = [], ""
-        for line in process.stdout:
-            lines.append(line)
-            if match := re.search("BINANCE_WS_URL=(.*)", line):
-                url = match[1]
-            if "cut:at=" in line:
-                break
+        with limited(process):
+            for line in process.stdout:
+                lines.append(line)
+                if match := re.search("BINANCE_WS_URL=(.*)", line):
+                    url = match[1]
+                if "cut:at=" in line:
+                    break
         assert any("handshake-status" in line for line in lines)
         with pytest.raises(WebSocketBadStatusException) as refusal:
             create_connection(f"{url}/btcusdt@trade", timeout=10)

@@ -18,6 +18,7 @@ from tests.apache_kafka.client import ANSWER_TIMEOUT, Kafka
 from tests.apache_kafka.distribution import Distribution, obtain
 from tests.apache_kafka.node import HOST, START_TIMEOUT, STOP_TIMEOUT, Node, NodeError, Ports
 from tests.apache_kafka.properties import server_properties
+from tests.processes import limited, start
 
 CLUSTER_ID = "bG9hZGVyLXdzLXRyYWRlcw"
 USERS = {"admin": "admin-secret", "loader": "loader-secret", "reader": "reader-secret"}
@@ -159,7 +160,7 @@ class Cluster(Kafka):
         scram = [f"SCRAM-SHA-512=[name={name},iterations=4096,password={self.users[name]}]" for name in self.users]
         users = [argument for user in scram for argument in ("--add-scram", user)]
         runs = [
-            subprocess.Popen(
+            start(
                 [*tool, "format", "-c", str(node.properties), "-t", CLUSTER_ID, "--ignore-formatted", *users],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -169,7 +170,10 @@ class Cluster(Kafka):
             for node in self.nodes
         ]
         # Each is heard to its end before any is judged: none is left running.
-        outputs = [run.communicate()[0] for run in runs]
+        with contextlib.ExitStack() as stack:
+            for run in runs:
+                stack.enter_context(limited(run, 2 * STOP_TIMEOUT))
+            outputs = [run.communicate()[0] for run in runs]
         for node, run, output in zip(self.nodes, runs, outputs, strict=True):
             if run.returncode != 0:
                 raise NodeError(f"{node}: its storage could not be formatted\n{output}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.processes import limited, start
 from tests.waiting import wait_for
 
 # In a mount and PID namespace of its own, as the PID 1 that it stays: a root that cannot be written, a /tmp that can,
@@ -47,7 +48,7 @@ class Container:
         unshare, shell = shutil.which("unshare"), shutil.which("sh")
         assert unshare
         assert shell
-        self._runtime = subprocess.Popen(
+        self._runtime = start(
             [
                 *(unshare, "--mount", "--pid", "--fork", shell, "-c", _ENTER, "enter"),
                 *(str(root), user, group, image.get("WorkingDir", "/")),
@@ -68,7 +69,8 @@ class Container:
     def output(self) -> str:
         """What it writes to standard output until it ends."""
         assert self._runtime.stdout
-        found: bytes = self._runtime.stdout.read()
+        with limited(self._runtime):
+            found: bytes = self._runtime.stdout.read()
         return found.decode()
 
     def process(self) -> int:
@@ -101,7 +103,8 @@ class Container:
         """End it, if it still runs."""
         if self._runtime.poll() is None:
             self.signal(signal.SIGKILL)  # with PID 1 all the others go, and then the runtime
-        self._runtime.communicate()
+        with limited(self._runtime):
+            self._runtime.communicate()
         self._errors.close()
 
 
