@@ -29,7 +29,18 @@ GIVEN = {
     "telemetry_producer_id": "p",
     "kafka_bootstrap_servers": "k:1",
 }
-MANY = 5000  # requests after which a gap does not end
+MANY = 5000  # requests, or looks at what is missing, after which a gap does not end
+
+
+class Watched(Ingest):
+    """An `Ingest` that is not looked at without end."""
+
+    looks = 0
+
+    def gap(self) -> Gap | None:
+        self.looks += 1
+        assert self.looks < MANY, "the gap does not end"
+        return super().gap()
 
 
 class Stage:
@@ -44,11 +55,12 @@ class Stage:
         self.fails: Callable[[int], UnavailableError | None] = lambda _: None  # by the number of the request, from 1
         self.awaits: Callable[[], None] = lambda: None
         self.newest: Callable[[], Trade] = lambda: self.trade(max(self.has))
+        self.rows: Iterable[int] | None = None  # what it answers whatever is asked
         self.asked: list[tuple[float, int]] = []  # when, and from which id on
         self.out: list[int] = []
         self.named: list[tuple[float, Gap | Reset, str]] = []
         self.stopping = clock.event()
-        self.ingest = Ingest(
+        self.ingest = Watched(
             FrameDecoder("POLUSDT", combined=False),
             Sequence(),
             self.put,
@@ -89,7 +101,8 @@ class Stage:
         self.clock.advance(self.takes)
         if error := self.fails(len(self.asked)):
             raise error
-        return [self.trade(trade_id) for trade_id in sorted(self.has) if trade_id >= first][:PAGE]
+        rows = [trade_id for trade_id in sorted(self.has) if trade_id >= first] if self.rows is None else self.rows
+        return [self.trade(trade_id) for trade_id in rows][:PAGE]
 
     def fill(self, *streamed: int) -> None:
         self.stream(*streamed)
@@ -130,9 +143,8 @@ def test_rest_that_lags_is_waited_for(stage: Stage) -> None:
 @pytest.mark.parametrize("rows", [range(1, 100), range(5000, 6000), range(10**9, 10**9 + 500)])
 def test_rows_of_other_ids_do_not_count(stage: Stage, rows: range) -> None:
     stage.times = dict.fromkeys(rows, NOW + 60_000)
-    stage.stream(1000, 1004)
-    stage.repair._fetch = lambda _: [stage.trade(trade_id) for trade_id in rows]
-    stage.repair.fill_gaps()
+    stage.rows = rows
+    stage.fill(1000, 1004)
     assert stage.out == [1000, 1004]
     assert stage.gaps() == [(60, Gap(1001, 1003))], "and no reset"
 
@@ -186,6 +198,14 @@ def test_an_id_that_began_to_be_missing_later_has_its_own_clock(stage: Stage) ->
     stage.clock.after(20.5, lambda: stage.has.add(6))
     stage.fill(1, 4)
     assert stage.gaps() == [(60, Gap(2, 2)), (81, Gap(5, 5))]
+
+
+def test_ids_at_the_end_of_a_gap_that_grew_have_the_clock_of_the_answer_that_first_lacked_them(stage: Stage) -> None:
+    stage.stream(1)
+    stage.ingest.expect(2)
+    stage.clock.after(20.5, lambda: stage.ingest.expect(9))
+    stage.repair.fill_gaps()
+    assert stage.gaps() == [(60, Gap(2, 2)), (81, Gap(3, 9))]
 
 
 def test_an_id_that_is_no_longer_in_an_answer_is_not_given_up_for_the_answers_before(stage: Stage) -> None:
@@ -327,12 +347,13 @@ def test_the_clock_of_the_outage_is_one_for_all_gaps(stage: Stage) -> None:
     assert stage.gaps() == [(300, Gap(2, 2)), (400, Gap(4, 4))], "the second one waited for nothing"
 
 
-def test_what_rest_did_long_ago_does_not_count(stage: Stage) -> None:
+@pytest.mark.parametrize(("quiet", "waits"), [(300, 0), (301, 300)])
+def test_what_rest_did_long_ago_does_not_count(stage: Stage, quiet: float, waits: float) -> None:
     stage.fails = lambda _: away(retry_after=300)
     stage.fill(1, 3)
-    stage.clock.advance(301)
+    stage.clock.advance(quiet)
     stage.fill(5)
-    assert stage.gaps() == [(300, Gap(2, 2)), (901, Gap(4, 4))]
+    assert stage.gaps() == [(300, Gap(2, 2)), (300 + quiet + waits, Gap(4, 4))]
 
 
 def test_waiting_for_our_own_turn_stops_the_clock_of_the_outage(stage: Stage) -> None:

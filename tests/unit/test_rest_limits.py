@@ -171,6 +171,8 @@ def test_a_request_at_the_limit_is_allowed_and_one_beyond_it_is_not(clock: FakeC
     clock.advance(59)
     assert limit.wait_needed(25) == 0, "75 of 75"
     assert limit.wait_needed(26) == 1, "until the 50 are a minute old"
+    clock.advance(1)
+    assert (limit.used, limit.wait_needed(75)) == (0, 0)
 
 
 def test_a_request_heavier_than_the_limit_has_a_minute_for_itself(clock: FakeClock) -> None:
