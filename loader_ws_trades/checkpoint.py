@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from loader_ws_trades.config import Settings, named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.newest import Newest
 from loader_ws_trades.offsets import SKEW
 from loader_ws_trades.properties import consumer_properties
 from loader_ws_trades.reading import HiddenError, Record, TopicScanner
@@ -25,7 +26,6 @@ from loader_ws_trades.values import shown_moment
 
 _FIRST_LOOK = 60_000  # milliseconds before the newest record that are read at first
 _FURTHER = 4  # how many times further back each look goes than the one before
-_PROOF = 3  # trades in a row that begin a new sequence of ids
 _PAUSE = 0.2  # seconds between two looks whether an open transaction has ended
 
 
@@ -67,55 +67,6 @@ class Scanner(Protocol):
         """Let the connections go."""
 
 
-class _Newest:
-    """The newest trade of one pair among those at or after `since`, which are taken in the order of their offsets.
-
-    It is the one with the highest id. But three in a row with ids that rise by one, all of them below that and all
-    later than every trade so far, begin a new sequence of ids, and what came before counts no more.
-    """
-
-    def __init__(self, since: int) -> None:
-        self._since = since
-        self.last: Position | None = None
-        self._begin = -1  # when the present sequence of ids began, if it began here
-        self._run: list[Position] = []
-        self._older_id = -1
-        self.older_time = -1
-        """The greatest time of a trade before `since`; -1 if there was none."""
-
-    def take(self, trade_id: int, timestamp: int) -> None:
-        if timestamp < self._begin:
-            return  # filled in later, of an earlier sequence
-        if timestamp < self._since:
-            self._older_id = max(self._older_id, trade_id)
-            self.older_time = max(self.older_time, timestamp)
-            return
-        last = self.last
-        if last is None or trade_id > last.trade_id:
-            self.last = Position(trade_id, max(timestamp, last.timestamp if last else 0))
-            self._run.clear()
-        elif timestamp <= last.timestamp:
-            self._run.clear()
-        else:
-            if self._run and trade_id != self._run[-1].trade_id + 1:
-                self._run.clear()
-            self._run.append(Position(trade_id, timestamp))
-            if len(self._run) == _PROOF:
-                self._begin = self._run[0].timestamp
-                self.last = Position(trade_id, max(place.timestamp for place in self._run))
-                self._older_id = -1
-                self._run.clear()
-
-    @property
-    def settled(self) -> bool:
-        """Whether it is found for certain.
-
-        An older trade with a higher id makes that doubtful: the time of one may be wrong, or the older one belong to
-        an earlier sequence of ids. A look further back tells.
-        """
-        return self.last is not None and self._older_id <= self.last.trade_id
-
-
 class Search:
     """Finds the newest trade of each of `symbols`, all in one pass.
 
@@ -145,7 +96,7 @@ class Search:
         self._clock = clock
         self._pause = pause or threading.Event().wait
         self._bounds: dict[int, tuple[int, int]] = {}
-        self._found: dict[bytes, _Newest] = {}
+        self._found: dict[bytes, Newest] = {}
         self._saw_any = False  # whether any record was read
 
     def run(self, patience: float) -> dict[str, Checkpoint]:
@@ -205,7 +156,7 @@ class Search:
                 return self._checkpoints(self._at_the_beginning(since))
             back *= _FURTHER
 
-    def _unsettled(self) -> list[_Newest]:
+    def _unsettled(self) -> list[Newest]:
         return [pair for pair in self._found.values() if not pair.settled]
 
     def _starts(self, moment: int) -> dict[int, int]:
@@ -220,7 +171,7 @@ class Search:
 
     def _look(self, starts: Mapping[int, int], since: int) -> None:
         """Read each partition to its end."""
-        self._found = {key: _Newest(since) for key in self._symbols}
+        self._found = {key: Newest(since) for key in self._symbols}
         for number, (_, end) in self._bounds.items():
             if starts[number] == end:
                 continue

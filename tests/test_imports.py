@@ -11,7 +11,7 @@ PACKAGE = "loader_ws_trades"
 FOLDER = Path(__file__).parent.parent / PACKAGE
 
 PURE = {"errors", "lifecycle", "config", "values", "files", "fleet", "properties", "trade", "sequence"}
-PURE |= {"idset", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
+PURE |= {"idset", "newest", "records", "findings", "line", "examination", "archive_rows", "archive_tally"}
 PURE |= {"health", "latency", "proxies", "rate_limits"}
 BASE = {"kafka", "clients", "topics", "offsets", "reading", "trouble", "listener", "logs", "ports", "progress"}
 COMMANDS = {
@@ -127,6 +127,7 @@ ALLOWED = {
     "trade": set[str](),
     "sequence": {"trade"},
     "idset": {"sequence"},
+    "newest": {"sequence"},
     "missing": {"idset", "sequence"},
     "records": {"trade"},
     "findings": {"sequence"},
