@@ -179,6 +179,25 @@ def test_a_quiet_pair_is_found_further_back() -> None:
     assert found[OTHER].last == Position(7200, NOW - SECOND)
 
 
+def test_a_trade_just_as_far_back_as_was_looked_is_found() -> None:
+    topic = Topic([trade(1, NOW - 10 * HOUR), trade(7, NOW - MINUTE), trade(1, NOW, OTHER)])
+    assert newest(topic).last == Position(7, NOW - MINUTE)
+    assert topic.looks == [NOW - MINUTE]
+
+
+def test_what_was_written_late_is_found_as_soon_as_its_time_is_looked_at() -> None:
+    late = trade(7, NOW - 3 * MINUTE)
+    topic = Topic([trade(1, NOW - 10 * HOUR), trade(1, NOW - 50 * SECOND, OTHER), late, trade(2, NOW, OTHER)])
+    assert newest(topic).last == Position(7, NOW - 3 * MINUTE)
+    assert topic.looks == [NOW - MINUTE, NOW - 4 * MINUTE]
+
+
+@pytest.mark.parametrize("low", [0, 1])
+def test_what_was_all_written_late_is_found(low: int) -> None:
+    records = [trade(1 + number, NOW - 10 * HOUR + number, stamped=NOW + number) for number in range(100)]
+    assert newest(Topic(records, low=low, appended=True)).last == Position(100, NOW - 10 * HOUR + 99)
+
+
 def test_all_partitions_are_read() -> None:
     topic = Topic(run_of(1, 10, NOW - 30), run_of(11, 10, NOW - 20), [], run_of(1, 5, NOW, 1, OTHER))
     assert newest(topic).last == Position(20, NOW - 11)
@@ -218,6 +237,19 @@ def test_deleted_records_may_have_been_the_pairs() -> None:
     assert found.doubt == f"The topic trades has no trade of {PAIR}, but older records of it were deleted"
 
 
+def test_the_time_that_was_seen_is_never_ahead_of_the_clock() -> None:
+    nonsense = (NOW + 1000 * HOUR, b"x", b"x")
+    found = newest(Topic([nonsense, nonsense, *run_of(1, 100, NOW - 100, 1, OTHER)], low=1))
+    assert found.since is not None
+    assert found.since <= NOW - MINUTE
+
+
+def test_the_limit_is_a_number_of_records_that_may_be_read() -> None:
+    records = [trade(1, NOW - 10 * HOUR, OTHER), *run_of(2, 300, NOW - 299 * SECOND, SECOND, OTHER)]
+    assert newest(Topic(records), limit=61).since == NOW - MINUTE
+    assert newest(Topic(records), limit=60).since is None
+
+
 def test_a_topic_whose_records_were_all_deleted_says_so() -> None:
     found = newest(Topic(run_of(1, 100, NOW - 100), low=100))
     assert found == Checkpoint(doubt="The topic trades holds nothing any more: all its records were deleted")
@@ -254,9 +286,9 @@ def test_a_time_far_ahead_that_makes_the_look_up_useless_leaves_the_newest_recor
 
 def test_a_hidden_end_is_waited_for_and_then_read_as_far_as_it_went_at_first(clock: FakeClock) -> None:
     topic = Topic(run_of(1, 100, NOW - 100))
-    topic.open_from = 50
+    topic.open_from = 99
     looking = Search(topic, "trades", [PAIR], 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
-    with pytest.raises(HiddenError, match="partition 0, from offset 50 on"):
+    with pytest.raises(HiddenError, match="partition 0, from offset 99 on"):
         looking.run(1.0)
     assert topic.read_records == 0
     topic.partitions = (topic.partitions[0] + run_of(101, 5, NOW),)
