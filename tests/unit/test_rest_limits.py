@@ -134,7 +134,7 @@ def limit(clock: FakeClock) -> WeightLimit:
     return WeightLimit(3000)
 
 
-@pytest.mark.parametrize("weight", [1, 25, 400])
+@pytest.mark.parametrize("weight", [10, 25, 400])
 def test_no_60_seconds_hold_more_than_the_limit_and_it_is_used(
     limit: WeightLimit, clock: FakeClock, weight: int
 ) -> None:
