@@ -186,6 +186,9 @@ class Bounded:
         """False: it is counted already."""
         return False
 
+    def keep_only(self, connection: int) -> None:
+        """Nothing: there are no connections."""
+
     def trouble(self) -> str | None:
         """None: the log says it."""
         return None

@@ -158,7 +158,7 @@ class ExchangeProbes:
         settings = self._settings
         if self._unknown:
             return skip("not tried, because of: symbol")
-        decoder = FrameDecoder(settings.symbol, combined=settings.combined_stream)
+        decoder = FrameDecoder(settings.symbol)
         pinged, refused, deadline = False, list[Refusal](), Deadline(self._timeout)
         while (heard := self._hear(deadline)) not in ("end", "late"):
             if heard == "ping":

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 
 from loader_ws_trades.config import Settings, named, redacted_url
 from loader_ws_trades.connection import Connection
@@ -42,6 +43,7 @@ class _Leg:
         self.predecessor = predecessor
         self.task: Task | None = None
         self.connection: Connection | None = None
+        self.serial = 0  # of the connection, for who takes the frames
         self.opened: float | None = None
         self.age = age
         self.until = math.inf
@@ -97,17 +99,21 @@ class Feed:
 
     def start(
         self,
-        take: Callable[[list[bytes]], bool],
+        take: Callable[[list[bytes], int], bool],
         in_order: Callable[[], bool],
         on_death: Callable[[BaseException], None],
+        *,
+        number: Callable[[], int],
     ) -> None:
         """Begin.
 
         Args:
-            take: gets the frames of each read and says whether there was a trade of ours among them.
+            take: gets the frames of a read and their connection's number, and says whether a trade is among them.
             in_order: says whether no trade is missing before the newest one.
             on_death: gets what ended a thread.
+            number: gives a connection its number.
         """
+        self._number = number
         self._take = take
         self._in_order = in_order
         self._on_death = on_death
@@ -186,6 +192,13 @@ class Feed:
         elif leg.predecessor and leg.opened is not None and now > leg.opened + _QUIET_TAKEOVER:
             self._take_over(leg)
 
+    def keep_only(self, connection: int) -> None:
+        """End all connections but the one with this number, without waiting; others take their place."""
+        with self._lock:
+            for leg in (self._leg, self._leg and self._leg.predecessor):
+                if leg and leg.connection and leg.serial != connection:
+                    leg.connection.close()
+
     def _spawn(self, predecessor: _Leg | None) -> None:
         number = predecessor.number + 1 if predecessor else 1
         # Up to a tenth sooner, so that a fleet that was started at once does not come back at once.
@@ -213,9 +226,10 @@ class Feed:
             if self._stopping.wait(pause):
                 return
             self._limit.note()
+            serial = self._number()
             connection = self._connect(
                 self._settings.stream_url,
-                lambda frames: self._on_frames(leg, frames),
+                partial(self._on_frames, leg, serial),
                 lambda: self._on_open(leg),
                 silence_limit=self._settings.feed_silence_limit,
                 proxy=self._proxy,
@@ -225,7 +239,7 @@ class Feed:
                 if self._stopping.is_set():
                     connection.release()
                     return
-                leg.connection = connection
+                leg.connection, leg.serial = connection, serial
             ending = connection.run()
             leg.does("been at the end of a connection", 0.0)
             with self._lock:
@@ -256,9 +270,9 @@ class Feed:
         self._told.info("connected", f"Connected to {redacted_url(self._settings.stream_url)}{how}")
         self.connections += 1
 
-    def _on_frames(self, leg: _Leg, frames: list[bytes]) -> None:
+    def _on_frames(self, leg: _Leg, serial: int, frames: list[bytes]) -> None:
         # The old connection may have trades on their way that came before the new one's first.
-        if self._take(frames) and leg.predecessor and self._in_order():
+        if self._take(frames, serial) and leg.predecessor and self._in_order():
             self._take_over(leg)
 
     def _note_down(self, reason: str) -> bool:

@@ -125,3 +125,14 @@ class IdSet:
                 bits >>= length
         for place in range(full, len(self._firsts)):
             yield self._firsts[place] << _BITS, (self._lasts[place] + 1 << _BITS) - 1
+
+
+def ranges(ids: Iterable[int]) -> list[Gap]:
+    """Ids, in any order, as the fewest ascending ranges."""
+    found: list[Gap] = []
+    for trade_id in sorted(set(ids)):
+        if found and found[-1].last + 1 == trade_id:
+            found[-1] = Gap(found[-1].first, trade_id)
+        else:
+            found.append(Gap(trade_id, trade_id))
+    return found

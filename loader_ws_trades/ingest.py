@@ -9,10 +9,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Many
 
-from loader_ws_trades.sequence import Gap, Position, Reset, Sequence
-from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.sequence import Event, Gap, Position, Reset, Sequence
+from loader_ws_trades.trade import KINDS, FrameDecoder, Refusal, Trade
 
-_KINDS = 20  # kinds of refused frames that are told apart
+_FOREIGN_KINDS = 20  # kinds of refused frames, beside our own `KINDS`, that are told apart
+_BEFORE_RESET = Refusal(
+    "old sequence", "read from another connection than the one that showed that the trade ids began anew"
+)
 _LOCK_TIME = 0.3  # seconds after which a thread that holds the lock hangs
 _ROOM_CHECK = 0.01  # seconds between two looks whether a full sink has room again
 
@@ -44,18 +47,21 @@ class Ingest:
         limit: int | None,
         on_limit: Callable[[], None],
         on_refusal: Callable[[Refusal], None],
-        on_events: Callable[[list[Gap | Reset], str], None],
+        on_events: Callable[[list[Event], str], None],
         on_read: Callable[[float], None] | None = None,
     ) -> None:
         self._decoder = decoder
         self._sequence = sequence
         self._put = put
-        self._left = limit
+        sequence.left = limit
         self._on_limit = on_limit
         self._on_refusal = on_refusal
         self._on_events = on_events
         self._on_read = on_read
         self._told_limit = False
+        self._connections = 0  # numbers given out
+        # After a reset: the connection that proved it, and the last one that may have frames of the sequence before.
+        self._proved, self._doubtful = 0, 0
         self._lock = threading.Lock()
         self._waiting: deque[Trade] = deque()
         self._closed = False
@@ -66,11 +72,17 @@ class Ingest:
         self.repaired = 0
         self.missing = 0
         self.refused: Counter[str] = Counter()
+        self._foreign_kinds = 0
 
     @property
     def duplicates(self) -> int:
         """Trades that were dropped because their id had been passed."""
         return self._sequence.duplicates
+
+    @property
+    def late(self) -> int:
+        """Trades that were dropped because they came after their ids had been given up."""
+        return self._sequence.late
 
     @property
     def gaps(self) -> int:
@@ -92,14 +104,22 @@ class Ingest:
         """Milliseconds since 1970, of the newest trade seen; 0 if there was none."""
         return self._sequence.newest_time
 
-    def take(self, frames: list[bytes]) -> bool:
+    def connect(self) -> int:
+        """A number for a connection that is about to be made, for `take`."""
+        with self._lock:
+            self._connections += 1
+            return self._connections
+
+    def take(self, frames: list[bytes], connection: int = 0) -> bool:
         """Take the frames of one read; whether a trade of ours was among them. Blocks while the sink is full."""
         came = time.monotonic() if self._on_read else 0.0
         with self._lock:
-            if self._left == 0 or self._closed:
+            if self._sequence.left == 0 or self._closed:
                 return False
             trades, refusals = self._decoder.decode(frames)
-            events = self._push(trades)
+            if connection <= self._doubtful and connection != self._proved:
+                trades, refusals = [], [_BEFORE_RESET] * len(frames)
+            events = self._push(trades, connection)
             in_order = self._sequence.in_order
         if refusals:
             self.refuse(refusals)
@@ -113,44 +133,51 @@ class Ingest:
     def give(self, trades: Many[Trade]) -> None:
         """Take trades as they came. Blocks while the sink is full."""
         with self._lock:
-            if self._left == 0 or self._closed:
+            if self._sequence.left == 0 or self._closed:
                 return
-            events = self._push(trades)
+            events = self._push(trades, 0)
         self._finish(events, "the source does not have them")
 
-    def _push(self, trades: Many[Trade]) -> list[Gap | Reset]:
+    def _push(self, trades: Many[Trade], connection: int) -> list[Event]:
         self.received += len(trades)
-        ready, events = self._sequence.push(trades)
-        return self._hand_on(ready, events)
+        ready, events = self._sequence.push(trades, connection)
+        if events and _has_reset(events):
+            self._proved, self._doubtful = connection, self._connections
+        self._hand_on(ready, events)
+        return events
 
     def refuse(self, refusals: Iterable[Refusal]) -> None:
         """Count what was no trade of ours, and pass it on."""
         for refusal in refusals:
-            known = refusal.kind in self.refused or len(self.refused) < _KINDS
-            kind = refusal.kind if known else "other"
+            kind = refusal.kind
             with self._lock:
+                if kind not in KINDS and kind not in self.refused:
+                    if self._foreign_kinds == _FOREIGN_KINDS:
+                        kind = "other"
+                    else:
+                        self._foreign_kinds += 1
                 self.refused[kind] += 1
             self._on_refusal(Refusal(kind, refusal.detail))
 
     def fill(self, rows: Many[Trade]) -> int:
         """Take trades from REST, ascending; how many came out, held ones included. Blocks while the sink is full."""
         with self._lock:
-            if self._left == 0 or self._closed:
+            if self._sequence.left == 0 or self._closed:
                 return 0
             held = self._sequence.held
             ready, events = self._sequence.fill(rows)
             self.repaired += len(ready) + self._sequence.held - held  # not what was held before, and came out with it
-            events = self._hand_on(ready, events)
-        self._finish(events, "before a new sequence")
+            self._hand_on(ready, events)
+        self._finish(events, "REST does not have them")
         return len(ready)
 
     def skip(self, before: int, why: str) -> None:
         """Give up on the ids missing before the id `before`; blocks while the sink is full."""
         with self._lock:
-            if self._left == 0 or self._closed:
+            if self._sequence.left == 0 or self._closed:
                 return
             ready, events = self._sequence.skip(before)
-            events = self._hand_on(ready, events)
+            self._hand_on(ready, events)
         self._finish(events, why)
 
     def resume(self, last: Position) -> None:
@@ -174,40 +201,33 @@ class Ingest:
     def gap(self) -> Gap | None:
         """The ids that hold back what follows; None when nothing is missing, or nothing more is taken."""
         with self._lock:
-            return None if self._closed or self._left == 0 else self._sequence.gap()
+            return None if self._closed or self._sequence.left == 0 else self._sequence.gap()
 
     @property
     def has_gap(self) -> bool:
         """Whether ids hold back what follows; without the lock, for the main thread."""
-        return not (self._closed or self._left == 0 or self._sequence.in_order)
+        return not (self._closed or self._sequence.left == 0 or self._sequence.in_order)
 
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""
         with self._lock:
             return self._sequence.behind
 
-    def _hand_on(self, ready: Many[Trade], events: list[Gap | Reset]) -> list[Gap | Reset]:
-        """Put trades into the sink, or in line behind those that wait for it; the events that still count."""
-        if self._left is not None:
-            ready = ready[: self._left]
-            self._left -= len(ready)
-            if self._left == 0:
-                # What is missing behind the last trade asked for is nobody's loss.
-                events = [event for event in events if event.first <= ready[-1].trade_id]
+    def _hand_on(self, ready: Many[Trade], events: list[Event]) -> None:
+        """Put trades into the sink, or in line behind those that wait for it."""
         if self._waiting:
             self._waiting.extend(ready)
         elif (taken := self._put(ready)) < len(ready):
             self._waiting.extend(ready[taken:])
         if events:
             self.missing += sum(len(event) for event in events if isinstance(event, Gap))
-        return events
 
-    def _finish(self, events: list[Gap | Reset], why: str) -> None:
+    def _finish(self, events: list[Event], why: str) -> None:
         """Tell what happened, and wait until the sink has all."""
         if events:
-            self._on_events(events, why)
+            self._on_events(events, "before a new sequence" if _has_reset(events) else why)
         self._await_room()
-        if self._left == 0 and not self._told_limit:
+        if self._sequence.left == 0 and not self._told_limit:
             self._told_limit = True
             self._on_limit()
 
@@ -227,11 +247,12 @@ class Ingest:
 
     def give_up(self, why: str) -> None:
         """Give up on all that is missing, without waiting for room."""
-        events: list[Gap | Reset] = []
+        events: list[Event] = []
         with self._lock_or_time():
-            while self._left != 0 and (gap := self._sequence.gap()) is not None:
+            while self._sequence.left != 0 and (gap := self._sequence.gap()) is not None:
                 ready, given_up = self._sequence.skip(gap.last + 1)
-                events += self._hand_on(ready, given_up)
+                self._hand_on(ready, given_up)
+                events += given_up
         if events:
             self._on_events(events, why)
 
@@ -261,3 +282,7 @@ class Ingest:
         finally:
             if acquired:
                 self._lock.release()
+
+
+def _has_reset(events: list[Event]) -> bool:
+    return any(isinstance(event, Reset) for event in events)

@@ -54,7 +54,7 @@ class Line:
         if trade_id != self.top + 1:
             self._end_run()
             self.run = trade_id
-        self.top, self.top_time, self.partition = trade_id, timestamp, partition
+        self.top, self.top_time, self.partition = trade_id, max(self.top_time, timestamp), partition
 
     def _end_run(self) -> None:
         if self.run <= self.top:

@@ -13,7 +13,7 @@ from loader_ws_trades.recording import Recorder
 from loader_ws_trades.repair import Repair
 from loader_ws_trades.rest import Rest
 from loader_ws_trades.resume import Resume
-from loader_ws_trades.trade import Refusal, Trade
+from loader_ws_trades.trade import SHUTDOWN, Refusal, Trade
 
 _FLUSH_EVERY = 0.9  # seconds between two writes of recorded frames: a kill loses at most the last second
 _FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
@@ -76,12 +76,13 @@ class Live:
             )
             repair, resumed = self._repair, self._resumed
             self._repair_task = spawn("repair", lambda: repair.run(resuming=resumed), on_death)
-        self._feed.start(self._take if self._recorder else intake.take, intake.in_order, on_death)
+        take = self._take if self._recorder else intake.take
+        self._feed.start(take, intake.in_order, on_death, number=intake.connect)
 
-    def _take(self, frames: list[bytes]) -> bool:
+    def _take(self, frames: list[bytes], connection: int) -> bool:
         if self._recorder:
             self._recorder.write(frames)
-        return self._intake.take(frames)
+        return self._intake.take(frames, connection)
 
     def _fetch(self, first_id: int) -> list[Trade]:
         rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
@@ -90,10 +91,14 @@ class Live:
 
     def refused(self, refusal: Refusal) -> bool:
         """Note a frame that is no trade: the exchange may have announced its shutdown."""
-        if refusal.kind != "event serverShutdown":
+        if refusal.kind != SHUTDOWN:
             return False
         self._announced = self._feed.connections
         return True
+
+    def keep_only(self, connection: int) -> None:
+        """End all other connections: this one has shown that the trade ids began anew."""
+        self._feed.keep_only(connection)
 
     def tick(self) -> None:
         """Rotate the connection when it is time to.

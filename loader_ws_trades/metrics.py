@@ -68,6 +68,12 @@ METRICS: Final = (
         lambda run: run.ingest.duplicates,
     ),
     Metric(
+        "late_trades_total",
+        "counter",
+        "Trades dropped because they came after their ids had been given up.",
+        lambda run: run.ingest.late,
+    ),
+    Metric(
         "gaps_total",
         "counter",
         "Times that ids began to be missing, those that closed by themselves included.",

@@ -22,8 +22,11 @@ class Intake(Protocol):
     gap_seen: threading.Event
     """Set when something is missing; cleared by who sees to it."""
 
-    def take(self, frames: list[bytes]) -> bool:
-        """Take frames as they came; whether a trade of ours was among them."""
+    def connect(self) -> int:
+        """A number for a connection that is about to be made, for `take`."""
+
+    def take(self, frames: list[bytes], connection: int = 0) -> bool:
+        """Take frames as they came over a connection; whether a trade of ours was among them."""
 
     def give(self, trades: Many[Trade]) -> None:
         """Take trades as they came."""
@@ -118,6 +121,9 @@ class Source(Protocol):
 
     def refused(self, refusal: Refusal) -> bool:
         """Note a frame that was no trade; whether it is one that the source was ready for."""
+
+    def keep_only(self, connection: int) -> None:
+        """End all other connections, without waiting: this one has shown that the trade ids began anew."""
 
     def close(self) -> None:
         """Stop reading, without waiting; may be called again."""

@@ -28,6 +28,7 @@ class FromRecording:
     def __init__(self, path: str | Path, symbol: str, speed: float) -> None:
         self._path = path
         self._symbol = symbol
+        self._decoder = FrameDecoder(symbol)
         self._speed = speed
         self._stopping = threading.Event()
         self._recorded = IdSet()
@@ -83,8 +84,7 @@ class FromRecording:
                 yield out
 
     def _decoded(self, batch: list[bytes], intake: Intake | None) -> list[Trade]:
-        combined = batch[0].lstrip().startswith(b'{"stream"')
-        trades, refusals = FrameDecoder(self._symbol, combined=combined).decode(batch)
+        trades, refusals = self._decoder.decode(batch)
         if intake is not None:
             intake.refuse(refusals)
         return trades

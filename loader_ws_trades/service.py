@@ -20,6 +20,7 @@ from types import FrameType
 from loader_ws_trades.config import Settings
 from loader_ws_trades.control import Control, NoControl
 from loader_ws_trades.errors import EndOfOutputError, LoaderError
+from loader_ws_trades.idset import ranges
 from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.kafka import Startup, persist
 from loader_ws_trades.latency import Latencies
@@ -29,7 +30,7 @@ from loader_ws_trades.missing import IN_A_MESSAGE, MissingIds, listed
 from loader_ws_trades.monitor import Monitor
 from loader_ws_trades.ports import Sink, Source
 from loader_ws_trades.properties import consumer_properties
-from loader_ws_trades.sequence import WINDOW, Gap, Reset, Sequence, ranges
+from loader_ws_trades.sequence import WINDOW, Event, Gap, Late, Reset, Sequence
 from loader_ws_trades.status import StatusLine, StatusLog
 from loader_ws_trades.telemetry import NoTelemetry, Telemetry
 from loader_ws_trades.topics import unread
@@ -150,7 +151,7 @@ class _Run:
         self._told_unchecked = False
         latencies = Latencies() if settings.metrics_port else None
         self._ingest = Ingest(
-            FrameDecoder(settings.symbol, combined=settings.combined_stream),
+            FrameDecoder(settings.symbol),
             Sequence(WINDOW if settings.gap_repair == "on" else 0),
             sink.put,
             limit=settings.max_records,
@@ -180,11 +181,15 @@ class _Run:
             text = f"Frames that are no trade of ours are dropped ({refusal.kind}): {refusal.detail}"
             self._refusals.warn(refusal.kind, text)
 
-    def _on_events(self, events: list[Gap | Reset], why: str) -> None:
+    def _on_events(self, events: list[Event], why: str) -> None:
         for event in events:
             if isinstance(event, Reset):
                 text = f"The exchange began its trade ids anew: {event.first} follows {event.last}"
                 self._gap_lines.warn("reset", text)
+                self._source.keep_only(event.connection)
+            elif isinstance(event, Late):
+                text = f"Trade ids {event} came after they had been given up and stay missing; backfill adds them"
+                self._gap_lines.warn("late", text)
         gaps = [event for event in events if isinstance(event, Gap)]
         if not gaps:
             return

@@ -26,8 +26,9 @@ _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 # From 1: Kafka's producer takes the timestamp 0 for "now".
 _Time = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
-# What is both an exact decimal of the exchange's and a JSON number: no sign, no exponent, no NaN, no leading zeros.
-DECIMAL = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+# What is both an exact decimal of the exchange's and a JSON number: no sign, no exponent, no NaN, no leading zeros. The
+# exchange sends 8 digits behind the point; a number without a bound could be larger than a record may be.
+DECIMAL = r"(?:0|[1-9][0-9]{0,49})(?:\.[0-9]{1,50})?"
 _is_decimal = re.compile(DECIMAL).fullmatch
 _are_decimals = re.compile(f"(?:{DECIMAL}\\n)*").fullmatch  # each on a line of its own
 
@@ -85,18 +86,37 @@ class Refusal(NamedTuple):
     detail: str
 
 
+SHUTDOWN = "event serverShutdown"
+
+# Kinds of refusals that are always told apart; all others are names out of frames, of which there may be any number.
+KINDS = {
+    SHUTDOWN,
+    "acknowledgement",
+    "error message",
+    "event",
+    "invalid row",
+    "invalid trade",
+    "malformed",
+    "old sequence",
+    "other symbol",
+    "unknown",
+}
+
+_BOM = b"\xef\xbb\xbf"  # some programs write one at the beginning of a file
+
+
 class FrameDecoder:
     """Decodes the frames of one symbol's trade stream.
 
     Source: the exchange's "Trade Streams" payload; in a combined stream it is wrapped in `{"stream":..,"data":..}`.
+    Each frame is taken as it comes, in the one form or in the other.
     """
 
-    def __init__(self, symbol: str, *, combined: bool) -> None:
+    def __init__(self, symbol: str) -> None:
         self._symbol = symbol
-        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(Trade).decode
-        if combined:
-            wrapped = msgspec.json.Decoder(_Combined).decode
-            self._decode = lambda frame: wrapped(frame).data
+        wrapped = msgspec.json.Decoder(_Combined).decode
+        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(Trade).decode  # for the form of the last frame
+        self._other: Callable[[bytes], Trade] = lambda frame: wrapped(frame).data
 
     def decode(self, frames: Many[bytes]) -> tuple[list[Trade], list[Refusal]]:
         """Trades and refusals of `frames`, each in the order of the frames; never raises for bad input."""
@@ -123,10 +143,10 @@ class FrameDecoder:
     def _decode_each(self, frames: Iterable[bytes]) -> tuple[list[Trade], list[Refusal]]:
         trades: list[Trade] = []
         refusals: list[Refusal] = []
-        decode, symbol, is_decimal = self._decode, self._symbol, _is_decimal
-        for frame in frames:
+        symbol, is_decimal = self._symbol, _is_decimal
+        for frame in (frame.removeprefix(_BOM) for frame in frames):
             try:
-                trade = decode(frame)
+                trade = self._decode_either(frame)
             except BAD_INPUT as error:
                 refusals.append(_refusal(frame, error))
                 continue
@@ -144,6 +164,17 @@ class FrameDecoder:
                     trade.timestamp //= 1000
                 trades.append(trade)
         return trades, refusals
+
+    def _decode_either(self, frame: bytes) -> Trade:
+        try:
+            return self._decode(frame)
+        except BAD_INPUT as error:
+            try:
+                trade = self._other(frame)
+            except BAD_INPUT:
+                raise error from None
+            self._decode, self._other = self._other, self._decode
+            return trade
 
 
 _decode_other = msgspec.json.Decoder(_Other).decode

@@ -106,6 +106,7 @@ class Vitals:
             "received": self.ingest.received,
             "delivered": self.sink.delivered,
             "duplicates": self.ingest.duplicates,
+            "late": self.ingest.late,
             "refused": self.ingest.refused.total(),
             "repaired": self.ingest.repaired,
             "missing": self.ingest.missing,

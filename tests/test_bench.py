@@ -81,7 +81,7 @@ def test_the_bursts_are_cut_around_the_busiest_moment(tmp_path: Path) -> None:
 
 def test_the_others_write_the_same_fields() -> None:
     frame = b'{"e":"trade","E":2,"s":"POLUSDT","t":1,"p":"0.10","q":"5.0","T":2,"m":true,"M":true}'
-    (trade,), _ = FrameDecoder("POLUSDT", combined=False).decode([frame])
+    (trade,), _ = FrameDecoder("POLUSDT").decode([frame])
     ours = json.loads(record_encoder("POLUSDT")(trade))
     theirs = json.dumps(record(json.loads(frame)))
     assert json.loads(theirs) == ours

@@ -80,7 +80,7 @@ def test_what_was_recorded_is_read_again(tmp_path: Path, name: str) -> None:
 def test_real_frames_survive(tmp_path: Path, name: str) -> None:
     source = recorded.frames_file(tmp_path)
     record(tmp_path / name, *frames(source))
-    trades, refusals = FrameDecoder("POLUSDT", combined=False).decode(read(tmp_path / name))
+    trades, refusals = FrameDecoder("POLUSDT").decode(read(tmp_path / name))
     assert not refusals
     assert [trade.trade_id for trade in trades] == [frame["t"] for frame in recorded.frames(source)]
 

@@ -286,6 +286,25 @@ def test_many_faults_are_counted_and_the_first_of_them_listed() -> None:
     assert sum(found.others.values()) == 10_000
 
 
+def test_ids_that_begin_anew_near_the_old_ones_without_a_pause_are_a_new_sequence() -> None:
+    topic = Topic()
+    for number in (*range(100, 140), *range(120, 150)):
+        topic.put(number, time=DAY + len(topic.records))
+    found = examined(topic)
+    assert [(span.first.trade_id, span.last.trade_id) for span in found.spans.first] == [(100, 139), (120, 149)]
+    assert not found.faults
+
+
+@pytest.mark.parametrize("again", [(138, 139), (120, 121, 123, 124), (130, 131, 140, 132, 133)])
+def test_fewer_than_three_near_ones_in_a_row_are_no_new_sequence(again: tuple[int, ...]) -> None:
+    topic = Topic()
+    for number in (*range(100, 140), *again, *range(max(140, again[-1] + 1), 150)):
+        topic.put(number, time=DAY + len(topic.records))
+    found = examined(topic)
+    assert found.spans.count == 1
+    assert found.duplicates.size >= 2
+
+
 def test_ids_that_begin_anew_again_and_again_are_counted() -> None:
     topic = Topic()
     for number in range(1000):

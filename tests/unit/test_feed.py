@@ -6,6 +6,7 @@ steps all threads wait, so a test always takes the same way.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -84,6 +85,7 @@ class Scene:
         self.clock = clock
         self.in_order = True
         self.taken: list[bytes] = []
+        self.numbers: list[int] = []  # of the connections that brought them
         self.deaths: SimpleQueue[BaseException] = SimpleQueue()
         self._made: SimpleQueue[Scripted] = SimpleQueue()
         self.feed = Feed(settings, connect=cast("Callable[..., Connection]", self._make), stopping=clock.event())
@@ -94,10 +96,11 @@ class Scene:
         return made
 
     def start(self) -> Scripted:
-        self.feed.start(self._take, lambda: self.in_order, self.deaths.put)
+        self.feed.start(self._take, lambda: self.in_order, self.deaths.put, number=itertools.count(1).__next__)
         return self.next()
 
-    def _take(self, frames: list[bytes]) -> bool:
+    def _take(self, frames: list[bytes], connection: int) -> bool:
+        self.numbers += [connection] * len(frames)
         if b"bad" in frames:
             raise ZeroDivisionError
         self.taken += frames
@@ -341,6 +344,26 @@ def test_no_rotation_while_there_is_no_connection(scene: Callable[..., Scene]) -
     first.open()
     made.feed.rotate("a test")
     made.next()
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_all_connections_but_one_are_ended_and_made_again(scene: Callable[..., Scene], kept: int) -> None:
+    made = scene()
+    old = made.opened()
+    made.in_order = False
+    made.feed.rotate("a test")
+    new = made.next()
+    new.open()
+    new.bring(TRADE)
+    old.bring(TRADE)
+    made.feed.keep_only(kept)
+    assert (old.is_closed(), new.is_closed()) == (kept != 1, kept != 2)
+    if kept == 1:
+        third = made.next()
+        third.open()
+        third.bring(TRADE)
+    assert made.numbers == [1, 2, 1, 3][: 5 - kept]
+    assert made.deaths.empty()
 
 
 def test_closing_ends_both_connections_of_a_rotation_and_breaks_off_the_one_that_connects(

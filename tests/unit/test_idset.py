@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from loader_ws_trades.idset import IdSet
-from loader_ws_trades.sequence import Gap, ranges
+from loader_ws_trades.idset import IdSet, ranges
+from loader_ws_trades.sequence import Gap
 
 SPAN = 6000  # ids: some chunks in a row, so that they get full, meet and are crossed
 
@@ -20,6 +20,10 @@ def test_it_holds_what_was_added() -> None:
     assert list(ids.holes(0, 10_000)) == [Gap(0, 4), Gap(6, 999), Gap(9001, 10_000)]
     assert list(ids.holes(5, 5)) == []
     assert list(IdSet().holes(3, 4)) == [Gap(3, 4)]
+
+
+def test_ids_in_any_order_are_the_fewest_ranges() -> None:
+    assert ranges([5, 3, 4, 9, 3]) == [Gap(3, 5), Gap(9, 9)]
 
 
 def test_full_chunks_join_whichever_comes_last() -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from loader_ws_trades.ingest import Ingest
-from loader_ws_trades.sequence import Gap, Reset, Sequence
+from loader_ws_trades.sequence import Event, Gap, Late, Reset, Sequence
 from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 from tests.waiting import wait_for
 
@@ -37,9 +37,9 @@ class Watched:
         self.limits = 0
         self.reads: list[float] = []
         self.refusals: list[Refusal] = []
-        self.events: list[Gap | Reset] = []
+        self.events: list[Event] = []
         self.ingest = Ingest(
-            FrameDecoder("BTCUSDT", combined=False),
+            FrameDecoder("BTCUSDT"),
             Sequence(window),
             sink.put,
             limit=limit,
@@ -53,8 +53,8 @@ class Watched:
         self.limits += 1
 
 
-def frames(*ids: int) -> list[bytes]:
-    base = {"e": "trade", "E": 1, "s": "BTCUSDT", "p": "1.0", "q": "1.0", "T": 1_700_000_000_000, "m": True}
+def frames(*ids: int, at: int = 0) -> list[bytes]:
+    base = {"e": "trade", "E": 1, "s": "BTCUSDT", "p": "1.0", "q": "1.0", "T": 1_700_000_000_000 + at, "m": True}
     return [json.dumps(base | {"t": trade_id}).encode() for trade_id in ids]
 
 
@@ -82,6 +82,59 @@ def test_the_limit_is_exact_and_told_once() -> None:
     watched.ingest.take(frames(6))
     assert sink.ids == [1, 2, 3]
     assert watched.limits == 1
+
+
+def test_what_is_given_up_before_the_limit_is_told_behind_a_reset_too() -> None:
+    sink = SmallSink(100)
+    watched = Watched(sink, limit=5)
+    watched.ingest.take([*frames(100, 103), *frames(1, 2, 3, 9, at=1)])
+    assert sink.ids == [100, 103, 1, 2, 3]
+    assert watched.events == [Gap(101, 102), Reset(103, 1)]
+    assert (watched.ingest.missing, watched.limits) == (2, 1)
+
+
+def test_after_a_reset_what_was_read_from_other_connections_is_counted_and_dropped() -> None:
+    sink = SmallSink(100)
+    watched = Watched(sink, window=100)
+    take, connect = watched.ingest.take, watched.ingest.connect
+    old, new, silent = connect(), connect(), connect()
+    take(frames(100), old)
+    take(frames(100), new)
+    assert take(frames(1, 2, 3, at=1), new)
+    for connection in (old, silent):
+        assert take([*frames(101, 102), b"{}"], connection) is False
+    assert watched.ingest.in_order()
+    assert take(frames(4), new)
+    assert take(frames(5), connect()), "a connection that was made since then"
+    assert sink.ids == [100, 1, 2, 3, 4, 5]
+    assert watched.events == [Reset(100, 1, new)]
+    assert watched.ingest.refused == {"old sequence": 6}
+    assert take(frames(0, 1, 2, at=2), connect())
+    assert take(frames(6), new) is False, "the next reset counts"
+
+
+def test_late_trades_are_counted_and_told_of() -> None:
+    sink = SmallSink(100)
+    watched = Watched(sink)
+    watched.ingest.take(frames(1, 5, 3, 4, 6))
+    assert sink.ids == [1, 5, 6]
+    assert watched.events == [Gap(2, 4), Late(3, 4)]
+    assert (watched.ingest.late, watched.ingest.duplicates, watched.ingest.missing) == (2, 0, 3)
+
+
+def test_an_announced_shutdown_is_told_of_behind_any_number_of_other_kinds() -> None:
+    watched = Watched(SmallSink(1))
+    watched.ingest.take([json.dumps({"e": f"kind{number}"}).encode() for number in range(1000)])
+    watched.ingest.take([b'{"e":"serverShutdown","E":1}', b"{", b'{"result":null}', b'{"code":1}', *frames(-1)])
+    assert [refusal.kind for refusal in watched.refusals[1000:]] == [
+        "event serverShutdown",
+        "malformed",
+        "acknowledgement",
+        "error message",
+        "invalid trade",
+    ]
+    assert watched.ingest.refused["other"] == 980
+    assert len(watched.ingest.refused) == 26
 
 
 def test_a_read_is_told_of_once_the_sink_has_it_and_not_while_it_waits_behind_a_gap() -> None:

@@ -15,7 +15,7 @@ from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.logs import LOGGER
 from loader_ws_trades.ports import Intake
 from loader_ws_trades.repair import Repair
-from loader_ws_trades.sequence import Gap, Reset, Sequence
+from loader_ws_trades.sequence import Event, Gap, Sequence
 from loader_ws_trades.trade import FrameDecoder, Trade
 from tests.unit.clock import FakeClock
 
@@ -58,10 +58,10 @@ class Stage:
         self.rows: Iterable[int] | None = None  # what it answers whatever is asked
         self.asked: list[tuple[float, int]] = []  # when, and from which id on
         self.out: list[int] = []
-        self.named: list[tuple[float, Gap | Reset, str]] = []
+        self.named: list[tuple[float, Event, str]] = []
         self.stopping = clock.event()
         self.ingest = Watched(
-            FrameDecoder("POLUSDT", combined=False),
+            FrameDecoder("POLUSDT"),
             Sequence(),
             self.put,
             limit=None,
@@ -109,7 +109,7 @@ class Stage:
         self.repair.fill_gaps()
         assert self.ingest.in_order() or self.stopping.is_set()
 
-    def gaps(self) -> list[tuple[float, Gap | Reset]]:
+    def gaps(self) -> list[tuple[float, Event]]:
         return [(at, event) for at, event, _ in self.named]
 
 

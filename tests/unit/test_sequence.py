@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from loader_ws_trades.sequence import Gap, Position, Reset, Sequence, ranges
+from loader_ws_trades.sequence import Event, Gap, Late, Position, Reset, Sequence
 from loader_ws_trades.trade import Trade
+from tests.unit.clock import FakeClock
 
 NOW = 1_700_000_000_000
 
@@ -53,27 +54,229 @@ def test_gaps_are_named_within_a_read_and_between_reads() -> None:
     assert sequence.push(trades(12))[1] == [Gap(11, 11)]
 
 
-def test_a_low_id_that_is_later_in_time_begins_a_new_sequence() -> None:
-    sequence = Sequence()
-    sequence.push(trades(1_000_000, 1_000_001))
-    out, events = sequence.push(trades(1, 2, at=NOW + 60_000))
-    assert ids(out) == [1, 2]
-    assert events == [Reset(1_000_001, 1)]
-    assert ids(sequence.push(trades(3, at=NOW + 60_000))[0]) == [3]
+def later(*ids: int, by: int = 1) -> list[Trade]:
+    """Trades of the milliseconds behind `NOW`, in their order."""
+    return [trade for place, number in enumerate(ids) for trade in trades(number, at=NOW + by + place)]
 
 
-def test_a_low_id_of_an_earlier_time_is_a_repeat_however_far_below() -> None:
+def begun(first: int = 1_000_000) -> Sequence:
     sequence = Sequence()
-    sequence.push(trades(1_000_000))
-    assert sequence.push(trades(1, at=NOW - 1)) == ([], [])
-    assert sequence.push(trades(999_999, at=NOW + 500)) == ([], [])
+    sequence.push(trades(*range(first, first + 100)))
+    return sequence
+
+
+@pytest.mark.parametrize("first", [1, 999_000, 1_000_050, 1_000_097])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_three_later_trades_in_a_row_with_lower_ids_begin_a_new_sequence(first: int, size: int) -> None:
+    sequence, out, events = begun(), list[Trade](), list[Event]()
+    new = later(*range(first, first + 5))
+    for start in range(0, 5, size):
+        found, more = sequence.push(new[start : start + size], 7)
+        out += found
+        events += more
+    assert ids(out) == list(range(first, first + 5)), "those that waited came out with the one that decided"
+    assert events == [Reset(1_000_099, first, 7)]
+    assert (sequence.duplicates, sequence.in_order) == (0, True)
+    assert ids(sequence.push(later(first + 5, by=9))[0]) == [first + 5]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (),
+        (1,),
+        (1, 2),
+        (1, 2, 4, 5),
+        (1, 1, 1),
+        (3, 2, 1),
+        (1, 2, 1_000_100, 3, 4),
+        (1, 2, 1_000_200, 3, 4),
+        (5, 6, 5, 6),
+        (1_000_098, 1_000_099, 1_000_100),
+    ],
+    ids=str,
+)
+def test_fewer_than_three_in_a_row_are_no_new_sequence(rest: tuple[int, ...]) -> None:
+    sequence = begun()
+    for reads in (rest[:1], rest[1:]):
+        out, events = sequence.push(later(*reads))
+        assert not events
+        assert set(ids(out)) <= {1_000_100}
+    sequence.push(trades(1_000_100 + (1_000_100 in rest), at=NOW + 999))
+    assert sequence.duplicates == sum(number < 1_000_100 for number in rest), (
+        "a run without a decision is of duplicates"
+    )
+
+
+def test_trades_that_are_not_later_are_repeats_however_many_and_however_far_below() -> None:
+    sequence = begun()
+    for at in (NOW, NOW - 1):
+        assert sequence.push(trades(1, 2, 3, 4, at=at)) == ([], [])
+        assert sequence.push(trades(1_000_000, 1_000_001, 1_000_002, at=at)) == ([], [])
+    assert sequence.duplicates == 14
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_new_sequence_may_begin_within_the_last_millisecond_of_the_old_one(size: int) -> None:
+    old = [*trades(*range(100, 108)), *trades(*range(108, 113), at=NOW + 1)]
+    for first, begins in ((1, True), (105, True), (106, False), (108, False)):
+        sequence = Sequence()
+        for start in range(0, len(old), size):
+            sequence.push(old[start : start + size])
+        events = sequence.push(trades(first, first + 1, first + 2, at=NOW + 1))[1]
+        assert events == ([Reset(112, first)] if begins else []), first
+
+
+def test_what_is_older_than_the_first_trade_is_no_new_sequence_within_its_millisecond() -> None:
+    for sequence in (Sequence(), Sequence(0)):
+        assert sequence.push(trades(10, 7, 8, 9, 11))[1] == []
+    sequence = Sequence()
+    sequence.resume(Position(10, NOW))
+    assert sequence.push(trades(7, 8, 9, 11))[1] == []
+    sequence = begun()
+    sequence.push(trades(10, 11, 12, at=NOW + 1))
+    sequence.push(trades(7, 8, 9, at=NOW + 1))
+    assert sequence.duplicates == 3
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_repeat_is_none_where_trade_times_run_backwards(size: int) -> None:
+    sequence = Sequence()
+    old = [*trades(10, 11, 12, at=NOW + 5), *trades(13, at=NOW)]
+    for start in range(0, 4, size):
+        sequence.push(old[start : start + size])
+    assert sequence.push(old[:3]) == ([], [])
+    assert sequence.duplicates == 3
+
+
+def test_three_in_a_row_must_be_of_one_connection() -> None:
+    sequence = begun()
+    new = later(1, 2, 3)
+    for connection, trade in enumerate(new):
+        assert sequence.push([trade], connection) == ([], [])
+    out, events = sequence.push(later(4, 5, by=4), 2)
+    assert ids(out) == [1, 2, 3, 4, 5], "what other connections had brought of it is not lost"
+    assert events == [Reset(1_000_099, 1, 2)]
+
+
+def test_what_two_connections_bring_of_a_new_sequence_comes_out_once() -> None:
+    sequence, out = begun(), list[Trade]()
+    for trade in later(1, 2, 3, 4):
+        for connection in (1, 2):
+            out += sequence.push([trade], connection)[0]
+    assert ids(out) == [1, 2, 3, 4]
+    assert sequence.duplicates == 4
+
+
+def test_a_row_on_a_connection_that_ended_is_let_go() -> None:
+    sequence = begun()
+    sequence.push(later(1, 2), 1)
+    assert ids(sequence.push(trades(1_000_100, at=NOW + 50), 2)[0]) == [1_000_100]
     assert sequence.duplicates == 2
+    assert sequence.push(later(3, by=60), 1) == ([], [])
 
 
-def test_a_far_lower_id_that_is_not_earlier_begins_a_new_sequence_at_once() -> None:
+def test_ids_that_were_given_up_prove_no_new_sequence() -> None:
+    sequence = begun(0)
+    sequence.expect(110)
+    sequence.skip(111)
+    assert sequence.push(later(101, 102, 103, 104)) == ([], [Late(101, 104)])
+    assert ids(sequence.push(later(111, by=9))[0]) == [111]
+    assert (sequence.late, sequence.duplicates) == (4, 0)
+
+
+def test_ids_that_were_given_up_do_not_end_a_row_that_has_begun() -> None:
+    sequence = begun(0)
+    sequence.push(later(105))
+    sequence.skip(105)
+    assert ids(sequence.push(later(98, 99, 100, by=9))[0]) == [98, 99, 100]
+
+
+def test_what_is_given_up_is_late_for_ten_minutes_and_then_a_duplicate(clock: FakeClock) -> None:
+    sequence = begun(0)
+    sequence.push(later(105, 106))
+    assert sequence.skip(105)[1] == [Gap(100, 104)]
+    clock.advance(599)
+    assert sequence.push(later(100, 102, 103, by=-1)) == ([], [Late(100, 100), Late(102, 103)])
+    clock.advance(2)
+    assert sequence.push(later(104, by=-1)) == ([], [])
+    assert (sequence.late, sequence.duplicates) == (3, 1)
+
+
+def test_what_was_given_up_last_of_all_is_late_for_as_long_as_nothing_comes_out(clock: FakeClock) -> None:
+    sequence = begun(0)
+    sequence.expect(110)
+    sequence.skip(111)
+    clock.advance(10_000)
+    assert sequence.push(later(101, 102, 103)) == ([], [Late(101, 103)]), "and no new sequence"
+
+
+def test_without_a_window_two_trades_that_changed_places_are_a_gap_and_a_late_one() -> None:
+    sequence = Sequence(window=0)
+    assert sequence.push(trades(1, 3, 2, 4))[1] == [Gap(2, 2), Late(2, 2)]
+
+
+def test_a_new_sequence_knows_nothing_of_what_was_given_up_before() -> None:
+    sequence = Sequence(window=0)
+    sequence.push(trades(1000, 1010))
+    sequence.push(later(900, 901, 902))
+    sequence.push(later(2000, by=9))
+    assert sequence.push(later(1005, by=5)) == ([], [Late(1005, 1005)]), "it is of the new gap"
+    sequence = begun(0)
+    sequence.push(later(105))
+    sequence.skip(105)
+    sequence.push(later(1, 2, 3, by=5))
+    assert ids(sequence.push(later(*range(4, 105), by=9))[0]) == list(range(4, 105))
+
+
+def test_with_a_new_sequence_what_was_held_comes_out_and_what_was_missing_is_named_in_its_order() -> None:
+    sequence = begun(0)
+    sequence.push(later(102, 103, 106))
+    out, events = sequence.push(later(1, 2, 3, by=9), 4)
+    assert ids(out) == [102, 103, 106, 1, 2, 3]
+    assert events == [Gap(100, 101), Gap(104, 105), Reset(106, 1, 4)]
+    assert (sequence.held, sequence.behind, sequence.in_order) == (0, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("left", "out", "events"),
+    [
+        (1, [102], [Gap(100, 101)]),
+        (3, [102, 103, 106], [Gap(100, 101), Gap(104, 105)]),
+        (4, [102, 103, 106, 1], [Gap(100, 101), Gap(104, 105), Reset(106, 1)]),
+        (9, [102, 103, 106, 1, 2, 3], [Gap(100, 101), Gap(104, 105), Reset(106, 1)]),
+    ],
+)
+def test_what_is_given_up_before_the_last_trade_asked_for_is_named_and_what_is_behind_it_is_not(
+    left: int, out: list[int], events: list[Event]
+) -> None:
+    sequence = begun(0)
+    sequence.push(later(102, 103, 106))
+    sequence.left = left
+    found, said = sequence.push(later(1, 2, 3, by=9))
+    assert (ids(found), said) == (out, events)
+
+
+def test_no_more_come_out_than_were_asked_for() -> None:
+    for size in (1, 3, 10):
+        sequence, out = Sequence(), list[Trade]()
+        sequence.left = 7
+        for start in range(0, 10, size):
+            out += sequence.push(trades(*range(start, min(10, start + size))))[0]
+        assert ids(out) == list(range(7))
+        assert sequence.left == 0
+
+
+def test_a_reset_behind_25000_alternating_holes_takes_no_time_to_speak_of() -> None:
     sequence = Sequence()
-    sequence.push(trades(1_000_000))
-    assert sequence.push(trades(1, 2))[1] == [Reset(1_000_000, 1)]
+    sequence.push(trades(100))
+    sequence.push(later(*range(102, 50_101, 2)))
+    looked_at = sum(sequence.gap() == Gap(101, 101) for _ in range(25_000))
+    assert (looked_at, sequence.behind) == (25_000, 50_000)
+    out, events = sequence.push(later(0, 1, 2, by=10**6))
+    assert len(out) == 25_003
+    assert events[:2] == [Gap(101, 101), Gap(103, 103)]
+    assert len(events) == 25_001
 
 
 def test_a_gap_holds_back_what_follows_until_it_is_filled_or_given_up() -> None:
@@ -120,7 +323,6 @@ def test_a_run_goes_on_behind_the_last_trade_of_the_one_before() -> None:
 
 def test_gaps_read_like_ranges() -> None:
     assert [str(gap) for gap in (Gap(5, 5), Gap(100, 107))] == ["5", "100-107"]
-    assert ranges([5, 3, 4, 9, 3]) == [Gap(3, 5), Gap(9, 9)]
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ class Source:
     def refused(self, refusal: Refusal) -> bool:
         return False
 
+    def keep_only(self, connection: int) -> None: ...
+
     def close(self) -> None:
         self.closed += 1
 
@@ -341,7 +343,7 @@ class Feed:
     def __init__(self, _settings: config.Settings) -> None:
         self.reconnects: dict[str, int] = {}
 
-    def start(self, *_: Any) -> None: ...
+    def start(self, *_: Any, **_named: Any) -> None: ...
 
     def close(self) -> None: ...
 

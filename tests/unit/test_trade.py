@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades.trade import FrameDecoder, Trade, record_encoder
+from loader_ws_trades.trade import KINDS, FrameDecoder, Trade, decode_rows, record_encoder
 
 FRAME = {
     "e": "trade",
@@ -27,8 +27,8 @@ def frame(**changes: Any) -> bytes:
     return json.dumps(FRAME | changes).encode()
 
 
-def decode(*frames: bytes, symbol: str = "BNBBTC", combined: bool = False) -> tuple[list[Trade], list[str]]:
-    trades, refusals = FrameDecoder(symbol, combined=combined).decode(frames)
+def decode(*frames: bytes, symbol: str = "BNBBTC") -> tuple[list[Trade], list[str]]:
+    trades, refusals = FrameDecoder(symbol).decode(frames)
     return trades, [refusal.kind for refusal in refusals]
 
 
@@ -65,12 +65,68 @@ def test_unknown_fields_are_ignored() -> None:
     assert not refused
 
 
-def test_combined_streams_are_unwrapped() -> None:
-    wrapped = b'{"stream":"bnbbtc@trade","data":' + frame() + b"}"
+def wrapped(data: bytes) -> bytes:
+    return b'{"stream":"bnbbtc@trade","data":' + data + b"}"
+
+
+def test_frames_are_taken_plain_or_wrapped_as_they_come() -> None:
     shutdown = b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}'
-    trades, refused = decode(wrapped, shutdown, frame(), combined=True)
-    assert [trade.trade_id for trade in trades] == [12345]
-    assert refused == ["event serverShutdown", "invalid trade"]
+    plain = b'{"e":"serverShutdown","E":1770123456789}'
+    decoder = FrameDecoder("BNBBTC")
+    for read in (
+        [wrapped(frame(t=1)), wrapped(frame(t=2))],
+        [frame(t=1), frame(t=2)],
+        [frame(t=1), wrapped(frame(t=2))],
+        [wrapped(frame(t=1)), frame(t=2)],
+        [wrapped(frame(t=1)), shutdown, frame(t=2), plain],
+        [plain, shutdown, frame(t=1), wrapped(frame(t=2))],
+    ):
+        trades, refusals = decoder.decode(read)
+        assert [trade.trade_id for trade in trades] == [1, 2]
+        assert {refusal.kind for refusal in refusals} <= {"event serverShutdown"}
+        assert len(trades) + len(refusals) == len(read)
+
+
+def test_an_invalid_trade_is_one_in_either_form() -> None:
+    for bad in (frame(t=-1), wrapped(frame(t=-1)), frame(p="x"), wrapped(frame(p="x"))):
+        for good in (frame(t=1), wrapped(frame(t=1))):
+            trades, refused = decode(good, bad, good)
+            assert [trade.trade_id for trade in trades] == [1, 1]
+            assert refused == ["invalid trade"]
+
+
+def test_a_byte_order_mark_costs_no_trade() -> None:
+    bom = b"\xef\xbb\xbf"
+    trades, refused = decode(bom + frame(t=1), frame(t=2), bom + wrapped(frame(t=3)))
+    assert [trade.trade_id for trade in trades] == [1, 2, 3]
+    assert not refused
+
+
+@pytest.mark.parametrize("field", ["p", "q"])
+@pytest.mark.parametrize("digits", ["1" * 51, "1" * 1_000_000, "0." + "1" * 51, "0." + "1" * 900_000])
+def test_a_number_of_any_length_is_no_decimal(field: str, digits: str) -> None:
+    trades, refusals = FrameDecoder("BNBBTC").decode([frame(t=1), frame(**{field: digits}), frame(t=2)])
+    assert [trade.trade_id for trade in trades] == [1, 2]
+    [refusal] = refusals
+    assert refusal.kind == "invalid trade"
+    assert len(refusal.detail) < 200
+
+
+@pytest.mark.parametrize("value", ["9" * 1_000_000, "-" + "9" * 5000, "1e400", "9" * 400 + ".5"])
+@pytest.mark.parametrize("field", ["t", "T", "E", "code", "e", "result"])
+def test_a_number_of_any_size_anywhere_breaks_nothing(field: str, value: str) -> None:
+    odd = json.dumps(FRAME | {field: "HERE"}).replace('"HERE"', value).encode()
+    trades, refusals = FrameDecoder("BNBBTC").decode([frame(t=1), odd, frame(t=2)])
+    assert [trade.trade_id for trade in trades if trade.trade_id != 12345] == [1, 2]
+    assert all(len(refusal.detail) < 300 for refusal in refusals)
+
+
+def test_rows_of_rest_are_bounded_as_frames_are() -> None:
+    row = {"id": 1, "price": "1.0", "qty": "2", "time": 1_700_000_000_000, "isBuyerMaker": True}
+    rows = [row, row | {"price": "1" * 100_000}, row | {"qty": "0." + "1" * 51}]
+    trades, refusals = decode_rows(json.dumps(rows).encode(), "BNBBTC")
+    assert len(trades) == 1
+    assert [refusal.kind for refusal in refusals] == ["invalid row"] * 2
 
 
 @pytest.mark.parametrize(
@@ -134,6 +190,7 @@ def test_a_missing_field_is_refused(missing: str) -> None:
 )
 def test_what_is_no_trade_of_ours_is_told_apart_by_kind(data: bytes, kind: str) -> None:
     assert decode(data) == ([], [kind])
+    assert kind in KINDS or kind == "event aggTrade"
 
 
 def test_kinds_are_bounded_in_length() -> None:
