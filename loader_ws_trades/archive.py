@@ -64,7 +64,7 @@ class Archive:
             if len(group) == 1:
                 total.add(group[0].tally)
                 continue
-            log.info("Files overlap and are merged: %s", _names(group))
+            log.info("Files overlap and are merged: %s", _names(group), extra={"event": "archive_merged"})
             merged = Tally(_names(group))
             for batch in _merged(group):
                 self._note(0)
@@ -80,6 +80,7 @@ class Archive:
             summary.missing,
             summary.hole_count,
             summary.duplicates,
+            extra={"event": "archive_read", "trades": summary.trades},
         )
         return summary
 
@@ -129,6 +130,7 @@ class Archive:
                 "%s is not in order of ids and is sorted in memory, for which about %d MB are needed",
                 file.path,
                 file.size // 75 * _BYTES_PER_TRADE // 1_000_000,
+                extra={"event": "archive_sorted"},
             )
             source = self._sorted(file)
         if source.tally.last is None:
@@ -153,7 +155,11 @@ class Archive:
             raise RunError("Stopped while the archive was checked; nothing was published, run it again")
         if time.monotonic() - self._told >= _PROGRESS_EVERY:
             self._told = time.monotonic()
-            log.info("Checking the archive, %.0f %% done", 100 * self.share)
+            log.info(
+                "Checking the archive, %.0f %% done",
+                100 * self.share,
+                extra={"event": "archive_checked", "done": round(self.share, 4)},
+            )
 
 
 class _Source:

@@ -180,7 +180,9 @@ class ArchiveFile:
         try:
             lines = beside.read_text("utf-8-sig").splitlines()
         except FileNotFoundError:
-            log.info("%s was not verified: there is no %s", self.path, beside.name)
+            log.info(
+                "%s was not verified: there is no %s", self.path, beside.name, extra={"event": "archive_unverified"}
+            )
             return
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{beside} is not readable text; download it again or remove it") from error
@@ -197,12 +199,17 @@ class ArchiveFile:
             raise self._damaged(error) from error
         if digest.hexdigest() != expected:
             raise ConfigurationError(f"{self.path} is not the file that {beside.name} is for; download both again")
-        log.info("%s is the file that %s is for", self.path, beside.name)
+        log.info("%s is the file that %s is for", self.path, beside.name, extra={"event": "archive_verified"})
 
     def _check_name(self, name: str) -> None:
         match = _NAME.match(name)
         if match is None:
-            log.info("The name %s does not say whose trades it holds; they are taken for %s's", name, self._symbol)
+            log.info(
+                "The name %s does not say whose trades it holds; they are taken for %s's",
+                name,
+                self._symbol,
+                extra={"event": "archive_name"},
+            )
         elif match[1].upper() != self._symbol:
             raise ConfigurationError(
                 f"{named('symbol')} is {self._symbol}, but {self.path} holds trades of {match[1]}; give the symbol of "

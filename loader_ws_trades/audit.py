@@ -59,7 +59,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
         compacted = Inspector(scanner.properties).settings(topic).compacted
         stretches = scanner.stretches(bounds.since)
         total = sum(end - start for start, end in stretches.values())
-        log.info("Auditing %s on the topic %s: %d offsets", settings.symbol, topic, total)
+        log.info("Auditing %s on the topic %s: %d offsets", settings.symbol, topic, total, extra={"event": "audit"})
         examination, hidden = Examination(settings.symbol, bounds), dict[int, int]()
         with Progress("Auditing", total, bar=bar) as progress:
             done = records = 0

@@ -87,7 +87,7 @@ class FromRest:
                     raise ConfigurationError(str(error)) from error
                 if patience.passed or self._stopping.is_set():
                     raise RunError(f"REST does not say where the range begins and ends: {error}; run again") from error
-                log.info("REST does not answer (%s); asking again", error)
+                log.info("REST does not answer (%s); asking again", error, extra={"event": "rest_unavailable"})
                 # What the exchange asks for may outlast our patience.
                 self._stopping.wait(min(max(backoff.next(), error.retry_after), patience.remaining))
 

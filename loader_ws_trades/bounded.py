@@ -120,7 +120,7 @@ class Bounded:
         if stretch is not None and self._topic:
             stretch = self._kept_behind(stretch)
         if stretch is None:
-            log.info("There is nothing to load")
+            log.info("There is nothing to load", extra={"event": "nothing_to_load"})
             self.total = 0
             return
         present = IdSet()
@@ -136,16 +136,25 @@ class Bounded:
             stretch.last_id,
             self.total,
             len(self.lacking),
+            extra={"event": "lacking", "lacking": self.total, "ranges": len(self.lacking)},
         )
 
     def _kept_behind(self, stretch: Stretch) -> Stretch | None:
         newest = self._reading(lambda: newest_trade(self._settings))
         if newest.doubt:
-            log.warning("%s: what a live loader may be writing is loaded too; --to-id or --until ends it", newest.doubt)
+            log.warning(
+                "%s: what a live loader may be writing is loaded too; --to-id or --until ends it",
+                newest.doubt,
+                extra={"event": "topic_unchecked"},
+            )
         if newest.last is None or self._beyond or newest.last.trade_id >= stretch.last_id:
             return stretch
         last_id = newest.last.trade_id
-        log.info("Only up to the topic's newest trade, id %d; --beyond goes further", last_id)
+        log.info(
+            "Only up to the topic's newest trade, id %d; --beyond goes further",
+            last_id,
+            extra={"event": "bounded_by_topic", "trade_id": last_id},
+        )
         return stretch._replace(last_id=last_id) if last_id >= stretch.first_id else None
 
     def _suit_topic(self, stretch: Stretch) -> None:
@@ -160,6 +169,7 @@ class Bounded:
                 "loaded; raise its retention.ms",
                 topic,
                 told.kept / 3600,
+                extra={"event": "retention_short"},
             )
 
     def _reading(self, read: Callable[[], _Read]) -> _Read:

@@ -78,7 +78,7 @@ class _Lines:
 
     def cut(self, why: str) -> list[bytes]:
         """Data is missing here: the line that was begun is let go."""
-        self._warnings.warn("cut", f"{self._name} {why}; its whole frames are used")
+        self._warnings.warn("recording_cut", f"{self._name} {why}; its whole frames are used")
         self._rest, self._too_long = b"", False
         return []
 
@@ -87,7 +87,9 @@ class _Lines:
         return self.take(b"\n")
 
     def _warn_too_long(self) -> None:
-        self._warnings.warn("long", f"{self._name} has a line of more than {MAX_FRAME} bytes, which is passed over")
+        self._warnings.warn(
+            "recording_line_too_long", f"{self._name} has a line of more than {MAX_FRAME} bytes, which is passed over"
+        )
 
 
 def _plain(file: IO[bytes], data: bytes) -> Iterator[bytes]:

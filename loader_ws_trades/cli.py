@@ -76,7 +76,12 @@ def _load(
         return Output(settings.symbol) if stdout else Publisher(settings, kind)
 
     to = "standard output" if stdout else f"Kafka at {settings.kafka_bootstrap_servers}"
-    logs.LOGGER.info("loader-ws-trades %s starts; trades go to %s", __version__, to)
+    logs.LOGGER.info(
+        "loader-ws-trades %s starts; trades go to %s",
+        __version__,
+        to,
+        extra={"event": "starting", "version": __version__},
+    )
     line = StatusLine() if status and not stdout and StatusLine.is_wanted() else None
     if line:
         line.put_below(logs.LOGGER)

@@ -132,7 +132,7 @@ def ready(flags: dict[str, Any], env_file: str | None, **how: Any) -> config.Set
     settings, notes = gather(flags, env_file, **how)
     logs.configure(settings)
     for note in notes:
-        logs.LOGGER.warning("%s", note)
+        logs.LOGGER.warning("%s", note, extra={"event": "env_file"})
     return settings
 
 

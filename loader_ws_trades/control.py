@@ -129,11 +129,16 @@ class Control:
         try:
             self._reader.assign(beginning=beginning)
         except UnavailableError as error:
-            log.log(logging.DEBUG if self._away else logging.WARNING, "Commands cannot be read for now: %s", error)
+            log.log(
+                logging.DEBUG if self._away else logging.WARNING,
+                "Commands cannot be read for now: %s",
+                error,
+                extra={"event": "commands_unavailable"},
+            )
             self._away = True
             return False
         if self._away:
-            log.info("Commands can be read again")
+            log.info("Commands can be read again", extra={"event": "commands_back"})
         self._away = False
         return True
 
@@ -144,18 +149,20 @@ class Control:
         if lasting and not self._told_hidden:
             self._told_hidden = True
             log.warning(
-                "Going on without the newest commands: %s", HiddenError(self._topic, lasting[0], before[lasting[0]])
+                "Going on without the newest commands: %s",
+                HiddenError(self._topic, lasting[0], before[lasting[0]]),
+                extra={"event": "commands_hidden"},
             )
         elif not self._hidden and self._told_hidden:
             self._told_hidden = False
-            log.info("All commands can be seen again")
+            log.info("All commands can be seen again", extra={"event": "commands_back"})
 
     def _is_stop(self, record: reading.Record) -> bool:
         where = f"{self._topic}, partition {record.partition}, offset {record.offset}"
         try:
             stop = parse_command(record.value, self._settings.queue_id)
         except ValueError as error:
-            self._nonsense.warn("command", f"Ignored in {where}: {error}")
+            self._nonsense.warn("command_ignored", f"Ignored in {where}: {error}")
             return False
         if stop:
             log.info(
@@ -166,6 +173,7 @@ class Control:
                 ""
                 if self.caught_up.is_set()
                 else "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands",
+                extra={"event": "stop_command", "partition": record.partition, "offset": record.offset},
             )
         return stop
 

@@ -66,7 +66,7 @@ class Exposition:
 
     @staticmethod
     def _on_death(error: BaseException) -> None:
-        log.warning("Metrics and probes are not served any more: %s", error)
+        log.warning("Metrics and probes are not served any more: %s", error, extra={"event": "metrics_failed"})
 
     def close(self) -> None:
         """End the server, and wait for its thread."""

@@ -171,7 +171,7 @@ class Feed:
         leg = self._leg
         if leg is None or leg.predecessor or leg.opened is None or self._stopping.is_set():
             return
-        self._told.info("rotating", f"Rotating the connection: {why}")
+        self._told.info("rotating", f"Rotating the connection: {why}", reason=reason)
         self.reconnects[reason] += 1
         self._spawn(leg)
 
@@ -217,7 +217,7 @@ class Feed:
                 old.connection.close()
         if old:
             lasted = f" after {shown_span(time.monotonic() - opened)}" if opened is not None else ""
-            self._told.info("taken over", f"The new connection has taken over; the old one is closed{lasted}")
+            self._told.info("rotated", f"The new connection has taken over; the old one is closed{lasted}")
 
     def _run(self, leg: _Leg) -> None:
         while self._leg is leg and not self._stopping.is_set():
@@ -257,7 +257,7 @@ class Feed:
                 self.reconnects[reason] += 1
                 self._await_next(leg, ending, text, is_down=is_down)
             elif is_down:
-                self._told.warn("lost", f"No connection to the exchange: {text}; the next one is being made")
+                self._told.warn("disconnected", f"No connection to the exchange: {text}; the next one is being made")
 
     def _on_open(self, leg: _Leg) -> None:
         leg.does("heard nothing, and handed nothing on,", self._settings.feed_silence_limit)
@@ -266,8 +266,10 @@ class Feed:
             leg.opened, leg.until = now, now + leg.age
             down_since, self._down_since = self._down_since, None
             self._told_down = False
-        how = f" again, after {shown_span(now - down_since)}" if self.connections and down_since is not None else ""
-        self._told.info("connected", f"Connected to {redacted_url(self._settings.stream_url)}{how}")
+        down = now - down_since if self.connections and down_since is not None else 0.0
+        how = f" again, after {shown_span(down)}" if down else ""
+        line = f"Connected to {redacted_url(self._settings.stream_url)}{how}"
+        self._told.info("connected", line, connections=self.connections + 1, down=round(down, 3))
         self.connections += 1
 
     def _on_frames(self, leg: _Leg, serial: int, frames: list[bytes]) -> None:
@@ -295,7 +297,7 @@ class Feed:
         what = (
             "No connection to the exchange" if is_down else "No second connection to the exchange, the old one goes on"
         )
-        self._told.warn("lost", f"{what}: {reason}; next attempt in {delay:.1f} s")
+        self._told.warn("disconnected", f"{what}: {reason}; next attempt in {delay:.1f} s", delay=round(delay, 3))
         leg.does("waited to connect again", delay)
         self._stopping.wait(delay)
 

@@ -43,7 +43,12 @@ class Heartbeat:
             self._renew()
         except OSError as error:
             if not self._told:
-                log.warning("The heartbeat cannot be renewed (%s); see to %s", error.strerror, named("heartbeat_file"))
+                log.warning(
+                    "The heartbeat cannot be renewed (%s); see to %s",
+                    error.strerror,
+                    named("heartbeat_file"),
+                    extra={"event": "heartbeat_failed"},
+                )
             self._told = True
 
     def _renew(self) -> None:

@@ -233,7 +233,7 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
                 raise
             if grace_left is None:
                 grace_left = Deadline(startup.grace)
-                log.warning("%s (trying again for %g s)", error, startup.grace)
+                log.warning("%s (trying again for %g s)", error, startup.grace, extra={"event": "kafka_refused"})
             elif grace_left.passed:
                 raise
         except UnavailableError as error:
@@ -241,7 +241,12 @@ def persist(ask: Callable[[], None], startup: Startup, poll: Callable[[float], o
                 raise RunError(str(error)) from error
             if not unanswered and not told:
                 told = True
-                log.info("%s (trying again for %.0f s)", error, startup.deadline.remaining)
+                log.info(
+                    "%s (trying again for %.0f s)",
+                    error,
+                    startup.deadline.remaining,
+                    extra={"event": "kafka_unavailable"},
+                )
             unanswered += 1
             if unanswered == _AWAY:
                 # Who refused was on the way down, perhaps: whoever comes up again is given the whole grace.

@@ -73,7 +73,8 @@ class _Handler(logging.Handler):
     def dropped(self, count: int) -> str:
         """The line that says that `count` others were dropped."""
         text = "%d log lines before this one were dropped: they could not be written, or nobody read them"
-        record = LOGGER.makeRecord(LOGGER.name, logging.WARNING, "", 0, text, (count,), None)
+        extra = {"event": "log_lines_dropped", "lines": count}
+        record = LOGGER.makeRecord(LOGGER.name, logging.WARNING, "", 0, text, (count,), None, extra=extra)
         return f"{self.format(record)}\n"
 
 
@@ -95,6 +96,8 @@ class _Redaction(logging.Filter):
         self._traces = logging.Formatter()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "event"):
+            record.event = "other"  # from INFO on each line names its own
         record.msg, record.args = printable(redacted(record.getMessage(), self._settings), _LONGEST), None
         if record.exc_info:
             trace = redacted(self._traces.formatException(record.exc_info), self._settings)
@@ -126,15 +129,15 @@ class Throttle:
         self._clock = clock
         self._seen: dict[str, tuple[float, int]] = {}  # by kind: when the count began, and how many there were
 
-    def warn(self, kind: str, message: str, **fields: object) -> bool:
+    def warn(self, kind: str, message: str, /, **fields: object) -> bool:
         """Log `message` as a warning, at debug level if its kind has been logged often enough; whether it was not."""
         return self.log(logging.WARNING, kind, message, **fields)
 
-    def info(self, kind: str, message: str, **fields: object) -> None:
+    def info(self, kind: str, message: str, /, **fields: object) -> None:
         """Log `message` as information, at debug level if its kind has been logged often enough."""
         self.log(logging.INFO, kind, message, **fields)
 
-    def log(self, level: int, kind: str, message: str, **fields: object) -> bool:
+    def log(self, level: int, kind: str, message: str, /, **fields: object) -> bool:
         """Log `message` at `level`, or at debug level if its kind has been logged often enough; whether at `level`.
 
         The kind is also the event that a JSON line names, unless it is among the fields.

@@ -101,7 +101,11 @@ class _Clock:
 def _waited(until: float, stopping: threading.Event) -> bool:
     """Wait; whether the time came before the stop."""
     if (left := until - time.monotonic()) >= _TOLD_FROM:
-        log.info("The recording pauses here: the next frame comes in %.0f s", left)
+        log.info(
+            "The recording pauses here: the next frame comes in %.0f s",
+            left,
+            extra={"event": "recording_pause", "seconds": round(left)},
+        )
     while (left := until - time.monotonic()) > 0:
         if stopping.wait(min(left, _LONGEST_WAIT)):
             return False

@@ -72,4 +72,12 @@ class Progress:
         share = done / self._total if self._total else 1.0
         left = self.seconds * (1 - share) / share if share else 0.0
         line = "%s: %.0f %% done, %d records, %.0f a second, about %.0f s left"
-        log.info(line, self._doing, share * 100, records, rate, left)
+        log.info(
+            line,
+            self._doing,
+            share * 100,
+            records,
+            rate,
+            left,
+            extra={"event": "progress", "done": round(share, 4), "records": records, "rate": round(rate)},
+        )

@@ -156,6 +156,7 @@ class Publisher:
                 trade.trade_id,
                 shown_moment(trade.timestamp),
                 FAR_AHEAD_MS // 60_000,
+                extra={"event": "trade_time_ahead", "trade_id": trade.trade_id},
             )
         return int(time.time() * 1000)
 
@@ -209,7 +210,12 @@ class Publisher:
         if moved or not (self._unacknowledged or self._is_ending):
             if self._away:
                 again = "Kafka acknowledges records again, after %s; %d records wait"
-                log.info(again, shown_span(now - self._progress), self.in_flight)
+                log.info(
+                    again,
+                    shown_span(now - self._progress),
+                    self.in_flight,
+                    extra={"event": "kafka_back", "seconds": round(now - self._progress, 3)},
+                )
             self._progress, self._away = now, False
         elif not self._away and now - self._progress > _OUTAGE_TOLD:
             self._away = True
@@ -221,6 +227,7 @@ class Publisher:
                 self.in_flight,
                 self._settings.kafka_outage_limit,
                 named("kafka_outage_limit"),
+                extra={"event": "kafka_outage", "in_flight": self.in_flight},
             )
         if now - self._progress > self._settings.kafka_outage_limit:
             raise RunError(

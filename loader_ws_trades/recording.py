@@ -106,6 +106,7 @@ class Recorder:
                 self._path,
                 self._recorded,
                 error.strerror,
+                extra={"event": "recording_failed", "frames": self._recorded},
             )
             try:
                 os.ftruncate(file.fileno(), end)  # no half of a frame or member
@@ -121,7 +122,7 @@ class Recorder:
             try:
                 file.close()
             except OSError as error:
-                log.error("%s may lack its end (%s)", self._path, error.strerror)  # noqa: TRY400
+                log.error("%s may lack its end (%s)", self._path, error.strerror, extra={"event": "recording_failed"})  # noqa: TRY400
 
     def _open(self) -> IO[bytes]:
         try:

@@ -87,7 +87,9 @@ class Repair:
         except UnavailableError as error:
             delay = max(self._backoff.next(), error.retry_after)
             if not self._stopping.is_set():
-                self._told.warn("unknown", f"What was missed since the last run cannot be asked for yet: {error}")
+                self._told.warn(
+                    "resume_unknown", f"What was missed since the last run cannot be asked for yet: {error}"
+                )
             return None if error.lasting else delay
         self._backoff.reset()
         self._outage.end()
@@ -141,10 +143,11 @@ class Repair:
         if left > 0:
             delay = min(max(self._backoff.next(), error.retry_after), left)
             waits = f"Trade ids {gap} cannot be asked for ({error}), and newer trades wait for them"
-            self._told.warn("refused", f"{waits}; again in {delay:.1f} s")
+            fields = {"first": gap.first, "last": gap.last, "delay": round(delay, 3)}
+            self._told.warn("rest_unavailable", f"{waits}; again in {delay:.1f} s", **fields)
             self._stopping.wait(delay)
             return
-        self._told.warn("unrepaired", f"The gap {gap} is left unrepaired: {error}")
+        self._told.warn("unrepaired", f"The gap {gap} is left unrepaired: {error}", first=gap.first, last=gap.last)
         self.unrepaired = gap
         # None of those that are open by now has had an answer.
         last = self._newest_seen(gap)
@@ -182,7 +185,7 @@ class _Progress:
         if not self.begun:
             self.begun = True
             line = f"Repairing from trade id {gap.first} on, about {len(gap)} trades are missing"
-            self._lines.info("repairing", line)
+            self._lines.info("gap", line, first=gap.first, missing=len(gap))
             self._told_behind = self._ingest.behind()
 
     def note(self, trades: int) -> None:
@@ -201,6 +204,7 @@ class _Progress:
                 stream,
                 rate,
                 behind,
+                extra={"event": "repair_behind", "rate": round(rate), "stream_rate": round(stream), "behind": behind},
             )
         else:
             share = self._done / (self._done + behind)
@@ -210,10 +214,13 @@ class _Progress:
                 100 * share,
                 rate,
                 shown_span(behind / (rate - stream) if rate > stream else 0.0),
+                extra={"event": "repair_progress", "rate": round(rate), "done": round(share, 4), "behind": behind},
             )
         self._told, self._told_done, self._told_behind = time.monotonic(), self._done, behind
 
     def end(self) -> None:
         if self.begun:
             went = f"; {self._done} trades went on, those that had waited included" if self._done else ""
-            self._lines.info("in order", f"In order again after {shown_span(time.monotonic() - self._began)}{went}")
+            seconds = time.monotonic() - self._began
+            line = f"In order again after {shown_span(seconds)}{went}"
+            self._lines.info("repaired", line, trades=self._done, seconds=round(seconds, 3))

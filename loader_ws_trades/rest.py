@@ -137,10 +137,17 @@ class Rest:
         try:
             status = self.symbol_status(symbol)
         except UnavailableError as error:
-            log.warning("The symbol could not be checked, going on without: %s", error)
+            log.warning(
+                "The symbol could not be checked, going on without: %s", error, extra={"event": "symbol_unchecked"}
+            )
             return
         if status != "TRADING":
-            log.warning("%s is in status %s: no trades come until it changes", symbol, status)
+            log.warning(
+                "%s is in status %s: no trades come until it changes",
+                symbol,
+                status,
+                extra={"event": "symbol_halted"},
+            )
 
     def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
         """At most 1000 trades from `first_id` on, ascending (source: `GET /api/v3/historicalTrades`).

@@ -63,9 +63,17 @@ class Resume:
         position = self._first_since(found) if found.doubt else found.last
         self.waits = None
         if position is not None:
-            log.info("Going on behind trade id %d", position.trade_id)
+            log.info(
+                "Going on behind trade id %d",
+                position.trade_id,
+                extra={"event": "resume", "trade_id": position.trade_id},
+            )
         elif not found.doubt:
-            log.info("The topic holds no trade of %s: starting at the first live one", self._settings.symbol)
+            log.info(
+                "The topic holds no trade of %s: starting at the first live one",
+                self._settings.symbol,
+                extra={"event": "resume_new"},
+            )
         return position
 
     def _search(self) -> Checkpoint | None:
@@ -84,6 +92,7 @@ class Resume:
                             error,
                             consumer_credentials(settings),
                             named("resume"),
+                            extra={"event": "resume_refused"},
                         )
                         return None
                     self._wait(error, patience)
@@ -96,7 +105,10 @@ class Resume:
             raise RunError(f"Where the last run ended cannot be seen: {error}; {advice}") from error
         if self.waits is None:
             log.warning(
-                "Where the last run ended cannot be seen yet: %s (for %.0f s at most)", error, patience.remaining
+                "Where the last run ended cannot be seen yet: %s (for %.0f s at most)",
+                error,
+                patience.remaining,
+                extra={"event": "resume_waiting"},
             )
         self.waits = f"waiting to see where the last run ended: {error}"
         if not isinstance(error, HiddenError):
@@ -110,7 +122,7 @@ class Resume:
         if position is not None:
             which = f"id {position.trade_id + 1} (time {shown_moment(position.timestamp)})"
         self.unchecked = f"trades before {which} could not be checked; run backfill"
-        log.warning("%s: %s", found.doubt, self.unchecked)
+        log.warning("%s: %s", found.doubt, self.unchecked, extra={"event": "resume_unchecked"})
         return position
 
     def _last_before(self, moment: int) -> int | None:
@@ -124,6 +136,8 @@ class Resume:
             except UnavailableError as error:  # noqa: PERF203 - it waits for the network
                 self.waits = f"waiting to be told where to go on: {error}"
                 if error.lasting or patience.passed or self._closed.is_set():
-                    log.warning("REST does not tell which trade to go on with: %s", error)
+                    log.warning(
+                        "REST does not tell which trade to go on with: %s", error, extra={"event": "resume_unchecked"}
+                    )
                     return None
                 self._closed.wait(min(max(backoff.next(), error.retry_after), patience.remaining + 0.01))

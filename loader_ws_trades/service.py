@@ -70,7 +70,7 @@ def run(
         try:
             parts = _Run(settings, make_source(), make_sink(), mailbox, reports=reports, status=status)
         except LoaderError as error:
-            log.error("%s", error)  # noqa: TRY400 - a user's fault is one sentence
+            log.error("%s", error, extra={"event": "ended", "status": "error"})  # noqa: TRY400 - a user's fault is one sentence
             return error.exit_code
         return parts.run()
 
@@ -179,13 +179,13 @@ class _Run:
     def _on_refusal(self, refusal: Refusal) -> None:
         if not self._source.refused(refusal):
             text = f"Frames that are no trade of ours are dropped ({refusal.kind}): {refusal.detail}"
-            self._refusals.warn(refusal.kind, text)
+            self._refusals.warn(refusal.kind, text, event="frame_rejected", frame=refusal.kind)
 
     def _on_events(self, events: list[Event], why: str) -> None:
         for event in events:
             if isinstance(event, Reset):
                 text = f"The exchange began its trade ids anew: {event.first} follows {event.last}"
-                self._gap_lines.warn("reset", text)
+                self._gap_lines.warn("ids_reset", text, first=event.first, last=event.last)
                 self._source.keep_only(event.connection)
             elif isinstance(event, Late):
                 text = f"Trade ids {event} came after they had been given up and stay missing; backfill adds them"
@@ -196,7 +196,8 @@ class _Run:
         self._missing.add(gaps)
         first, more = gaps[:IN_A_MESSAGE], gaps[IN_A_MESSAGE:]
         text = ", ".join(map(str, first)) + (f" and {len(more)} more ranges" if more else "")
-        logged = self._gap_lines.warn("missing", f"Missing trade ids {text} ({why})")
+        count = sum(map(len, first))
+        logged = self._gap_lines.warn("missing", f"Missing trade ids {text} ({why})", ids=listed(first), count=count)
         self._unlogged.add(more if logged else gaps)
 
     def _on_death(self, error: BaseException) -> None:
@@ -229,7 +230,7 @@ class _Run:
             return self._mailbox.get()
         if stopped := self._prepare(self._source.check):
             return stopped
-        log.info("Loading trades of %s into %s", settings.symbol, self._sink)
+        log.info("Loading trades of %s into %s", settings.symbol, self._sink, extra={"event": "started"})
         self._telemetry.send("started", f"Started loading trades of {settings.symbol} into {settings.kafka_topic}", 0)
         self._control.start(lambda: self._mailbox.put(StopReason.by_command()), self._on_death)
         while not self._control.caught_up.wait(_TURN):
@@ -320,10 +321,11 @@ class _Run:
         self._reason, self._signalled = reason, reason.by_a_signal
         self._deadline, self._tail = Deadline(timeout), Deadline(timeout - min(_LAST_EVENT, timeout / 4))
         if reason.status != "error":
-            log.info("Stopping: %s", reason.message, extra={"event": "stopping"})
+            log.info("Stopping: %s", reason.message, extra={"event": "stopping", "status": reason.status})
         elif started:  # the last line says which
             log.warning(
-                "Stopping because of an error; what was received is delivered first", extra={"event": "stopping"}
+                "Stopping because of an error; what was received is delivered first",
+                extra={"event": "stopping", "status": "error"},
             )
         self._source.close()
         self._control.close()
@@ -346,13 +348,21 @@ class _Run:
         if self._status:
             self._status.close()
         for text in self._unlogged.lines():
-            log.warning("Missing trade ids %s (not named in the log before)", text, extra={"event": "missing"})
+            log.warning(
+                "Missing trade ids %s (not named in the log before)", text, extra={"event": "missing", "ids": text}
+            )
         for thread in (self._control, self._source):
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO
         counts, seconds = self._vitals.counts(), time.monotonic() - self._began
         shown = f"{', '.join(f'{name} {count}' for name, count in counts.items())}, in {shown_span(seconds)}"
-        extra = {"event": "ended", **counts, "seconds": round(seconds, 3)}
+        extra = {
+            "event": "ended",
+            "status": reason.status,
+            "exit_code": reason.exit_code,
+            **counts,
+            "seconds": round(seconds, 3),
+        }
         log.log(level, "%s: %s (%s)", reason.status.capitalize(), message, shown, extra=extra)
         return reason.exit_code
 
@@ -364,7 +374,9 @@ class _Run:
                 if more.status == "error" and self._reason.status != "error":
                     self._reason = more
                 if more.by_a_signal and self._signalled:
-                    log.warning("%s again: no more than %g s for the tail", more.message, _HURRIED)
+                    log.warning(
+                        "%s again: no more than %g s for the tail", more.message, _HURRIED, extra={"event": "hurried"}
+                    )
                     self._deadline.shorten(_HURRIED)
                     self._tail.shorten(_HURRIED / 2)
                 self._signalled = self._signalled or more.by_a_signal

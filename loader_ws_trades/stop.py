@@ -54,7 +54,7 @@ def stop(settings: Settings, wait: float | None) -> Ended:
     )
     try:
         _go_to_end(events, settings)
-        log.info("Sent the stop command for %s to %s", settings.queue_id, _send(settings))
+        log.info("Sent the stop command for %s to %s", settings.queue_id, _send(settings), extra={"event": "stop_sent"})
         return _await_end(events, settings, Deadline(wait))
     finally:
         events.close()
@@ -104,7 +104,7 @@ def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> E
             ended = _end(event)
             if ended is not None:
                 return ended
-            log.info("A loader ended, and did not obey yet: %s", event.message)
+            log.info("A loader ended, and did not obey yet: %s", event.message, extra={"event": "stop_other"})
     raise RunError(
         f"No loader of {settings.queue_id} said in time that it stopped; the command stays for one that starts later, "
         f"so see whether one runs, and check {named('queue_id')} and {named('queue_events_topic')}"

@@ -81,7 +81,7 @@ class Telemetry:
         try:
             self._producer.produce(settings.queue_events_topic, self._encode(event), settings.queue_id.encode())
         except (BufferError, kafka.KafkaException) as error:
-            self._told.warn("unsent", f"A telemetry event ({status}) could not be sent: {error}")
+            self._told.warn("telemetry_unsent", f"A telemetry event ({status}) could not be sent: {error}")
 
     @property
     def due(self) -> bool:
@@ -93,7 +93,7 @@ class Telemetry:
         try:
             self._producer.poll(timeout)
         except RunError as error:
-            self._told.warn("failed", f"Telemetry: {error}")
+            self._told.warn("telemetry_failed", f"Telemetry: {error}")
 
     @property
     def flushed(self) -> bool:
@@ -104,13 +104,17 @@ class Telemetry:
         """Let go of what is not delivered."""
         left = len(self._producer)
         if left:
-            log.error("%d telemetry event(s) could not be delivered in time, the last one among them", left)
+            log.error(
+                "%d telemetry event(s) could not be delivered in time, the last one among them",
+                left,
+                extra={"event": "telemetry_lost", "lost": left},
+            )
             self._given_up = True
             self._producer.purge(Deadline(0.5))
 
     def _report(self, error: object, _message: kafka.Message) -> None:
         if error is not None and not self._given_up:
-            self._told.warn("undelivered", f"A telemetry event was not delivered: {error}")
+            self._told.warn("telemetry_undelivered", f"A telemetry event was not delivered: {error}")
 
 
 class NoTelemetry:

@@ -166,7 +166,7 @@ class Transactions:
             if self._failures > _AGAIN:
                 raise RunError(f"Kafka did not commit a transaction, tried {_AGAIN} times again: {error}") from error
             again = f"writing its {len(self._kept)} records again"
-            self._told.warn("aborted", f"A transaction was not committed ({error}); {again}")
+            self._told.warn("transaction_aborted", f"A transaction was not committed ({error}); {again}")
             self._aborting = True
             return
         self._failures = 0

@@ -79,6 +79,7 @@ def test_json_is_for_machines_and_says_the_same(capsys: pytest.CaptureFixture[st
         "symbol": "BTCUSDT",
         "producer": "loader-1",
         "delivered": 7,
+        "event": "other",
     }
 
 
@@ -262,7 +263,20 @@ def test_a_run_is_told_in_ten_lines_and_in_both_forms_alike(workflow: Workflow) 
         "Stopping",
         "Interrupted",
     ]
+    assert [entry["event"] for entry in entries] == [
+        "starting",
+        "started",
+        "connected",
+        "disconnected",
+        "connected",
+        "gap",
+        "repaired",
+        "stop_command",
+        "stopping",
+        "ended",
+    ]
     last = entries[-1]
+    assert (last["status"], last["exit_code"]) == ("interrupted", 0)
     assert [name for name in last if name in COUNTS] == COUNTS
     for name in COUNTS:
         assert f"{name} {last[name]}" in last["message"]
