@@ -189,7 +189,7 @@ class _Run:
                 self._source.keep_only(event.connection)
             elif isinstance(event, Late):
                 text = f"Trade ids {event} came after they had been given up and stay missing; backfill adds them"
-                self._gap_lines.warn("late", text)
+                self._gap_lines.warn("late_trades", text, first=event.first, last=event.last)
         gaps = [event for event in events if isinstance(event, Gap)]
         if not gaps:
             return
