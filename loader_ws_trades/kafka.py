@@ -20,13 +20,14 @@ from loader_ws_trades.config import named
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.properties import KafkaProperties
-from loader_ws_trades.topics import ASK_TIMEOUT, Inspector, refusal
+from loader_ws_trades.topics import ASK_TIMEOUT, READ_TIMEOUT, Inspector, refusal
 from loader_ws_trades.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
 __all__ = [
     "ASK_TIMEOUT",
+    "READ_TIMEOUT",
     "AbortableError",
     "AclOperation",
     "Asks",

@@ -72,7 +72,7 @@ class Offsets:
 
     def _list(self, spec: OffsetSpec, **options: Any) -> dict[int, Any]:
         try:
-            topic = kafka.described(self._admin.list_topics(self._topic, timeout=kafka.ASK_TIMEOUT), self._topic)
+            topic = kafka.described(self._admin.list_topics(self._topic, timeout=kafka.READ_TIMEOUT), self._topic)
             if topic.error is not None:
                 raise KafkaException(topic.error)  # noqa: TRY301 - answered as one of the look-up itself
             places = [TopicPartition(self._topic, number) for number in sorted(topic.partitions)]

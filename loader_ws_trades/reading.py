@@ -64,7 +64,7 @@ class TopicReader:
             UnavailableError: if the brokers do not answer, or the topic is not there.
         """
         try:
-            found = kafka.described(self._client.list_topics(self._topic, timeout=kafka.ASK_TIMEOUT), self._topic)
+            found = kafka.described(self._client.list_topics(self._topic, timeout=kafka.READ_TIMEOUT), self._topic)
         except KafkaException as error:
             raise UnavailableError(f"the brokers did not answer ({error.args[0].str()})") from error
         if found.error is not None:

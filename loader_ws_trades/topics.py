@@ -26,7 +26,8 @@ from loader_ws_trades.values import shown_moment, shown_span
 
 log = logging.getLogger(__name__)
 
-ASK_TIMEOUT: Final = 1.0  # seconds for one question to the cluster, after which callbacks are served
+ASK_TIMEOUT: Final = 1.0  # seconds for one question in the main thread, which must see a signal in time
+READ_TIMEOUT: Final = 5.0  # seconds for one question in a thread that nobody waits for
 
 _ONE_RECORD = 512  # bytes that a batch of one record may take
 _LIVE = 1.0  # seconds that a trade may be old when it is written, though all is well

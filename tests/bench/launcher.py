@@ -102,11 +102,11 @@ class _Stages:
             self.sample += trades
 
     def _count(self, call: Callable[..., bool]) -> Callable[..., bool]:
-        def counted(ingest: Ingest, frames: list[bytes]) -> bool:
+        def counted(ingest: Ingest, frames: list[bytes], connection: int = 0) -> bool:
             if not self.trades:
                 self._begin()
             self.trades += len(frames)
-            found = call(ingest, frames)
+            found = call(ingest, frames, connection)
             self._feed = (self._feed or (time.thread_time(),))[0], time.thread_time()
             return found
 
