@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from loader_ws_trades import config
-from loader_ws_trades.check_commands import round_trip
 from loader_ws_trades.check_exchange import ExchangeProbes
 from loader_ws_trades.check_kafka import KafkaProbes
 from loader_ws_trades.config import OPTIONS, Settings
@@ -74,7 +73,6 @@ def check(
             Probe("configuration", judge),
             *exchange.probes(),
             *cluster.probes(),
-            Probe("command", lambda: round_trip(settings, cluster.reading()), after=("read commands",)),
         ]
         for line in attempt(probes, made.unusable, on_begin=on_begin):
             yield line._replace(text=config.redacted(line.text, settings))

@@ -50,7 +50,7 @@ PARTS = {
     "capture",
     "pacing",
 }
-CHECK = {"probes", "check_names", "check_exchange", "check_kafka", "check_commands"}
+CHECK = {"probes", "check_names", "check_exchange", "check_kafka"}
 
 # Which modules of ours each may import.
 ALLOWED = {
@@ -80,7 +80,6 @@ ALLOWED = {
     "check_names": {"probes", "listener"} | PURE,
     "check_exchange": {"probes", "check_names", "endings", "connection", "rest", "transport"} | PURE,
     "check_kafka": {"probes", "check_names", "checkpoint"} | BASE | PURE,
-    "check_commands": {"probes", "check_kafka", "control", "sending"} | BASE | PURE,
     "check_report": {"probes"},
     "sending": {"control", "kafka"} | PURE,
     "audit": PARTS | BASE | PURE,
