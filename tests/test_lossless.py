@@ -15,11 +15,12 @@ from loader_ws_trades.sandbox import EmbeddedBroker, Limits, Market, Random
 from tests.apache_kafka import Kafka
 from tests.chaos.exchange_rows import ONCE, QUICKLY_FROZEN, ROWS, Row, live_through
 from tests.chaos.exchange_scripts import (
-    RESET,
+    RESETS,
     USELESS_REST,
     WITHOUT_REST,
     begin_anew,
     quiet_market,
+    repeat_what_was_given_up,
     reset_market,
     stay_quiet,
     stay_without_rest,
@@ -90,9 +91,17 @@ def test_a_quiet_pair_whose_pings_come_is_left_alone(embedded: EmbeddedBroker) -
     trial.outcome.check()
 
 
-def test_ids_that_begin_anew_are_a_new_sequence(embedded: EmbeddedBroker) -> None:
-    trial = trial_on(embedded, "26 ids restart", reset_market(), faults=[RESET])
-    begin_anew(trial)
+@pytest.mark.parametrize("title", RESETS)
+def test_ids_that_begin_anew_are_a_new_sequence(embedded: EmbeddedBroker, title: str) -> None:
+    trial = trial_on(embedded, f"26 {title}", reset_market(), faults=[RESETS[title]])
+    begin_anew(trial, RESETS[title])
+    trial.outcome.check()
+
+
+def test_trades_that_come_after_they_were_given_up_are_no_reset(embedded: EmbeddedBroker) -> None:
+    market = Market.generated("POLUSDT", rate=300, start="subscriber")
+    trial = trial_on(embedded, "26 given up and late", market)
+    repeat_what_was_given_up(trial)
     trial.outcome.check()
 
 

@@ -36,6 +36,7 @@ from tests.chaos.trial import Trial
 
 RATE = 1000
 SKIP = Skip(20, after=1500)  # makes repair ask REST, whatever REST does then
+ANEW = "began its trade ids anew"  # what the log says of a reset of ids
 REPAIR = "historicalTrades"  # what repair asks; the check of the symbol at the start asks something else
 
 
@@ -84,6 +85,7 @@ ROWS = [
     Row("6 a huge frame", (HugeFrame(after=1500),), also=_bounded_memory),
     Row("6 endless fragments", (Fragments(after=1500),), also=_bounded_memory),
     Row("6 endless tiny fragments", (Fragments(size=1, after=1500),), also=_bounded_memory),
+    Row("7 repeated with later times", (Duplicate(300, later=2.0, after=1000),)),
     Row("8 ids skipped on the stream", (Skip(1, after=1000), Skip(700, after=2000), Skip(3, after=3000))),
     Row("9 REST lags by 5 s", (RestLag(5.0), SKIP)),
     Row(
@@ -142,6 +144,7 @@ def _check_exchange(trial: Trial, row: Row) -> None:
     counters = trial.exchange.counters
     assert len(counters.attempts) < 30, "a storm of connections"
     assert counters.requests.total() < 60, "a storm of requests"
+    assert ANEW not in trial.log, "a reset that was none"
     if row.overlaps:
         assert not counters.requests["/api/v3/historicalTrades"], "a rotation needs no repair"
         assert len(counters.sessions) > 1, "it did not rotate"

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
-from loader_ws_trades.sandbox import Fault, IdReset, Market, RestCut, RestDrip, RestOtherRows, RestStatus, Skip
+from loader_ws_trades.sandbox import (
+    Fault,
+    HandshakeStatus,
+    IdReset,
+    Market,
+    Replay,
+    RestCut,
+    RestDrip,
+    RestOtherRows,
+    RestStatus,
+    Skip,
+)
+from tests.chaos.exchange_rows import ANEW
 from tests.chaos.stage import Scenario, Stage
 from tests.chaos.trial import Trial
 from tests.waiting import wait_for
@@ -66,7 +78,7 @@ def stay_without_rest(trial: Trial, fault: Fault) -> None:
         missing = [trade_id for trade_id in trial.excused if not trial.on_topic(trade_id)]
         assert len(missing) == 6, f"{len(missing)} missing"
         assert trial.exchange.counters.requests.total() < 25, "a storm of requests"
-        assert "began its trade ids anew" not in trial.log, "a reset that was none"
+        assert ANEW not in trial.log, "a reset that was none"
 
 
 def _ids_of(market: Market, skip: Skip) -> list[int]:
@@ -88,43 +100,63 @@ def no_name(stage: Stage) -> None:
         trial.stop()
 
 
-def begin_anew(trial: Trial) -> None:
+def begin_anew(trial: Trial, reset: IdReset) -> None:
     """Load a market whose ids restart."""
     with trial:
         loader = trial.start()
-        loader.wait_for_line("began its trade ids anew")
-        wait_for(lambda: trial.on_topic(500), "trades of the new sequence")
+        loader.wait_for_line(ANEW)
+        wait_for(lambda: trial.on_topic(reset.first_id + 500), "trades of the new sequence")
         trial.let_load(100)
         trial.stop()
-        trial.struck_with(RESET.after or 0)
+        trial.struck_with(reset.after or 0)
+        assert trial.log.count(ANEW) == 1, "more than one reset"
         assert trial.exchange.counters.requests["/api/v3/historicalTrades"] < 5, "endless repair"
 
 
-# The exchange goes on without a pause, which no reset of a real one does: what falls into the second in which a low id
-# may still be a repeat is dropped. Here the ids are far below, so none is.
-RESET = IdReset(first_id=1, after=2000)
+# The exchange goes on without a pause. No id of the new sequence is one of the old: what repeats could not be told.
+RESETS = {
+    "ids restart from a low number": IdReset(1, after=300),
+    "ids restart close to the old ones": IdReset(4_990_500, after=300),
+}
 
 
 def reset_market() -> Market:
     """A market whose ids begin high."""
-    return Market.generated("POLUSDT", rate=1000, start="subscriber", first_id=5_000_000)
+    return Market.generated("POLUSDT", rate=200, start="subscriber", first_id=5_000_000)
 
 
-def ids_begin_anew(stage: Stage) -> None:
-    begin_anew(stage.trial(market=reset_market(), faults=[RESET]))
+def ids_begin_anew(stage: Stage, reset: IdReset) -> None:
+    begin_anew(stage.trial(market=reset_market(), faults=[reset]), reset)
 
 
+def repeat_what_was_given_up(trial: Trial) -> None:
+    """Begin a connection with trades that were given up as too many, while nothing newer has come: they are late."""
+    with trial:
+        first = trial.start()
+        trial.let_load(500)
+        first.process.terminate()
+        assert first.wait(25) == 143, trial.last_words()
+        last = trial.workflow.last_id()
+        trial.exchange.inflict(HandshakeStatus(429, retry_after=3), Replay(5000))
+        trial.let_pass(1)
+        trial.start(RESUME_LIMIT="100")
+        trial.let_load(500)
+        trial.excused = trial.named()
+        trial.stop()
+        assert min(trial.excused, default=None) == last + 1, f"{last + 1} was not given up"
+        assert not any(map(trial.on_topic, trial.excused)), "a trade was named as missing, and then published"
+        assert ANEW not in trial.log, "a reset that was none"
+
+
+def repeated(stage: Stage) -> None:
+    repeat_what_was_given_up(stage.trial(rate=300))
+
+
+_scenario = partial(Scenario, alone=False, anywhere=True)
 SCENARIOS = [
-    *(
-        Scenario(10, title, partial(rest_stays_away, fault=fault), alone=False, anywhere=True)
-        for title, fault in USELESS_REST.items()
-    ),
-    *(
-        Scenario(row, title, play, alone=False, anywhere=True)
-        for row, title, play in (
-            (3, "a quiet pair whose pings come", quiet_pair),
-            (11, "the name does not resolve", no_name),
-            (26, "ids restart from a low number", ids_begin_anew),
-        )
-    ),
+    _scenario(3, "a quiet pair whose pings come", quiet_pair),
+    *(_scenario(10, title, partial(rest_stays_away, fault=fault)) for title, fault in USELESS_REST.items()),
+    _scenario(11, "the name does not resolve", no_name),
+    *(_scenario(26, title, partial(ids_begin_anew, reset=reset)) for title, reset in RESETS.items()),
+    _scenario(26, "trades that were given up come after all", repeated),
 ]
