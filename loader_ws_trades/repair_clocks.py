@@ -119,7 +119,7 @@ class Absence:
         if overdue >= gap.first:
             return Gap(gap.first, min(last, overdue))
         since = self._enclosed.get((gap.first - 1, behind))
-        if since is None or last != behind - 1 or self._at < since + _APART:
+        if since is None or last != behind - 1 or self._at < since + _APART or gap.first - 1 not in self._times:
             return None
         youngest = max(self._times[gap.first - 1], self._times[behind])
         return Gap(gap.first, last) if self._newest_time - youngest > self._deadline * 1000 else None

@@ -275,6 +275,16 @@ def test_an_answer_without_the_neighbours_shows_no_old_hole(stage: Stage) -> Non
     assert stage.gaps() == [(60, Gap(3, 3))], "2 is not at REST"
 
 
+@pytest.mark.parametrize("gone", [2, 4])
+def test_a_neighbour_that_a_later_answer_lacks_ends_no_repair(stage: Stage, gone: int) -> None:
+    stage.has = {1, 2, 4, 5, 6}
+    old(stage, 3600, 1, 2, 4, 5)
+    stage.clock.after(3, lambda: stage.has.discard(gone))
+    stage.fill(1, 6)
+    assert stage.out == [1, 2, 4, 5, 6]
+    assert [event for _, event in stage.gaps()] == [Gap(3, 3)]
+
+
 def test_what_lies_before_the_history_of_rest_is_named_with_that_remark(stage: Stage) -> None:
     stage.has = set(range(5000, 5100))
     old(stage, 3600, 1, *range(5000, 5099))
