@@ -111,6 +111,11 @@ def test_ids_are_read_out_of_messages() -> None:
     assert named_ids(messages) == {100, 101, 102, 110, 7}
 
 
+def test_a_range_of_ids_that_no_exchange_issued_is_not_taken_for_named() -> None:
+    with pytest.raises(AssertionError, match="1000-1000000000000 are named as missing"):
+        named_ids(["Loaded 7; missing trade ids 7, 1000-1000000000000"])
+
+
 def test_the_table_counts_a_row_as_passed_if_all_its_lines_are() -> None:
     outcomes = [
         Outcome(1, "good", exit_codes=[137, 137, 0]),

@@ -140,8 +140,8 @@ def repeat_what_was_given_up(trial: Trial) -> None:
         trial.exchange.inflict(HandshakeStatus(429, retry_after=3), Replay(5000))
         trial.let_pass(1)
         trial.start(RESUME_LIMIT="100")
+        trial.excused = wait_for(trial.named, "the ids that are given up")
         trial.let_load(500)
-        trial.excused = trial.named()
         trial.stop()
         assert min(trial.excused, default=None) == last + 1, f"{last + 1} was not given up"
         assert not any(map(trial.on_topic, trial.excused)), "a trade was named as missing, and then published"

@@ -237,15 +237,18 @@ class Trial:
         for column in ("lost", "duplicated", "out_of_order", "altered"):
             if getattr(counts, column) and column not in self.expected:
                 outcome.broken.append(f"{getattr(counts, column)} {column.replace('_', ' ')} ({counts.examples})")
-        owed = self.excused | set(self.market.holes)
-        named = self.named()
-        # Ids issued since, or those of a gap that the next run fills, are not to be named.
-        if named != {trade_id for trade_id in owed if trade_id <= max(self._follower.arrivals, default=0)}:
-            outcome.broken.append(f"{len(named)} ids named as missing, where it is {len(owed)}")
-        elif named:
-            outcome.remark = f"{len(named)} ids named as missing"
+        with self.promise():
+            self._judge_names()
         if "Traceback" in self.log:
             outcome.broken.append("a stack trace in the log")
+
+    def _judge_names(self) -> None:
+        owed, named = self.excused | set(self.market.holes), self.named()
+        # Ids issued since, or those of a gap that the next run fills, are not to be named.
+        wanted = {trade_id for trade_id in owed if trade_id <= max(self._follower.arrivals, default=0)}
+        assert named == wanted, f"{len(named)} ids named as missing, where it is {len(wanted)}"
+        if named:
+            self.outcome.remark = f"{len(named)} ids named as missing"
 
 
 def _code(loader: Loader) -> int:

@@ -12,6 +12,8 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from loader_ws_trades.sandbox import Market, Trade
 from tests.chaos.outcome import Counts
 
+_MOST_NAMED = 1_000_000  # ids in a range: more than any row loses, and few enough to be held
+
 
 def compare(
     market: Market, records: Iterable[Message], *, goal: int | None = None, excused: Collection[int] = frozenset()
@@ -64,7 +66,9 @@ def named_ids(messages: Iterable[str]) -> set[int]:
         for text in re.findall(r"[Mm]issing trade ids ([\d, -]+)", message):
             for part in text.strip(", ").split(", "):
                 first, _, last = part.partition("-")
-                found |= set(range(int(first), int(last or first) + 1))
+                ids = range(int(first), int(last or first) + 1)
+                assert len(ids) <= _MOST_NAMED, f"{part} are named as missing"
+                found.update(ids)
     return found
 
 
