@@ -48,34 +48,72 @@ class FromRest:
         return self._rest.weight_used
 
     def survey(self) -> Stretch | None:
-        """The ids within the bounds, up to the exchange's newest trade.
+        """The ids within the bounds, up to the exchange's newest trade; None if nothing was printed in that time.
 
         Raises:
-            ConfigurationError: if the exchange does not know the symbol, or does not serve this location.
+            ConfigurationError: if the exchange does not know the symbol, does not serve this location, or has no trade
+                with one of the ids.
             RunError: if it does not answer for `REPAIR_OUTAGE_LIMIT`.
         """
         symbol, bounds = self._settings.symbol, self._bounds
         self._rest.check_symbol(symbol)
-        last = self._asked(lambda: self._rest.newest_id(symbol))
-        first = bounds.from_id or 0
-        if bounds.since is not None:
-            since = bounds.since
-            found = self._asked(lambda: self._rest.first_id_at(symbol, since))
-            first = last + 1 if found is None else found
-        if bounds.until is not None:
-            until = bounds.until
-            behind = self._asked(lambda: self._rest.first_id_at(symbol, until))
-            last = last if behind is None else behind - 1
-        if bounds.to_id is not None:
-            last = min(last, bounds.to_id)
-        return Stretch(first, last, self._asked(lambda: self._time_of(first))) if first <= last else None
+        newest = self._asked(lambda: self._rest.newest_id(symbol))
+        if bounds.since is None and bounds.until is None:
+            return self._between(bounds.from_id or 0, newest if bounds.to_id is None else bounds.to_id, newest)
+        first = self._id_at(bounds.since, 0, newest)
+        last = self._id_at(bounds.until, newest + 1, newest) - 1
+        if first > last:
+            log.info("No trade of %s was printed in that time", symbol)
+            return None
+        return Stretch(first, last, self._time_of(self._from(first)))
 
-    def _time_of(self, trade_id: int) -> int:
-        """The time of the trade `trade_id`, or of the next one that there is; a single one may be far ahead."""
-        rows, _ = self._rest.trades_from(self._settings.symbol, trade_id)
-        if not rows:
-            raise UnavailableError(f"REST does not have the trade {trade_id} yet")
-        return min(row.timestamp for row in rows)
+    def _id_at(self, moment: int | None, default: int, newest: int) -> int:
+        """The first id at or after a moment, or the one behind the newest; the default if no moment is given."""
+        if moment is None:
+            return default
+        found = self._asked(lambda: self._rest.first_id_at(self._settings.symbol, moment))
+        return newest + 1 if found is None else found
+
+    def _between(self, first: int, last: int, newest: int) -> Stretch:
+        symbol = self._settings.symbol
+        if first > newest:
+            raise ConfigurationError(
+                f"--from-id is {first}, and the newest trade of {symbol} has the id {newest}; give a lower one"
+            )
+        rows = self._from(first)
+        oldest = rows[0].trade_id
+        if first and oldest > first:
+            oldest = self._from(0)[0].trade_id  # else the first ids are a hole
+        if oldest > last:
+            raise ConfigurationError(
+                f"REST has trades of {symbol} from the id {oldest} on, and the range ends with {last}; give higher "
+                "ids, or load older trades with --archive"
+            )
+        if oldest > first:
+            log.warning(
+                "REST has trades of %s from the id %d on, which may be the end of what it keeps: the ids %d-%d are "
+                "left out; --archive loads older trades",
+                symbol,
+                oldest,
+                first,
+                oldest - 1,
+            )
+        return Stretch(max(first, oldest), min(last, newest), self._time_of(rows))
+
+    def _from(self, first_id: int) -> list[Trade]:
+        """Trades from an id on, at least one."""
+
+        def ask() -> list[Trade]:
+            rows, _ = self._rest.trades_from(self._settings.symbol, first_id)
+            if not rows:
+                raise UnavailableError(f"REST does not have the trade {first_id} yet")
+            return rows
+
+        return self._asked(ask)
+
+    @staticmethod
+    def _time_of(rows: list[Trade]) -> int:
+        return min(row.timestamp for row in rows)  # a single one may be far ahead
 
     def _asked(self, ask: Callable[[], _Answer]) -> _Answer:
         patience, backoff = Deadline(self._settings.repair_outage_limit), Backoff(0.5, 30.0)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from loader_ws_trades.bounded import Stretch, give_lacking, runs
 from loader_ws_trades.capture import frames
-from loader_ws_trades.errors import RunError
+from loader_ws_trades.config import named
+from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.idset import IdSet
 from loader_ws_trades.pacing import paced
 from loader_ws_trades.ports import Intake
 from loader_ws_trades.sequence import Gap, Position, Reset, Sequence
-from loader_ws_trades.trade import FrameDecoder, Trade
+from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
 
 
 class FromRecording:
@@ -35,25 +36,31 @@ class FromRecording:
         self._first_id = 0
         self.rest_weight = 0
 
-    def survey(self) -> Stretch | None:
+    def survey(self) -> Stretch:
         """Read the whole file for the ids that it holds.
 
         Raises:
-            ConfigurationError: if it cannot be read.
+            ConfigurationError: if it cannot be read, or holds no trade of the symbol.
         """
         first: Trade | None = None
+        other: Refusal | None = None
         last_id = -1
         for batch in frames(self._path):
             if self._stopping.is_set():
                 raise RunError("The recording was not read to its end")
-            for run in runs(self._decoded(batch, None)):
+            trades, refusals = self._decoder.decode(batch)
+            other = other or next(iter(refusals), None)
+            for run in runs(trades):
                 begin, end = run[0].trade_id, run[-1].trade_id
                 for gap in list(self._recorded.holes(begin, end)) if begin <= last_id else [Gap(begin, end)]:
                     self._recorded.add(gap.first, gap.last)
                 first = run[0] if first is None or begin < first.trade_id else first
                 last_id = max(last_id, end)
         if first is None:
-            return None
+            held = f"its first line is {other.detail}" if other else "it is empty"
+            raise ConfigurationError(
+                f"{self._path} holds no trade of {self._symbol}: {held}; name another file, or change {named('symbol')}"
+            )
         self._first_id = first.trade_id
         return Stretch(first.trade_id, last_id, first.timestamp)
 
@@ -83,8 +90,7 @@ class FromRecording:
             if out:
                 yield out
 
-    def _decoded(self, batch: list[bytes], intake: Intake | None) -> list[Trade]:
+    def _decoded(self, batch: list[bytes], intake: Intake) -> list[Trade]:
         trades, refusals = self._decoder.decode(batch)
-        if intake is not None:
-            intake.refuse(refusals)
+        intake.refuse(refusals)
         return trades
