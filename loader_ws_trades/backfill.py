@@ -63,7 +63,7 @@ class FromRest:
         first = self._id_at(bounds.since, 0, newest)
         last = self._id_at(bounds.until, newest + 1, newest) - 1
         if first > last:
-            log.info("No trade of %s was printed in that time", symbol)
+            log.info("No trade of %s was printed in that time", symbol, extra={"event": "nothing_to_load"})
             return None
         return Stretch(first, last, self._time_of(self._from(first)))
 
@@ -97,6 +97,7 @@ class FromRest:
                 oldest,
                 first,
                 oldest - 1,
+                extra={"event": "range_shortened", "oldest": oldest},
             )
         return Stretch(max(first, oldest), min(last, newest), self._time_of(rows))
 
