@@ -106,10 +106,12 @@ class Transactions:
         """
         moved, self._acknowledged = acknowledged != self._acknowledged, acknowledged
         if not self.ending:
-            if not self._due or (self._put_off and not moved):
+            if moved:
+                self._put_off = False  # also when it is too early to end: no other acknowledgement may come
+            if not self._due or self._put_off:
                 return
             self._door.acquire()
-            self.ending, self._put_off, self._patience = True, False, Deadline(_PATIENCE)
+            self.ending, self._patience = True, Deadline(_PATIENCE)
         if self._aborting:
             self._undo()
         elif self._again:

@@ -187,6 +187,19 @@ def test_giving_up_names_what_is_not_committed_in_every_state(run: Scripted, tur
     assert run.producer.log == ids(100, 2)
 
 
+def test_an_acknowledgement_that_comes_before_the_interval_is_over_is_remembered(run: Scripted) -> None:
+    run.producer.commits.append(ABORTABLE)
+    run.put(1)
+    run.producer.acknowledge()
+    run.poll(0.0, 1.0, 0.0, 0.0)  # aborted, and written again
+    run.poll(0.5)  # nobody acknowledges: the commit is put off
+    run.producer.acknowledge()
+    run.poll(0.0)
+    run.clock.advance(1.0)  # a quiet pair: nothing else comes
+    run.poll(0.0)
+    assert run.producer.log == [100]
+
+
 def test_what_a_transaction_holds_is_undone_at_the_end(run: Scripted) -> None:
     run.put(5)
     run.producer.acknowledge(2)
