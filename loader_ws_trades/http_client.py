@@ -99,6 +99,8 @@ class _Request(threading.Thread):
             self.outcome = self._ask()
         except BaseException as error:
             self.outcome = error
+        if self._broken_off and self._socket is not None:
+            self._socket.close()  # the pool never gets it back, and does not close it
 
     @classmethod
     def use(cls, used: Any) -> None:
