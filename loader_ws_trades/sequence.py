@@ -67,19 +67,18 @@ class Sequence:
     - *empty*: no trade yet and nothing resumed; the first trade is taken as it comes.
     - *in order*: nothing is missing before the newest trade seen.
     - *behind*: the next id is missing. Later trades within `window` ids of it are held; of those further ahead, which
-      are fetched again, only the newest is remembered, as a sign that there is more.
+      are fetched again, only the newest is remembered, as a sign that there is more. With a `window` of 0 each gap is
+      given up at once.
 
     A trade with the next id comes out, and with it the held ones that follow. One with a lower id is late, if the id
-    was given up lately, else a duplicate. `skip` gives up on ids. With a `window` of 0 nothing is held: each gap is
-    given up at once.
+    was given up lately, else a duplicate.
 
     A *reset*: trades with lower ids, later than all that came out or of the last millisecond but below its ids,
-    are no repeats. They wait; three in a row on one connection, their ids rising by one, prove that the ids began anew.
-    Then what is held of the old sequence comes out, what is missing before it is named, and a new one begins with those
-    that waited. Else they are duplicates.
+    are no repeats. They wait; three in a row on one connection, their ids rising by one, prove that a new sequence has
+    begun. Then what is held comes out, what is missing before it is named, and what waited follows; else it is dropped.
 
-    Invariants: between two resets the ids that come out are strictly ascending; each id between the first and the
-    last that came out has come out or is in a gap that was returned; at most `window` trades are held.
+    Invariants: between two resets the ids that come out ascend; each id between the first and the last of them has come
+    out or is in a gap that was returned; at most `window` trades are held.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
@@ -101,7 +100,6 @@ class Sequence:
         self._of_stream = True
         self.duplicates = 0
         self.late = 0
-        """Trades that came after their ids were given up."""
         self.gaps = 0
         """How often ids began to be missing."""
 
@@ -171,14 +169,13 @@ class Sequence:
         return trades, []
 
     def fill(self, rows: Many[Trade]) -> tuple[Many[Trade], list[Event]]:
-        """Take trades from REST, ascending; as `push`.
+        """Take trades from REST, ascending; as `push`. Those that have come meanwhile are no repeats.
 
-        Only ids that are missing count, so that rows of another question are no trades, no sign of more, and no proof
-        that the ids began anew. Those that have come meanwhile are no repeats.
+        Only ids that are missing count: rows of another question are no trades, no sign of more, and prove no reset.
         """
         newest, last = self._newest, self._newest_seen
         self._of_stream = False
-        found = self._sort_in([row for row in rows if self._expected <= row.trade_id <= last], 0)
+        found = self._sort_in([row for row in rows if row.trade_id <= last], 0)
         self._of_stream = True
         self._newest = newest if newest >= self._expected else _EMPTY
         return found
@@ -195,13 +192,12 @@ class Sequence:
         for trade in trades:
             if self.left == 0:
                 break
-            if trade.trade_id < self._expected:
-                if self._of_stream:
-                    self._take_low(trade, connection, out, events)
-                continue
-            if self._runs and self._of_stream:
-                self._end_run(connection)
-            self._take(trade, out, events)
+            if trade.trade_id >= self._expected:
+                if self._runs and self._of_stream:
+                    self._end_run(connection)
+                self._take(trade, out, events)
+            elif self._of_stream:
+                self._take_low(trade, connection, out, events)
         # What others have brought since then may be later, as after the end of a connection.
         for other in [other for other, run in self._runs.items() if self._may_repeat(run[0])]:
             self._end_run(other)

@@ -211,6 +211,15 @@ def test_what_was_given_up_last_of_all_is_late_for_as_long_as_nothing_comes_out(
     assert sequence.push(later(101, 102, 103)) == ([], [Late(101, 103)]), "and no new sequence"
 
 
+def test_what_was_given_up_step_by_step_with_nothing_between_is_late_as_a_whole(clock: FakeClock) -> None:
+    sequence = begun(0)
+    sequence.expect(110)
+    for before in (103, 106, 111):
+        sequence.skip(before)
+        clock.advance(1000)
+    assert sequence.push(later(101, 102, 103)) == ([], [Late(101, 103)])
+
+
 def test_without_a_window_two_trades_that_changed_places_are_a_gap_and_a_late_one() -> None:
     sequence = Sequence(window=0)
     assert sequence.push(trades(1, 3, 2, 4))[1] == [Gap(2, 2), Late(2, 2)]

@@ -106,7 +106,8 @@ class Source:
     def refused(self, refusal: Refusal) -> bool:
         return False
 
-    def keep_only(self, connection: int) -> None: ...
+    def keep_only(self, connection: int) -> None:
+        self.kept = connection
 
     def close(self) -> None:
         self.closed += 1

@@ -1,0 +1,71 @@
+"""What a run says of ids that it could not have: each is named in the log, and in the next event, in bounded text."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from loader_ws_trades.lifecycle import Task
+from loader_ws_trades.ports import Intake, OnDeath
+from loader_ws_trades.trade import Trade
+from tests.unit.clock import FakeClock
+from tests.unit.test_shutdown import Ended, Sink, Source, log, signals, trades
+
+__all__ = ["log"]
+
+
+class Reads(Source):
+    """Brings each of its trades in a read of its own."""
+
+    def start(self, intake: Intake, on_death: OnDeath) -> None:
+        def bring() -> None:
+            for trade in self.trades:
+                intake.give([trade])
+
+        self.intake, self.on_death = intake, on_death
+        bringing = Task("bringing", bring)
+        bringing.start()
+        assert bringing.join(10)
+
+
+def named(messages: list[str]) -> list[int]:
+    texts = [re.split(r" and | \(", message)[0] for message in messages if message.startswith("Missing trade ids ")]
+    return [int(part) for text in texts for part in text.removeprefix("Missing trade ids ").split(", ")]
+
+
+@pytest.mark.parametrize("kind", [Source, Reads], ids=["in one read", "each in a read"])
+def test_each_of_many_missing_ids_is_named_once_in_the_log_and_all_lie_in_what_the_last_event_names(
+    clock: FakeClock, log: pytest.LogCaptureFixture, kind: type[Source]
+) -> None:
+    source, sink = kind(*trades(*range(0, 2001, 2))), Sink(clock)
+    signals(clock, 1.0)
+    ended = Ended(source, sink, log, gap_repair="off")
+    assert sink.delivered_ids == list(range(0, 2001, 2))
+    assert sorted(named(log.messages)) == list(range(1, 2000, 2))
+    assert len([message for message in log.messages if message.startswith("Missing")]) <= 203
+    [text] = re.findall(r"missing trade ids ([\d, -]+) \(1000 of these \d+ ids\)", ended.last)
+    ranges = [part.split("-") for part in text.split(", ")]
+    assert len(ranges) <= 100
+    assert {number for part in ranges for number in range(int(part[0]), int(part[-1]) + 1)} >= set(range(1, 2000, 2))
+
+
+def test_a_reset_names_what_is_missing_before_it_and_ends_other_connections(
+    clock: FakeClock, log: pytest.LogCaptureFixture
+) -> None:
+    new = [Trade(number, "1", "1", 1_800_000_000_000 + number, True, "BTCUSDT") for number in (1, 2, 3)]
+    source, sink = Source(*trades(100, 103), *new), Sink(clock)
+    signals(clock, 1.0)
+    ended = Ended(source, sink, log)
+    assert sink.delivered_ids == [100, 103, 1, 2, 3]
+    assert source.kept == 0
+    assert "Missing trade ids 101-102 (before a new sequence)" in log.messages
+    assert "missing trade ids 101-102" in ended.last
+
+
+def test_late_trades_are_told_of(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
+    source, sink = Source(*trades(1, 4, 2, 3)), Sink(clock)
+    signals(clock, 1.0)
+    ended = Ended(source, sink, log, gap_repair="off")
+    assert any(message.startswith("Trade ids 2-3 came after they had been given up") for message in log.messages)
+    assert "late 2" in ended.last
