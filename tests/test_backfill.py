@@ -189,7 +189,7 @@ def test_true_holes_are_named(workflow: Workflow) -> None:
 def test_killed_and_started_again_it_goes_on_where_it_stopped(workflow: Workflow) -> None:
     market = Market.generated("POLUSDT", rate=100, past=100_000)
     first = market.first_id
-    flags = ("--from-id", str(first), "--to-id", str(first + 99_999), "--rest-weight-limit", "1000000")
+    flags = ("--from-id", str(first), "--to-id", str(first + 99_999), "--rest-weight-limit", "6000")
     with Exchange([market], limits=Limits(weight=1_000_000)) as exchange:
         for share in (20_000, 50_000, 80_000):
             loader = backfill(workflow, exchange, *flags, "--beyond")
