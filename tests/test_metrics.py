@@ -372,7 +372,7 @@ def test_backfill_and_replay_have_metrics_too(workflow: Workflow) -> None:
         first = market.first_id
         loader = workflow.start(
             "backfill", "--from-id", str(first), "--to-id", str(first + 2500), "--beyond", "--no-scan",
-            **to(exchange, REST_WEIGHT_LIMIT="200"),
+            **to(exchange, REST_WEIGHT_LIMIT="120"),
         )  # fmt: skip
         now = wait_until(port, "repaired_ids_total", 1000)
         assert now.state == "loading"
