@@ -7,7 +7,7 @@ from collections import deque
 
 _MINUTE = 60.0  # seconds over which the exchange counts request weight
 LONGEST_PAUSE = 3600.0  # seconds; after an hour it is worth a request to ask again, whatever was asked for
-# Share of the limit that may be used as fast as it goes: what a busy pair misses in a minute is then fetched in seconds.
+# Share of the limit that may be used as fast as it goes: it brings what a busy pair misses in a minute.
 _AT_ONCE = 5 / 6
 
 
@@ -15,8 +15,8 @@ class WeightLimit:
     """Keeps the request weight of any 60 seconds below `limit`: ours, and what others on the same IP use.
 
     The exchange counts by the minute and does not say when its minute begins, so ours is counted over a window that
-    slides; what its header counts beyond that is the others', and is assumed to last for a minute. Five sixths of the limit
-    may be used at once. The rest is spread over the window, so that a small request never waits long behind a
+    slides; what its header counts beyond that is the others', and is assumed to last for a minute. Five sixths of the
+    limit may be used at once. The rest is spread over the window, so that a small request never waits long behind a
     long repair.
     """
 

@@ -84,7 +84,7 @@ def terminated_without_a_broker(stage: Stage) -> None:
         found = re.search(r"not delivered: trade ids (\d+)-(\d+)", trial.last_words())
         assert found, f"the ids are not named: {trial.last_words()}"
         first, last = map(int, found.groups())
-        assert trial.on_topic(first - 1), f"{first - 1} is not named, and not on the topic"
+        wait_for(lambda: trial.on_topic(first - 1), f"the record of {first - 1}, which is not named")
         assert last - first > 3000, f"{first}-{last}"
         trial.start()
         trial.let_load(3000)
@@ -191,6 +191,7 @@ def clock_jumps(stage: Stage) -> None:
             launcher = (str(LAUNCHER), str(offset))
 
         trial.workflow.loader_class = ClockedLoader
+        trial.behind = HOUR
         trial.start()
         trial.let_load(1000)
         for seconds in (HOUR, 0.0, -HOUR):

@@ -53,6 +53,8 @@ class Trial:
         self.loaders: list[Loader] = []
         self.excused: set[int] = set()
         """Ids that the loader could not get, and must name."""
+        self.behind = 0.0
+        """Seconds that the loader's clock is behind."""
         self.expected: set[str] = set()
         """Columns that need not be 0 in this trial."""
         self.struck_at: float | None = None
@@ -233,7 +235,9 @@ class Trial:
                 outcome.broken.append(f"{taken} s to {column}, where {limit:g} are promised")
         found = read_topic(self.workflow.servers, self.workflow.topic)
         records = [record for record in found if record.value() not in self._foreign]
-        outcome.counts = counts = compare(self.market, records, goal=self._goal, excused=self.excused)
+        outcome.counts = counts = compare(
+            self.market, records, goal=self._goal, excused=self.excused, behind=self.behind
+        )
         for column in ("lost", "duplicated", "out_of_order", "altered"):
             if getattr(counts, column) and column not in self.expected:
                 outcome.broken.append(f"{getattr(counts, column)} {column.replace('_', ' ')} ({counts.examples})")

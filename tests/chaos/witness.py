@@ -15,8 +15,16 @@ from tests.chaos.outcome import Counts
 _MOST_NAMED = 1_000_000  # ids in a range: more than any row loses, and few enough to be held
 
 
+_MINUTE = 60_000  # milliseconds
+
+
 def compare(
-    market: Market, records: Iterable[Message], *, goal: int | None = None, excused: Collection[int] = frozenset()
+    market: Market,
+    records: Iterable[Message],
+    *,
+    goal: int | None = None,
+    excused: Collection[int] = frozenset(),
+    behind: float = 0.0,
 ) -> Counts:
     """Count what is wrong with the records of a topic, in the order of their offsets.
 
@@ -25,6 +33,7 @@ def compare(
         records: what is on the topic.
         goal: an id up to which trades are owed, even if the topic ends before.
         excused: ids that may be missing.
+        behind: seconds that the loader's clock was behind; records of trades so far ahead of it may bear its time.
     """
     issued = market.placed(0, market.issued)
     places = {trade.id: (position, trade) for position, trade in issued}
@@ -35,7 +44,7 @@ def compare(
         on_topic += 1
         fields = _fields(record)
         position, trade = places.get(_id(fields), (-1, None))
-        if trade is None or not _is_unaltered(record, fields, trade, market.symbol):
+        if trade is None or not _is_unaltered(record, fields, trade, market.symbol, behind):
             wrong["altered"].append(str(fields.get("trade_id")))
         if trade is None:
             continue
@@ -86,7 +95,7 @@ def _id(fields: dict[str, Any]) -> int:
     return int(text) if isinstance(text, str) and text.isdecimal() else -1
 
 
-def _is_unaltered(record: Message, fields: dict[str, Any], trade: Trade, symbol: str) -> bool:
+def _is_unaltered(record: Message, fields: dict[str, Any], trade: Trade, symbol: str, behind: float) -> bool:
     milliseconds = trade.time // 1000
     expected = {
         "trade_id": str(trade.id),
@@ -96,10 +105,12 @@ def _is_unaltered(record: Message, fields: dict[str, Any], trade: Trade, symbol:
         "is_buyer_maker": trade.is_buyer_maker,
         "symbol": symbol,
     }
+    kind, stamped = record.timestamp()
+    early = milliseconds - stamped - behind * 1000  # of the time that the loader's clock may have shown
     # Compared as lists: the order of the fields is a part of the contract.
     return (
         list(fields.items()) == list(expected.items())
         and record.key() == symbol.encode()
         # The broker's own time, where the topic says so.
-        and (record.timestamp()[1] == milliseconds or record.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
+        and (stamped == milliseconds or kind == TIMESTAMP_LOG_APPEND_TIME or (behind > 0 and abs(early) < _MINUTE))
     )
