@@ -1,9 +1,12 @@
-"""The parts of README.md and .env.example that are made from the code: `python -m tests.docs` writes them."""
+"""The parts of the documents and .env.example that are made from the code: `python -m tests.docs` writes them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+import yaml
 
 from loader_ws_trades.cli import cli
 from loader_ws_trades.config import OPTIONS, Option
@@ -12,6 +15,7 @@ from tests.rights import RIGHTS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+DOCKER = ROOT / "docker"
 EXAMPLE = ROOT / ".env.example"
 
 
@@ -60,12 +64,26 @@ def metrics_table() -> str:
     return "\n".join(rows)
 
 
-TABLES = {"settings": settings_table, "commands": commands_table, "rights": rights_table, "metrics": metrics_table}
+def alerts_table() -> str:
+    """All alerts: name, severity, summary."""
+    rows = ["| alert | severity | summary |", "|---|---|---|"]
+    _, rules = yaml.safe_load_all((DOCKER / "k8s" / "monitoring.yaml").read_text("utf-8"))
+    for rule in (rule for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule):
+        summary = re.sub(r"{{ \$labels\.(\w+) }}", r"`\1`", rule["annotations"]["summary"])
+        rows.append(f"| `{rule['alert']}` | {rule['labels']['severity']} | {summary} |")
+    return "\n".join(rows)
 
 
-def readme(text: str) -> str:
-    """README.md's text with its tables made anew."""
-    for name, table in TABLES.items():
+TABLES: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"commands": commands_table, "settings": settings_table, "metrics": metrics_table, "rights": rights_table},
+    DOCKER / "README.md": {"alerts": alerts_table},
+}
+
+
+def generated(document: Path) -> str:
+    """A document's text with its tables made anew."""
+    text = document.read_text("utf-8")
+    for name, table in TABLES[document].items():
         head, found, rest = re.split(rf"(<!-- {name}: [^\n]*-->\n).*?(?=<!-- end of {name} -->)", text, flags=re.DOTALL)
         text = f"{head}{found}{table()}\n{rest}"
     return text
@@ -81,5 +99,6 @@ def env_example() -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(readme(README.read_text("utf-8")), "utf-8")
+    for document in TABLES:
+        document.write_text(generated(document), "utf-8")
     EXAMPLE.write_text(env_example(), "utf-8")

@@ -338,6 +338,6 @@ def test_the_demo_runs_the_kafka_that_the_tests_run_against() -> None:
 
 
 def test_the_readme_names_each_manifest() -> None:
-    text = README.read_text("utf-8")
+    text = (DOCKER / "README.md").read_text("utf-8")
     for file in (DOCKER / "k8s").iterdir():
         assert f"`{file.name}`" in text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -13,10 +15,47 @@ from loader_ws_trades.config import OPTIONS
 from loader_ws_trades.lifecycle import StopReason
 from tests import docs
 
+DOCUMENTS = [docs.README, docs.ROOT / "CONTRIBUTING.md", docs.DOCKER / "README.md", docs.ROOT / "tests" / "README.md"]
 
-def test_the_tables_of_the_readme_are_made_from_the_code() -> None:
-    text = docs.README.read_text("utf-8")
-    assert docs.readme(text) == text, "run `make docs`"
+
+@pytest.mark.parametrize("document", docs.TABLES, ids=lambda path: str(path.relative_to(docs.ROOT)))
+def test_the_tables_of_a_document_are_made_from_the_code(document: Path) -> None:
+    assert docs.generated(document) == document.read_text("utf-8"), "run `make docs`"
+
+
+def anchors(document: Path) -> set[str]:
+    """The headings that a document's links may name, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(docs.ROOT)))
+def test_links_between_the_documents_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+        place, _, heading = link.partition("#")
+        if place.startswith("https://"):
+            continue
+        target = document.parent / place if place else document
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link
+
+
+def test_the_log_lines_of_the_readme_are_in_the_code() -> None:
+    said = []
+    for path in (docs.ROOT / "loader_ws_trades").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                said.append(
+                    "".join(str(getattr(part, "value", "")) for part in node.values if isinstance(part, ast.Constant))
+                )
+            elif isinstance(node, ast.Constant):
+                said.append(str(node.value))
+    table = docs.README.read_text("utf-8").partition("| log line | meaning | action |")[2].partition("\n\n")[0]
+    lines = [line for row in table.splitlines()[2:] for line in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(lines) > 10
+    for line in lines:
+        for words in filter(None, (part.strip(" ;,:") for part in line.split("..."))):
+            assert any(words in text for text in said), words
 
 
 def test_the_example_of_an_env_file_is_made_from_the_code() -> None:
