@@ -20,7 +20,7 @@ def main() -> None:
     terminable = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if terminable:
         signal.signal(signal.SIGTERM, _terminate)
-    from loader_ws_trades.cli import main as cli  # noqa: PLC0415 - it takes a while
+    from loader_ws_trades.cli.main import main as cli  # noqa: PLC0415 - it takes a while
 
     try:
         if quietly:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from loader_ws_trades.cli import cli
-from loader_ws_trades.config import OPTIONS, Option
-from loader_ws_trades.metrics import METRICS
+from loader_ws_trades.cli.main import cli
+from loader_ws_trades.config.settings import OPTIONS, Option
+from loader_ws_trades.monitoring.metrics import METRICS
 from tests.rights import RIGHTS
 
 ROOT = Path(__file__).parent.parent

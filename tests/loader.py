@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from confluent_kafka import Message
 
-from loader_ws_trades.cli import cli
-from loader_ws_trades.config import OPTIONS
+from loader_ws_trades.cli.main import cli
+from loader_ws_trades.config.settings import OPTIONS
 from tests.apache_kafka.cluster import USERS
 from tests.processes import kill, limited, start
 from tests.topics import answers, read_events, read_topic, write_topic

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from loader_ws_trades import properties
-from loader_ws_trades.properties import KafkaProperties
+from loader_ws_trades.kafka import properties
+from loader_ws_trades.kafka.properties import KafkaProperties
 
 
 def _replacing(made: Callable[..., KafkaProperties], with_these: dict[str, str]) -> Callable[..., KafkaProperties]:
@@ -25,6 +25,6 @@ if __name__ == "__main__":
     given = dict(pair.split("=", 1) for pair in sys.argv.pop(1).split(","))
     for name in ("trade_producer_properties", "telemetry_producer_properties", "consumer_properties"):
         setattr(properties, name, _replacing(getattr(properties, name), given))
-    from loader_ws_trades.cli import main
+    from loader_ws_trades.cli.main import main
 
     main()

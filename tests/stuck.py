@@ -34,7 +34,10 @@ def _held(owner: Any, name: str, flag: Path, first: Callable[[], None]) -> None:
 
 
 def _break(how: str, flag: Path) -> None:
-    from loader_ws_trades import checkpoint, connection, errors, feed, publisher, trade  # noqa: PLC0415 - see the end
+    from loader_ws_trades import errors  # noqa: PLC0415 - see the end
+    from loader_ws_trades.binance import connection, feed  # noqa: PLC0415
+    from loader_ws_trades.kafka import checkpoint, publisher  # noqa: PLC0415
+    from loader_ws_trades.pipeline import trade  # noqa: PLC0415
 
     def stand_still() -> None:
         while flag.exists():
@@ -70,7 +73,8 @@ def _break(how: str, flag: Path) -> None:
 
 
 def _shorten() -> None:
-    from loader_ws_trades import feed, health  # noqa: PLC0415 - see the end
+    from loader_ws_trades.binance import feed  # noqa: PLC0415 - see the end
+    from loader_ws_trades.monitoring import health  # noqa: PLC0415 - see the end
 
     vars(health).update(_TURN=3.0, _START=3.0, SLACK=2.0)
     vars(feed).update(SLACK=2.0, CONNECT_LIMIT=2.0, _NAME_LIMIT=0.0)
@@ -83,6 +87,6 @@ if __name__ == "__main__":
     sys.argv[1:3] = []
     _break(how, Path(file))
     _shorten()
-    from loader_ws_trades.cli import main
+    from loader_ws_trades.cli.main import main
 
     main()

@@ -16,7 +16,7 @@ import trustme
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from loader_ws_trades.cli_options import collect
+from loader_ws_trades.cli.options import collect
 from tests.apache_kafka import Cluster, Kafka
 from tests.apache_kafka.distribution import REPOSITORY, UnavailableError, obtain
 from tests.apache_kafka.fixtures import refuse

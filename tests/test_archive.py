@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades.archive import Archive
-from loader_ws_trades.archive_tally import MAX_LISTED, Summary
+from loader_ws_trades.binance.archive import Archive
+from loader_ws_trades.binance.archive_tally import MAX_LISTED, Summary
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.sequence import Gap
-from loader_ws_trades.trade import Trade, record_encoder
+from loader_ws_trades.pipeline.sequencer import Gap
+from loader_ws_trades.pipeline.trade import Trade, record_encoder
 from tests import recorded
 
 NAME = "BTCUSDT-trades-2025-01-31"

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from loader_ws_trades import config, reading
-from loader_ws_trades.audit import audit
-from loader_ws_trades.findings import Bounds
-from loader_ws_trades.records import AnyRecord
+from loader_ws_trades.audit.findings import Bounds
+from loader_ws_trades.audit.scan import audit
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka import reader as reading
+from loader_ws_trades.pipeline.records import AnyRecord
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, loader_with
 from tests.processes import limited, start

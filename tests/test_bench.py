@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from loader_ws_trades.records import decode
-from loader_ws_trades.trade import FrameDecoder, record_encoder
+from loader_ws_trades.pipeline.records import decode
+from loader_ws_trades.pipeline.trade import FrameDecoder, record_encoder
 from tests.apache_kafka import Cluster
 from tests.bench import latency
 from tests.bench.__main__ import main

@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from rich.console import Console
 
-from loader_ws_trades.check import configuration
-from loader_ws_trades.check_report import Report
+from loader_ws_trades.check.check import configuration
+from loader_ws_trades.check.probes import Line, Outcome, Probe, attempt, exit_code, ok, skip, warn
+from loader_ws_trades.check.report import Report
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.probes import Line, Outcome, Probe, attempt, exit_code, ok, skip, warn
 from loader_ws_trades.sandbox import Exchange, Market
 from tests import check_cases
 from tests.apache_kafka import Cluster

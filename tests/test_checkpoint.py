@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 
-from loader_ws_trades import config
-from loader_ws_trades.checkpoint import newest_trade
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.kafka.checkpoint import newest_trade
+from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
-from loader_ws_trades.sequence import Position
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, workflow_on
 from tests.partitioner import partition_of

@@ -10,7 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner, Result
 
-from loader_ws_trades.cli import cli
+from loader_ws_trades.cli.main import cli
 
 
 def invoke(*arguments: str) -> Result:
@@ -93,7 +93,7 @@ _INTERRUPTED_IMPORT = """
 import os, signal, sys
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
-        if name == "loader_ws_trades.cli":
+        if name == "loader_ws_trades.cli.main":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupting())
 from loader_ws_trades.__main__ import main

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades.cli_options import collect
+from loader_ws_trades.cli.options import collect
 from tests.loader import Loader
 
 

@@ -15,8 +15,8 @@ from confluent_kafka.admin import NewTopic
 from packaging.requirements import Requirement
 
 from loader_ws_trades import __version__
-from loader_ws_trades.config import OPTIONS, Settings, load
-from loader_ws_trades.endings import REASONS
+from loader_ws_trades.binance.disconnects import REASONS
+from loader_ws_trades.config.settings import OPTIONS, Settings, load
 from loader_ws_trades.errors import ConfigurationError
 from tests.apache_kafka.client import Kafka
 from tests.apache_kafka.distribution import POM

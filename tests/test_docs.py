@@ -10,8 +10,8 @@ import click
 import pytest
 
 from loader_ws_trades import __version__
-from loader_ws_trades.cli import cli
-from loader_ws_trades.config import OPTIONS
+from loader_ws_trades.cli.main import cli
+from loader_ws_trades.config.settings import OPTIONS
 from loader_ws_trades.lifecycle import StopReason
 from tests import docs
 

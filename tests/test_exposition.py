@@ -11,8 +11,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from loader_ws_trades import exposition
-from loader_ws_trades.vitals import Vitals
+from loader_ws_trades.monitoring import server as exposition
+from loader_ws_trades.monitoring.vitals import Vitals
 from tests.scrape import ask, free_port
 from tests.waiting import wait_for
 

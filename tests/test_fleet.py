@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from loader_ws_trades.cli import cli
+from loader_ws_trades.cli.main import cli
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.apache_kafka import Kafka
 from tests.fleet.play import Fleet, play

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from loader_ws_trades import config, properties
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka import properties
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, HandshakeStatus, Market
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Workflow, workflow_on

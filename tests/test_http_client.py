@@ -15,9 +15,9 @@ import pytest
 import trustme
 import urllib3
 
-from loader_ws_trades import http_client
+from loader_ws_trades.binance import http_client
+from loader_ws_trades.binance.http_client import HttpClient
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.http_client import HttpClient
 from tests.waiting import wait_for
 
 Serve = Callable[[socket.socket], None]

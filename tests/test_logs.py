@@ -12,12 +12,14 @@ from typing import Any, cast
 
 import pytest
 
-from loader_ws_trades import config, logs, telemetry
-from loader_ws_trades.feed import Feed, _Leg
-from loader_ws_trades.live import Live
+from loader_ws_trades import logs
+from loader_ws_trades.binance.feed import Feed, _Leg
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka import telemetry
 from loader_ws_trades.logs import LOGGER, Throttle
+from loader_ws_trades.pipeline.trade import Refusal
+from loader_ws_trades.run.live import Live
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
-from loader_ws_trades.trade import Refusal
 from tests.loader import Loader, Workflow, workflow_on
 from tests.unread import WAYS, redirected, unread
 from tests.waiting import wait_for

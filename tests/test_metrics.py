@@ -14,11 +14,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
 import loader_ws_trades
-from loader_ws_trades import config, service
-from loader_ws_trades.endings import REASONS
-from loader_ws_trades.live import Live
-from loader_ws_trades.metrics import METRICS
-from loader_ws_trades.publisher import Publisher
+from loader_ws_trades.binance.disconnects import REASONS
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka.publisher import Publisher
+from loader_ws_trades.monitoring.metrics import METRICS
+from loader_ws_trades.run import service
+from loader_ws_trades.run.live import Live
 from loader_ws_trades.sandbox import (
     Cut,
     Duplicate,

@@ -9,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from loader_ws_trades import config, kafka
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.properties import consumer_properties, telemetry_producer_properties
-from loader_ws_trades.reading import TopicReader
+from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
+from loader_ws_trades.kafka.reader import TopicReader
 from tests.waiting import wait_for
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trustme
 
+from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
-from loader_ws_trades.rest import Rest
 from tests.test_transport import (
     ConnectProxy,
     Server,

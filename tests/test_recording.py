@@ -21,12 +21,12 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades import values
-from loader_ws_trades.capture import MAX_FRAME, frames
+from loader_ws_trades.config import parsers as values
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.pacing import event_time, paced
-from loader_ws_trades.recording import Recorder
-from loader_ws_trades.trade import FrameDecoder
+from loader_ws_trades.pipeline.trade import FrameDecoder
+from loader_ws_trades.run.capture import MAX_FRAME, frames
+from loader_ws_trades.run.pacing import event_time, paced
+from loader_ws_trades.run.recording import Recorder
 from tests import recorded
 from tests.processes import limited, start
 

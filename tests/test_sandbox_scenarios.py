@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from websocket import WebSocketBadStatusException, WebSocketException, create_connection
 
-from loader_ws_trades.cli import cli
+from loader_ws_trades.cli.main import cli
 from loader_ws_trades.sandbox import (
     KINDS,
     REPAIRABLE,

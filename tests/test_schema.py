@@ -15,14 +15,14 @@ from click.testing import CliRunner
 from confluent_kafka import Message
 from jsonschema import Draft7Validator
 
-from loader_ws_trades.cli import cli
-from loader_ws_trades.cli_schema import MESSAGES
-from loader_ws_trades.config import OPTIONS
-from loader_ws_trades.control import Command, parse_command
+from loader_ws_trades.cli.main import cli
+from loader_ws_trades.cli.schema import MESSAGES
+from loader_ws_trades.config.settings import OPTIONS
+from loader_ws_trades.kafka.control import Command, parse_command
+from loader_ws_trades.kafka.telemetry import Event
 from loader_ws_trades.lifecycle import StopReason
-from loader_ws_trades.records import Stored
+from loader_ws_trades.pipeline.records import Stored
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
-from loader_ws_trades.telemetry import Event
 from tests import docs
 from tests.loader import Loader, Workflow, workflow_on
 from tests.topics import read_topic

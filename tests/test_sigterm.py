@@ -51,7 +51,9 @@ main(); print("It went on")
 """
 
 
-@pytest.mark.parametrize("module", ["loader_ws_trades.cli", "click", "confluent_kafka", "loader_ws_trades.service"])
+@pytest.mark.parametrize(
+    "module", ["loader_ws_trades.cli.main", "click", "confluent_kafka", "loader_ws_trades.run.service"]
+)
 def test_sigterm_during_the_imports_ends_the_process_without_a_trace(within: tuple[str, ...], module: str) -> None:
     script = f"MODULE = {module!r}{_TERMINATED_IN_AN_IMPORT}"
     ended = subprocess.run(

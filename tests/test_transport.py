@@ -16,10 +16,10 @@ import pytest
 import trustme
 from websocket import WebSocketBadStatusException, WebSocketException
 
-from loader_ws_trades import transport
-from loader_ws_trades.connection import Connection
-from loader_ws_trades.endings import explain, refusal, retry_after
-from loader_ws_trades.proxies import proxy_for
+from loader_ws_trades.binance import transport
+from loader_ws_trades.binance.connection import Connection
+from loader_ws_trades.binance.disconnects import explain, refusal, retry_after
+from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.test_wire import Run
 from tests.waiting import wait_for

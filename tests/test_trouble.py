@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from loader_ws_trades import kafka, listener
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError, UnavailableError
+from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka import listener
+from loader_ws_trades.kafka.diagnosis import Trouble
+from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.properties import KafkaProperties
-from loader_ws_trades.trouble import Trouble
 
 
 @contextlib.contextmanager

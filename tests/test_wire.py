@@ -17,8 +17,8 @@ import pytest
 import trustme
 import websocket
 
-from loader_ws_trades import wire
-from loader_ws_trades.connection import Connection
+from loader_ws_trades.binance import websocket as wire
+from loader_ws_trades.binance.connection import Connection
 from tests.waiting import wait_for
 
 TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 0x1, 0x0, 0x2, 0x8, 0x9, 0xA

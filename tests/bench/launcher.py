@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from loader_ws_trades.cli import main as run_cli
-from loader_ws_trades.ingest import Ingest
-from loader_ws_trades.publisher import Publisher
-from loader_ws_trades.sequence import Sequence
-from loader_ws_trades.trade import FrameDecoder, Trade, record_encoder
-from loader_ws_trades.wire import BufferedSocket
+from loader_ws_trades.binance.websocket import BufferedSocket
+from loader_ws_trades.cli.main import main as run_cli
+from loader_ws_trades.kafka.publisher import Publisher
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.sequencer import Sequence
+from loader_ws_trades.pipeline.trade import FrameDecoder, Trade, record_encoder
 from tests.bench.stamps import Stamps
 
 _SAMPLE = 20_000  # trades that are encoded once more, to tell encoding from producing

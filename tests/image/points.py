@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loader_ws_trades import __version__
-from loader_ws_trades.config import OPTIONS
+from loader_ws_trades.config.settings import OPTIONS
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.image.container import container
 from tests.loader import Workflow, check_events, workflow_on

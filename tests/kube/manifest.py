@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loader_ws_trades.config import OPTIONS
+from loader_ws_trades.config.settings import OPTIONS
 from tests.kube import pods
 from tests.kube.api import Api
 from tests.rights import Right

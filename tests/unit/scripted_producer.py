@@ -10,11 +10,13 @@ import msgspec
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from loader_ws_trades import config, kafka, publisher
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka import publisher
+from loader_ws_trades.kafka.publisher import Publisher
+from loader_ws_trades.kafka.topics import TopicSettings
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.publisher import Publisher
-from loader_ws_trades.topics import TopicSettings
-from loader_ws_trades.trade import Trade
+from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.test_config import REQUIRED
 

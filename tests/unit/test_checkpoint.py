@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from loader_ws_trades.checkpoint import Checkpoint, Search
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.reading import HiddenError, Record
-from loader_ws_trades.sequence import Position
+from loader_ws_trades.kafka.checkpoint import Checkpoint, Search
+from loader_ws_trades.kafka.reader import HiddenError, Record
+from loader_ws_trades.pipeline.sequencer import Position
 from tests.unit.clock import FakeClock
 
 NOW = 1_700_000_000_000

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from loader_ws_trades import config, properties
-from loader_ws_trades.cli_options import gather
-from loader_ws_trades.config import OPTIONS, Option
+from loader_ws_trades.cli.options import gather
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.settings import OPTIONS, Option
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.kafka import properties
 
 CERTIFICATE = trustme.CA().cert_pem
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from loader_ws_trades import config, reading
-from loader_ws_trades.control import Control
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka import reader as reading
+from loader_ws_trades.kafka.control import Control
 from tests.unit.clock import FakeClock
 
 

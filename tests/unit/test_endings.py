@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
-from loader_ws_trades.endings import explain, retry_after
+from loader_ws_trades.binance.disconnects import explain, retry_after
 
 
 def refused(status: int, **headers: str) -> WebSocketBadStatusException:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades import cli_options, files
-from loader_ws_trades.check import check, configuration
-from loader_ws_trades.cli_options import collect, gather
-from loader_ws_trades.config import OPTIONS, Settings
+from loader_ws_trades.check.check import check, configuration
+from loader_ws_trades.cli import options as cli_options
+from loader_ws_trades.cli.options import collect, gather
+from loader_ws_trades.config import files
+from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
 
 SYMBOL = "SYMBOL=ethusdt\n"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from loader_ws_trades.examination import Examination
-from loader_ws_trades.findings import LISTED, Bounds, Findings, Stretch
-from loader_ws_trades.records import AnyRecord
-from loader_ws_trades.sequence import Gap
+from loader_ws_trades.audit.analysis import Examination
+from loader_ws_trades.audit.findings import LISTED, Bounds, Findings, Stretch
+from loader_ws_trades.pipeline.records import AnyRecord
+from loader_ws_trades.pipeline.sequencer import Gap
 
 SYMBOL = "POLUSDT"
 DAY = 1_700_000_000_000

@@ -15,10 +15,11 @@ from typing import Any, cast
 import pytest
 from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
-from loader_ws_trades import config, feed
-from loader_ws_trades.connection import Connection
+from loader_ws_trades.binance import feed
+from loader_ws_trades.binance.connection import Connection
+from loader_ws_trades.binance.feed import Feed
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.feed import Feed
 from tests.unit.clock import FakeClock
 
 WAIT = 10.0  # real seconds after which a test fails

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades import files
+from loader_ws_trades.config import files
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:

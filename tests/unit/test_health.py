@@ -8,9 +8,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from loader_ws_trades import config
-from loader_ws_trades.health import SLACK, STAGES, Activity, main_loop, verdict
-from loader_ws_trades.vitals import Vitals
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.monitoring.health import SLACK, STAGES, Activity, main_loop, verdict
+from loader_ws_trades.monitoring.vitals import Vitals
 from tests.unit.test_config import REQUIRED
 
 
@@ -44,7 +44,7 @@ def test_the_main_loop_may_stand_still_for_as_long_as_its_stage_waits(stage: str
 def test_a_stage_begins_with_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     clock = Mock(monotonic=lambda: now)
-    monkeypatch.setattr("loader_ws_trades.vitals.time", clock)
+    monkeypatch.setattr("loader_ws_trades.monitoring.vitals.time", clock)
     source = Mock(activities=list)
     vitals = Vitals(config.load(REQUIRED), source, Mock(), Mock(full=False), None)
     now += 60  # REST, say, did not answer
@@ -57,7 +57,7 @@ def test_a_stage_begins_with_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_while_the_sink_is_full_the_feed_may_stand_still_but_not_be_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("loader_ws_trades.vitals.time", Mock(monotonic=lambda: now))
+    monkeypatch.setattr("loader_ws_trades.monitoring.vitals.time", Mock(monotonic=lambda: now))
     activities = [Activity("It", "heard nothing", now, 60.0)]
     ingest = Mock(full=True)
     vitals = Vitals(config.load(REQUIRED), Mock(activities=lambda: activities), Mock(), ingest, None)

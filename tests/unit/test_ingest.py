@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Iterable
 
-from loader_ws_trades.ingest import Ingest
-from loader_ws_trades.sequence import Event, Gap, Late, Reset, Sequence
-from loader_ws_trades.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset, Sequence
+from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
 from tests.waiting import wait_for
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loader_ws_trades.latency import BOUNDS, Latencies
+from loader_ws_trades.monitoring.latency import BOUNDS, Latencies
 
 
 def of(latencies: Latencies) -> dict[float, int]:

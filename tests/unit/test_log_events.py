@@ -19,7 +19,7 @@ TAKEN.add("producer")
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
     """The calls that log a line, with where they stand."""
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in sorted(FOLDER.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if path.name != "logs.py" and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 if ast.unparse(node.func.value) in {"log", "logs.LOGGER", "LOGGER", "self._log"}:

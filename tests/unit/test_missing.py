@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from loader_ws_trades.idset import ranges
-from loader_ws_trades.missing import IN_A_MESSAGE, MissingIds, listed
-from loader_ws_trades.sequence import Gap
+from loader_ws_trades.pipeline.id_ranges import ranges
+from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
+from loader_ws_trades.pipeline.sequencer import Gap
 
 
 def named(texts: Iterable[str]) -> list[Gap]:

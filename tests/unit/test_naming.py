@@ -7,8 +7,8 @@ import re
 import pytest
 
 from loader_ws_trades.lifecycle import Task
-from loader_ws_trades.ports import Intake, OnDeath
-from loader_ws_trades.trade import Trade
+from loader_ws_trades.pipeline.interfaces import Intake, OnDeath
+from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.test_shutdown import Ended, Sink, Source, log, signals, trades
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from loader_ws_trades import config, kafka, overrides
+from loader_ws_trades.config import overrides
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.kafka import client as kafka
 
 KEPT = (
     *("bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence"),

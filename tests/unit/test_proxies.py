@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
+from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.proxies import proxy_for
 
 STREAM, REST = "wss://stream.binance.com:9443/ws", "https://api.binance.com"
 

@@ -13,10 +13,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.kafka import FencedError
+from loader_ws_trades.kafka.client import FencedError
+from loader_ws_trades.kafka.topics import TopicSettings
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.topics import TopicSettings
-from loader_ws_trades.trade import Trade
+from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.scripted_producer import FENCED, Scripted, ids
 

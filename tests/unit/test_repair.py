@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from loader_ws_trades import config
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.ingest import Ingest
 from loader_ws_trades.logs import LOGGER
-from loader_ws_trades.ports import Intake
-from loader_ws_trades.repair import Repair
-from loader_ws_trades.sequence import Event, Gap, Sequence
-from loader_ws_trades.trade import FrameDecoder, Trade
+from loader_ws_trades.pipeline.gap_repair import Repair
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.interfaces import Intake
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Sequence
+from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
 from tests.unit.clock import FakeClock
 
 NOW = 1_700_000_000_000  # ms

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades import rest
+from loader_ws_trades.binance import rest
+from loader_ws_trades.binance.http_client import Answer
+from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.http_client import Answer
-from loader_ws_trades.rate_limits import LONGEST_PAUSE, WeightLimit
 from tests.unit.clock import FakeClock
 
 # What a header may hold that calls itself a number, or that Python calls a digit.

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from loader_ws_trades import config, resume
-from loader_ws_trades.checkpoint import Checkpoint
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import RunError, UnavailableError
-from loader_ws_trades.reading import HiddenError
-from loader_ws_trades.resume import Resume
-from loader_ws_trades.sequence import Position
+from loader_ws_trades.kafka.checkpoint import Checkpoint
+from loader_ws_trades.kafka.reader import HiddenError
+from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.run import resume
+from loader_ws_trades.run.resume import Resume
 from tests.unit.clock import FakeClock
 
 AWAY = UnavailableError("no answer")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loader_ws_trades.sequence import Event, Gap, Late, Position, Reset, Sequence
-from loader_ws_trades.trade import Trade
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequence
+from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 
 NOW = 1_700_000_000_000

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from loader_ws_trades.sequence import Event, Gap, Late, Position, Reset, Sequence
-from loader_ws_trades.trade import Trade
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequence
+from loader_ws_trades.pipeline.trade import Trade
 
 WINDOW = 12
 PAGE = 7

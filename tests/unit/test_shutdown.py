@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades import config, control, ingest, live, service
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
-from loader_ws_trades.health import Activity
+from loader_ws_trades.kafka import control
 from loader_ws_trades.lifecycle import Deadline, Task
-from loader_ws_trades.ports import Intake, Link, OnDeath
-from loader_ws_trades.trade import Refusal, Trade
+from loader_ws_trades.monitoring.health import Activity
+from loader_ws_trades.pipeline import ingest
+from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
+from loader_ws_trades.pipeline.trade import Refusal, Trade
+from loader_ws_trades.run import live, service
 from tests.unit.clock import FakeClock
 from tests.unit.test_config import REQUIRED
 from tests.unit.test_ingest import frames

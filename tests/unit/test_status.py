@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from loader_ws_trades.status import Facts, StatusLog, line
+from loader_ws_trades.monitoring.status import Facts, StatusLog, line
 from tests.unit.clock import FakeClock
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades import backfill, config
-from loader_ws_trades.backfill import FromRest
-from loader_ws_trades.bounded import Stretch
+from loader_ws_trades.audit.findings import Bounds
+from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.findings import Bounds
-from loader_ws_trades.replay import FromRecording
-from loader_ws_trades.trade import Refusal, Trade
+from loader_ws_trades.pipeline.trade import Refusal, Trade
+from loader_ws_trades.run import backfill
+from loader_ws_trades.run.backfill import FromRest
+from loader_ws_trades.run.bounded import Stretch
+from loader_ws_trades.run.replay import FromRecording
 
 BEGAN = 1_700_000_000_000
 HOLE = range(150, 160)

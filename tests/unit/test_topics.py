@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from loader_ws_trades import kafka, offsets, reading, topics
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka import offsets, topics
+from loader_ws_trades.kafka import reader as reading
+from loader_ws_trades.kafka.diagnosis import Trouble
+from loader_ws_trades.kafka.topics import Inspector, TopicSettings
 from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.topics import Inspector, TopicSettings
-from loader_ws_trades.trouble import Trouble
 
 BEFORE, AFTER = "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"
 DIFFERENCE = "message.timestamp.difference.max.ms"

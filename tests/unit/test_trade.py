@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades.trade import KINDS, FrameDecoder, Trade, decode_rows, record_encoder
+from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, Trade, decode_rows, record_encoder
 
 FRAME = {
     "e": "trade",

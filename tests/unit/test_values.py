@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loader_ws_trades import values
+from loader_ws_trades.config import parsers as values
 
 TEN = 1_722_506_400_000  # 2024-08-01T10:00:00Z
 

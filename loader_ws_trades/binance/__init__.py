@@ -1,0 +1,1 @@
+"""The exchange: its stream, its REST API and its archives."""

@@ -1,0 +1,306 @@
+"""The exchange's REST API, as far as the loader needs it, within its limits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import ssl
+import threading
+import time
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import urllib3
+
+from loader_ws_trades.binance.http_client import Answer, HttpClient
+from loader_ws_trades.binance.proxies import REFUSALS, Proxy, proxy_for
+from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
+from loader_ws_trades.config.parsers import header_number, printable
+from loader_ws_trades.config.settings import named, redacted_url
+from loader_ws_trades.errors import ConfigurationError, UnavailableError
+from loader_ws_trades.logs import Throttle
+from loader_ws_trades.pipeline.trade import BAD_INPUT, Refusal, Trade, decode_rows
+
+log = logging.getLogger(__name__)
+
+ROWS = 1000  # the most that one request gives
+TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
+
+_UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
+_WAIT_FOR_US = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}
+_RETRY_AFTER = 30.0  # seconds to wait where the exchange asks to wait and does not say how long
+_LONG_WAIT = 10.0  # seconds for request weight from which on a wait is logged
+_WAIT_LINES = (10, 3600.0)  # log lines about such waits, of each kind, in so many seconds
+
+
+class _Symbol(msgspec.Struct):
+    status: str
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+class _Time(msgspec.Struct):
+    serverTime: int  # noqa: N815 - the exchange's name
+
+
+class _Aggregate(msgspec.Struct):
+    f: int
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+class MisconfiguredError(UnavailableError):
+    """Settings stand in the way: the certificate is not trusted, the URL has no API, the proxy refuses us.
+
+    At the start that is a fault of the configuration; later, when it worked before, it may pass.
+    """
+
+
+class Rest:
+    """A client of the REST API at `base_url`.
+
+    Args:
+        base_url: what stands before `/api/v3`.
+        stopping: ends every wait, and breaks requests off.
+        weight_limit: request weight a minute to stay below.
+        timeout: seconds for connecting, and for each read.
+
+    Raises:
+        ConfigurationError: if it is to be asked through a proxy that cannot be used.
+    """
+
+    def __init__(
+        self, base_url: str, stopping: threading.Event, *, weight_limit: int = 3000, timeout: float = 5.0
+    ) -> None:
+        self._base = base_url.rstrip("/")
+        self._stopping = stopping
+        self._limit = WeightLimit(weight_limit)
+        self._waits = Throttle(log, *_WAIT_LINES)
+        self._proxy = proxy_for(base_url, os.environ)
+        pool = _pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout))
+        self._http = HttpClient(pool, stopping)
+        self.counted: int | None = None
+        """The request weight that the exchange had counted for our IP in its present minute, when it answered last."""
+
+    @property
+    def weight_used(self) -> int:
+        """Request weight of the last minute, ours and what the exchange has counted for others on the same IP."""
+        return self._limit.used
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def time(self) -> int:
+        """The exchange's clock, in ms since 1970 (source: `GET /api/v3/time`).
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or not with what was asked for.
+        """
+        body = self._get("/api/v3/time", {}, TIME_WEIGHT)
+        try:
+            return msgspec.json.decode(body, type=_Time).serverTime
+        except BAD_INPUT as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+
+    def symbol_status(self, symbol: str) -> str:
+        """The trading status of `symbol`: TRADING, HALT, BREAK or CANCEL_ONLY (source: `GET /api/v3/exchangeInfo`).
+
+        Raises:
+            ConfigurationError: if the exchange does not know the symbol, does not serve this location, or cannot be
+                asked with these settings.
+            UnavailableError: if it did not answer, or not with what was asked for.
+        """
+        try:
+            body = self._get("/api/v3/exchangeInfo", {"symbol": symbol}, SYMBOL_WEIGHT)
+            return msgspec.json.decode(body, type=_ExchangeInfo).symbols[0].status
+        except (*BAD_INPUT, IndexError) as error:
+            raise UnavailableError(f"the answer about {symbol} is not as documented ({error})") from error
+        except UnavailableError as error:
+            if error.lasting or isinstance(error, MisconfiguredError):
+                raise ConfigurationError(str(error)) from error
+            raise
+
+    def check_symbol(self, symbol: str) -> None:
+        """See whether the exchange knows `symbol`, and warn if it does not trade or cannot be asked.
+
+        Raises:
+            ConfigurationError: as `symbol_status` does.
+        """
+        try:
+            status = self.symbol_status(symbol)
+        except UnavailableError as error:
+            log.warning(
+                "The symbol could not be checked, going on without: %s", error, extra={"event": "symbol_unchecked"}
+            )
+            return
+        if status != "TRADING":
+            log.warning(
+                "%s is in status %s: no trades come until it changes",
+                symbol,
+                status,
+                extra={"event": "symbol_halted"},
+            )
+
+    def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
+        """At most 1000 trades from `first_id` on, ascending (source: `GET /api/v3/historicalTrades`).
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or not with what was asked for.
+        """
+        fields = {"symbol": symbol, "fromId": first_id, "limit": ROWS}
+        body = self._get("/api/v3/historicalTrades", fields, TRADES_WEIGHT)
+        try:
+            return decode_rows(body, symbol)
+        except ValueError as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+
+    def newest_id(self, symbol: str) -> int:
+        """The id of the newest trade; raises as `newest_trade` does."""
+        return self.newest_trade(symbol).trade_id
+
+    def newest_trade(self, symbol: str) -> Trade:
+        """The newest trade (source: `GET /api/v3/trades`).
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or has no trade.
+        """
+        body = self._get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
+        try:
+            return decode_rows(body, symbol)[0][-1]
+        except (ValueError, IndexError) as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+
+    def first_id_at(self, symbol: str, moment: int) -> int | None:
+        """The id of the first trade at or after `moment` (ms since 1970); None if there is none yet.
+
+        Aggregated trades are found by time and name the ids that they hold (source: `GET /api/v3/aggTrades`); the
+        trades before the first of them are looked at one by one, because that one may begin earlier.
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or not with what was asked for.
+        """
+        body = self._get("/api/v3/aggTrades", {"symbol": symbol, "startTime": moment, "limit": 1}, AGGREGATES_WEIGHT)
+        try:
+            found = msgspec.json.decode(body, type=list[_Aggregate])
+        except BAD_INPUT as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+        if not found:
+            return None
+        first = found[0].f
+        while True:
+            begin = max(0, first - ROWS // 2)
+            rows = [row for row in self.trades_from(symbol, begin)[0] if row.timestamp >= moment]
+            if not rows:
+                raise UnavailableError(f"REST does not have the trade {first} yet")
+            first = rows[0].trade_id
+            if first > begin or begin == 0:
+                return first
+
+    def await_turn(self, weight: int = TRADES_WEIGHT) -> None:
+        """Wait until a request of `weight` keeps our own limit; every request does so by itself.
+
+        Raises:
+            UnavailableError: if the run ends, or the exchange asked for a pause, which is not waited for.
+        """
+        began = time.monotonic()
+        told = False
+        while True:
+            if (pause := self._limit.paused) > 0:
+                raise UnavailableError(f"the exchange asked for a pause, {pause:.0f} s more", retry_after=pause)
+            if (wait := self._limit.wait_needed(weight)) <= 0:
+                if told:
+                    self._waits.info("weight_free", f"REST is asked again after {time.monotonic() - began:.0f} s")
+                return
+            if wait >= _LONG_WAIT and not told:
+                told = True
+                used = f"{self._limit.used} of REST_WEIGHT_LIMIT (--rest-weight-limit) was used in the last minute"
+                self._waits.info("weight_used", f"Waiting {wait:.0f} s for request weight: {used}", seconds=round(wait))
+            if self._stopping.wait(wait):
+                raise UnavailableError("the run is ending")
+
+    def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
+        self.await_turn(weight)
+        self._limit.spend(weight)
+        try:
+            answer = self._http.get(self._base + path, fields)
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreached(error) from error
+        except UnavailableError as error:
+            raise UnavailableError(f"{redacted_url(self._base)} did not answer ({error})") from error
+        counted = header_number(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+        if counted is not None:
+            self.counted = counted
+            self._limit.note(counted)
+        if answer.status == HTTPStatus.OK:
+            return answer.body
+        raise self._refused(answer, str(fields.get("symbol", "")))
+
+    def _unreached(self, error: urllib3.exceptions.HTTPError) -> UnavailableError:
+        """The error for a request without an answer."""
+        base = redacted_url(self._base)
+        if _is_untrusted(error):
+            return MisconfiguredError(
+                f"The certificate of {base} is not trusted; set SSL_CERT_FILE to the CA that signed it, or check "
+                f"{named('binance_rest_url')}"
+            )
+        through = ""
+        if self._proxy:
+            through = f" through the proxy {self._proxy.address}"
+            refused = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+            if refused and int(refused[1]) in REFUSALS:
+                return MisconfiguredError(str(self._proxy.refusal(int(refused[1]))))
+        # Behind the library's own object, which stands before it.
+        why = printable(str(error).rpartition("): ")[2].rstrip("\"')"))
+        return UnavailableError(f"{base} did not answer{through} ({why})")
+
+    def _refused(self, answer: Answer, symbol: str) -> UnavailableError:
+        if answer.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
+            return UnavailableError(
+                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
+                f"{named('binance_rest_url')} to an endpoint that serves yours",
+                lasting=True,
+            )
+        if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
+            return MisconfiguredError(str(self._proxy.refusal(answer.status)))
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return MisconfiguredError(
+                f"There is no REST API at {redacted_url(self._base)} (HTTP 404); check {named('binance_rest_url')}"
+            )
+        error = _error(answer.body)
+        if error.code in _UNKNOWN_SYMBOL:
+            return UnavailableError(
+                f"The exchange does not know the symbol {symbol}; check {named('symbol')}, which is written "
+                "without a separator, like BTCUSDT",
+                lasting=True,
+            )
+        retry_after = min(float(header_number(answer.headers.get("Retry-After", "")) or 0), LONGEST_PAUSE)
+        if answer.status in _WAIT_FOR_US:
+            retry_after = retry_after or _RETRY_AFTER
+            self._limit.pause(retry_after)
+        text = f"the exchange answered HTTP {answer.status} {printable(error.msg)}".rstrip()
+        return UnavailableError(text, retry_after=retry_after)
+
+
+def _pool(proxy: Proxy | None, timeout: urllib3.Timeout) -> urllib3.PoolManager:
+    if not proxy:
+        return urllib3.PoolManager(timeout=timeout)
+    return urllib3.ProxyManager(f"http://{proxy.address}", proxy_headers=proxy.headers, timeout=timeout)
+
+
+def _is_untrusted(error: urllib3.exceptions.HTTPError) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in (*error.args, error.__cause__))
+
+
+def _error(body: bytes) -> _Error:
+    try:
+        return msgspec.json.decode(body, type=_Error)
+    except BAD_INPUT:
+        return _Error()

@@ -1,0 +1,223 @@
+"""The socket under a stream: directly or through a proxy, over TLS or not, and the answer to the handshake.
+
+websocket-client could do this too, but it reads that answer, and a proxy's, without a limit, follows redirects to any
+host, and cannot be told to give up while it connects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import ssl
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from websocket import (
+    WebSocketAddressException,
+    WebSocketBadStatusException,
+    WebSocketConnectionClosedException,
+    WebSocketException,
+    WebSocketProxyException,
+    WebSocketTimeoutException,
+)
+
+from loader_ws_trades.binance.proxies import Proxy
+from loader_ws_trades.config.parsers import printable
+from loader_ws_trades.lifecycle import Deadline
+
+CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
+CONNECT_LIMIT = 30.0  # seconds for connecting as a whole, once the host's name is resolved
+HEAD_LIMIT = 16 * 1024  # bytes of an answer before frames; the exchange's have about 200
+
+_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    # Without it a peer that is gone is noticed after a quarter of an hour.
+    *([(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15000)] if hasattr(socket, "TCP_USER_TIMEOUT") else []),
+]
+
+
+class HandshakeError(WebSocketException):
+    """What was answered before frames is no HTTP, or more than the limit."""
+
+
+class ProxyError(WebSocketProxyException):
+    """The proxy cannot be reached (`status` None), or does not connect us."""
+
+    def __init__(self, message: str, proxy: Proxy, status: int | None = None) -> None:
+        super().__init__(message)
+        self.proxy = proxy
+        self.status = status
+
+
+class Transport:
+    """One attempt to connect to `url`, through `proxy` if there is one; `open` it once."""
+
+    def __init__(self, url: str, proxy: Proxy | None) -> None:
+        parts = urlsplit(url)
+        self._is_secure = parts.scheme == "wss"
+        self._host, self._port = parts.hostname or "", parts.port or (443 if self._is_secure else 80)
+        # Behind a name that is complete stands a dot, in DNS and nowhere else.
+        self._name = self._host.rstrip(".")
+        self.url = urlunsplit(parts._replace(netloc=re.sub(r"\.+(?=(:[0-9]*)?$)", "", parts.netloc)))
+        """The URL to ask for, with the host as certificates and HTTP name it."""
+        self._proxy = proxy
+        self._socket: socket.socket | None = None
+        self._deadline = Deadline(CONNECT_LIMIT)
+        self._aborted = False
+
+    def open(self) -> HandshakeSocket:
+        """Connect, and make it safe if the URL says so.
+
+        Raises:
+            OSError: or a WebSocketException, if that fails; ssl.SSLError is one.
+        """
+        try:
+            sock = self._connect_through(self._proxy) if self._proxy else self._connect(self._host, self._port)
+            if self._is_secure:
+                sock = self._secure(sock)
+        except BaseException:
+            if self._socket:
+                self._socket.close()
+            raise
+        return HandshakeSocket(sock, self._deadline)
+
+    def abort(self) -> None:
+        """Break it off, from any thread, without waiting."""
+        self._aborted = True
+        sock = self._socket
+        if sock:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own, which would make the reading thread take cipher text for plain.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        """Connect to the first address of `host` that answers."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise WebSocketAddressException(f"the host name {host} does not resolve ({error})") from error
+        self._deadline = Deadline(CONNECT_LIMIT)
+        failure: OSError = TimeoutError("timed out")
+        for family, kind, protocol, _, address in found:
+            self._socket = sock = socket.socket(family, kind, protocol)
+            if self._aborted:
+                break
+            try:
+                _limit(sock, self._deadline)
+                for option in _OPTIONS:
+                    sock.setsockopt(*option)
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                failure = error
+            else:
+                return sock
+        raise failure
+
+    def _connect_through(self, proxy: Proxy) -> socket.socket:
+        try:
+            sock = self._connect(proxy.host, proxy.port)
+            target = f"[{self._name}]:{self._port}" if ":" in self._name else f"{self._name}:{self._port}"
+            headers = {"Host": target, **proxy.headers}
+            lines = [f"CONNECT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+            sock.sendall("\r\n".join(lines).encode())
+            status, _ = parse_head(read_head(sock, self._deadline))
+        except (OSError, WebSocketException) as error:
+            raise ProxyError(f"no connection through the proxy {proxy.address}: {error}", proxy) from error
+        if not 200 <= status < 300:
+            raise ProxyError(f"the proxy {proxy.address} answered CONNECT with HTTP {status}", proxy, status)
+        return sock
+
+    def _secure(self, sock: socket.socket) -> socket.socket:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_default_certs()
+        if os.environ.get("SSLKEYLOGFILE"):
+            context.keylog_filename = os.environ["SSLKEYLOGFILE"]
+        _limit(sock, self._deadline)
+        # In two steps, so that `abort` has the socket that waits for the peer.
+        self._socket = secured = context.wrap_socket(sock, server_hostname=self._name, do_handshake_on_connect=False)
+        secured.do_handshake()
+        return secured
+
+
+class HandshakeSocket:
+    """A connected socket, for the library's handshake: `recv` reads the answer as a whole, and looks at it, first.
+
+    All else is the socket's own.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self.socket = sock
+        self._deadline = deadline
+        self._head: bytes | None = None
+        self._at = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.socket, name)
+
+    def recv(self, size: int) -> bytes:
+        """The next bytes of the answer that opens the stream.
+
+        Raises:
+            WebSocketException: or OSError, if none comes in time, or another one: the library would read a body
+                without end, and follow a redirect.
+        """
+        if self._head is None:
+            self._head = read_head(self.socket, self._deadline)
+            self.socket.settimeout(CONNECT_TIMEOUT)
+            status, headers = parse_head(self._head)
+            if status != 101:
+                raise WebSocketBadStatusException(f"HTTP {status}", status, None, headers, None)
+        piece = self._head[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
+
+
+def _limit(sock: socket.socket, deadline: Deadline) -> None:
+    """Bound the next step by its own limit, and by what is left of the whole.
+
+    Raises:
+        TimeoutError: if nothing is left.
+    """
+    left = deadline.remaining
+    if not left:
+        raise TimeoutError("timed out")
+    sock.settimeout(min(CONNECT_TIMEOUT, left))
+
+
+def read_head(sock: socket.socket, deadline: Deadline) -> bytes:
+    """The status line and the headers of an answer, and nothing that stands behind them.
+
+    Raises:
+        WebSocketException: or OSError, if they do not come in time, or are too long.
+    """
+    head = bytearray()
+    while not head.endswith((b"\n\r\n", b"\n\n")):
+        if len(head) >= HEAD_LIMIT:
+            raise HandshakeError(f"an answer with more than {HEAD_LIMIT} bytes of headers")
+        try:
+            _limit(sock, deadline)
+            piece = sock.recv(1)
+        except TimeoutError as error:
+            raise WebSocketTimeoutException("no whole answer in time") from error
+        if not piece:
+            raise WebSocketConnectionClosedException("the connection ended before an answer")
+        head += piece
+    return bytes(head)
+
+
+def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """The status and the headers, by their names in small letters.
+
+    Raises:
+        HandshakeError: if it is no HTTP.
+    """
+    first, *lines = head.decode("latin-1").split("\n")
+    match = re.match(r"HTTP/1\.[01] ([0-9]{3})(?:\s|$)", first)
+    if not match:
+        raise HandshakeError(f"an answer that is no HTTP: {printable(first.strip(), 60)}")
+    headers = (line.partition(":") for line in lines)
+    return int(match[1]), {name.strip().lower(): value.strip() for name, _, value in headers if name.strip()}

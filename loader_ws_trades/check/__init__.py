@@ -1,0 +1,1 @@
+"""Tries every setting against the real services."""

@@ -1,0 +1,1 @@
+"""What a user types: click commands and flags; errors become exit codes."""

@@ -1,0 +1,106 @@
+"""How every command ends: what is wrong in a sentence with an exit code, and never with a stack trace."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from loader_ws_trades.config.settings import OPTIONS
+from loader_ws_trades.errors import ConfigurationError, LoaderError
+
+
+class Command(click.Command):
+    """A command whose help lists the settings by what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, the command's own first."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            # Newer versions of click list arguments too, which have no help of their own.
+            if record and isinstance(parameter, click.Option):
+                sections.setdefault(_section(parameter.name or ""), []).append(record)
+        for title in sorted(sections, key=_SECTIONS.index):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+_SECTIONS = ("Options", "Workflow", "Exchange", "Kafka", "Commands and telemetry", "Limits", "Log")
+
+
+def _section(name: str) -> str:
+    """Where the help lists the option called `name`."""
+    if name not in {option.name for option in OPTIONS}:
+        return "Options"
+    if name.startswith("log_"):
+        return "Log"
+    if name.startswith(("queue_control", "queue_events", "control_", "telemetry_interval")):
+        return "Commands and telemetry"
+    if name.startswith(("binance_", "feed_", "max_connection", "gap_", "repair_", "rest_")):
+        return "Exchange"
+    if name.startswith(("kafka_", "ca_path", "resume", "delivery", "transaction_")):
+        return "Kafka"
+    return "Limits" if name in _LIMITS else "Workflow"
+
+
+_LIMITS = {"max_records", "duration", "startup_timeout", "startup_grace", "shutdown_timeout"}
+
+
+class Group(click.Group):
+    """A group whose commands end with one sentence and an exit code when something is wrong."""
+
+    command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, in a whole sentence."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(200)) for name, each in found.items() if each])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            click.echo("Error: the configuration is not usable:", err=True)
+            for fault in error.faults:
+                click.echo(f"  - {fault}", err=True)
+            ctx.exit(error.exit_code)
+        except LoaderError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(128 + signal.SIGINT)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for, or name those that may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            meant = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            # Newer versions of click name them too.
+            if meant and "Did you mean" not in error.format_message():
+                raise click.UsageError(f"{error.message} Did you mean {' or '.join(meant)}?", ctx) from error
+            raise
+
+
+def say(text: str) -> None:
+    """Print on standard output; a reader who has left, as `head` does, is no error."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        # Nor may the interpreter stumble over it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def examples(*lines: str) -> str:
+    """An epilog of examples, each on a line of its own."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,225 @@
+"""Flags, variables and the `.env` file to `Settings`."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any, Final, NamedTuple, TypeVar
+
+import click
+from dotenv.parser import parse_stream
+
+from loader_ws_trades.audit.findings import Bounds
+from loader_ws_trades.config import files
+from loader_ws_trades.config import parsers as values
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.errors import ConfigurationError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+# What a command needs that talks to Kafka, however little else it does.
+KAFKA: Final = (
+    "kafka_bootstrap_servers",
+    *(option.name for option in config.OPTIONS if option.name.startswith(("kafka_user", "kafka_password"))),
+    "ca_path",
+    "kafka_security_protocol",
+    "kafka_sasl_mechanism",
+    "kafka_properties",
+    "startup_timeout",
+    "startup_grace",
+    "log_level",
+    "log_format",
+)
+
+
+def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command], _Command]:
+    """Flags for the settings called `names`, or for all, and `--env-file`; none of them has a default of its own."""
+
+    def decorate(command: _Command) -> _Command:
+        chosen = [option for option in config.OPTIONS if names is None or option.name in names]
+        for option in reversed(chosen):
+            flags = [option.short] if option.short else []
+            default = f" [default: {option.default}]" if option.default else ""
+            click.option(
+                *flags,
+                option.flag,
+                option.name,
+                multiple=bool(option.short),
+                help=f"{option.help} [{option.variable}]{default}{' [required]' if option.required else ''}",
+            )(command)
+        click.option("--env-file", type=click.Path(), help="File of variables, or a pipe, instead of .env.")(command)
+        return command
+
+    return decorate
+
+
+class Given(NamedTuple):
+    """What is given of the settings, from all places."""
+
+    texts: dict[str, Any]
+    """By the name of the option."""
+    faults: list[str]
+    """What is wrong with the file of variables."""
+    notes: list[str]
+    """What looks wrong there, and may be right."""
+
+
+def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, str] | None = None) -> Given:
+    """The texts of all settings that are given, `defaults` last.
+
+    Raises:
+        ConfigurationError: if the file cannot be read.
+    """
+    from_file, faults, notes = _read_env_file(env_file)
+    layers = (
+        {name: value for name, value in flags.items() if value != ()},
+        {option.name: os.environ.get(option.variable) for option in config.OPTIONS},
+        {option.name: from_file.get(option.variable) for option in config.OPTIONS},
+    )
+    given: dict[str, Any] = {}
+    for layer in (*layers, defaults or {}):
+        # Of a setting in two forms the layer above decides for both.
+        forms = (config.PASSWORD_FORMS, config.SYMBOL_FORMS)
+        settled = given.keys() | {name for both in forms if both & given.keys() for name in both}
+        if "symbol" in given:
+            settled.add("job_completion_index")  # a pair named above is the one, whatever the Job says
+        # An empty value counts as not set.
+        given |= {name: value for name, value in layer.items() if not _is_blank(value) and name not in settled}
+    return Given(given, faults, notes)
+
+
+def _is_blank(value: str | Iterable[str] | None) -> bool:
+    return not (values.stripped(value) if isinstance(value, str) else value)
+
+
+def gather(
+    flags: dict[str, Any],
+    env_file: str | None,
+    *,
+    needed: Iterable[str] | None = None,
+    faults: Iterable[str] = (),
+    defaults: Mapping[str, str] | None = None,
+) -> tuple[config.Settings, list[str]]:
+    """Settings from flags, over environment variables, over the `.env` file, over defaults; and what looks wrong.
+
+    Args:
+        flags: what stands on the command line.
+        env_file: a file to read instead of `.env`.
+        needed: the settings that must have a value; all that `run` needs, if not said.
+        defaults: what takes the place of a setting's own default.
+        faults: what is wrong with the rest of the command line, to be told with the rest.
+
+    Raises:
+        ConfigurationError: with all faults at once.
+    """
+    given = collect(flags, env_file, defaults)
+    found = [*given.faults, *faults]
+    try:
+        settings = config.load(given.texts, needed=needed)
+    except ConfigurationError as error:
+        # What looks wrong may be why something is required and not set.
+        raise ConfigurationError(*error.faults, *found, *given.notes) from error
+    if found:
+        raise ConfigurationError(*found, *given.notes)
+    return settings, given.notes
+
+
+def ready(flags: dict[str, Any], env_file: str | None, **how: Any) -> config.Settings:
+    """The settings of a command, as `gather` finds them, and the log as they want it."""
+    from loader_ws_trades import logs  # noqa: PLC0415 - so that `--help` is quick
+
+    settings, notes = gather(flags, env_file, **how)
+    logs.configure(settings)
+    for note in notes:
+        logs.LOGGER.warning("%s", note, extra={"event": "env_file"})
+    return settings
+
+
+def _read_env_file(named: str | None) -> tuple[dict[str, str | None], list[str], list[str]]:
+    """The variables of a file, as they stand: no `${...}` is replaced, a password may hold one."""
+    path = named or ".env"
+    try:
+        text = files.read(path).decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if named is None:
+            return {}, [], []  # a folder may be a virtual environment
+        raise ConfigurationError(f"--env-file names {path!r}, which is no file; give a readable one") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigurationError(f"The file {path!r} cannot be read ({why}); make it readable text") from error
+    bindings = list(parse_stream(io.StringIO(text)))
+    faults = [
+        f"{path}, line {binding.original.line}, is not NAME=value; mend it" for binding in bindings if binding.error
+    ]
+    found = {binding.key: binding.value for binding in bindings if binding.key}
+    return found, faults, _misspelt(found, path)
+
+
+def _misspelt(names: Iterable[str], path: str) -> list[str]:
+    """A sentence for each name that is no setting's but like one; the file may serve other programs too."""
+    known = {option.variable for option in config.OPTIONS}
+    others = islice((name for name in names if name not in known and len(name) < _LONGEST_NAME), _NAMES)
+    near = {name: difflib.get_close_matches(name.upper(), known, 1, _ALIKE) for name in others}
+    return [
+        f"{path} sets {values.printable(name)}, which is no setting; {meant[0]} may be meant"
+        for name, meant in near.items()
+        if meant
+    ]
+
+
+_LONGEST_NAME, _NAMES = 60, 1000  # of what is compared: it takes a while
+_ALIKE = 0.8
+
+
+def seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """The callback of a flag that is a time span."""
+    try:
+        return values.seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}") from error
+
+
+def symbol(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """The callback of a flag that is a trading pair."""
+    try:
+        return values.symbol(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}") from error
+
+
+def bounds_options(command: _Command) -> _Command:
+    """Flags for a range of trades, by id or by time."""
+    for name, meaning in reversed(
+        {
+            "--from-id": "First trade id.",
+            "--to-id": "Last trade id, included.",
+            "--since": "First moment: ISO 8601, in UTC if it names no zone, or milliseconds since 1970.",
+            "--until": "Moment behind the last one, not included.",
+        }.items()
+    ):
+        click.option(name, help=meaning)(command)
+    return command
+
+
+def gather_bounds(flags: dict[str, Any]) -> tuple[Bounds, list[str]]:
+    """The range that `bounds_options` give, which are taken out of `flags`, and what is wrong with them."""
+    parsers = {"from_id": values.trade_id, "to_id": values.trade_id, "since": values.moment, "until": values.moment}
+    faults: list[str] = []
+    found: dict[str, int] = {}
+    for name, parse in parsers.items():
+        text = flags.pop(name)
+        try:
+            if text is not None:
+                found[name] = parse(text)
+        except ValueError as error:
+            faults.append(f"--{name.replace('_', '-')} {error}")
+    if found.keys() & {"from_id", "to_id"} and found.keys() & {"since", "until"}:
+        faults.append("A range is given by ids and by times; give --from-id and --to-id, or --since and --until")
+    if found.get("from_id", 0) > found.get("to_id", 2**63):
+        faults.append("--from-id is above --to-id, so nothing is between; give the lower id first")
+    if "since" in found and found["since"] >= found.get("until", 2**63):
+        faults.append("--since is not before --until, so nothing is between; give the earlier moment first")
+    return Bounds(**found), faults

@@ -1,0 +1,1 @@
+"""What a user sets: settings from flags, variables and env files, checked together."""

@@ -1,0 +1,297 @@
+"""What the value of a setting may be: each function takes the text as given and returns what it means.
+
+Each raises `ValueError` with the end of a sentence that begins with the setting's name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import ssl
+import unicodedata
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from math import ceil
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from loader_ws_trades.config import files
+
+_ISO = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s*([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+# What may stand around a value: white space, line ends, the byte order mark.
+_AROUND: Final = "\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_UNSEEN: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, zero-width letters, halves of surrogate pairs
+_LONGEST: Final = 1000  # letters of a name; Kafka's protocol takes no more than 32767 bytes
+
+
+def stripped(value: str) -> str:
+    """A value without what may stand around it."""
+    return value.strip(_AROUND)
+
+
+def quoted(value: str) -> str:
+    """A value for a message, without the user and the password that may stand in it, as in a URL."""
+    return f"'{printable(re.sub('.*@', '***@', value, flags=re.DOTALL), 60)}'"
+
+
+def text(value: str, *, longest: int = _LONGEST) -> str:
+    """A name: not blank, nothing in it that cannot be seen, no quotes around it."""
+    value = stripped(value)
+    if not value:
+        raise ValueError("is blank; give it a value")
+    if unseen := next((letter for letter in value if unicodedata.category(letter) in _UNSEEN), None):
+        raise ValueError(f"holds U+{ord(unseen):04X}, which cannot be seen and is in no name; take it out")
+    if {value[0], value[-1]} & {"'", '"'}:
+        raise ValueError("begins or ends with a quote, as `docker --env-file` leaves it; take the quotes away")
+    if len(value) > longest:
+        raise ValueError(f"is too long; give at most {longest} letters")
+    return value
+
+
+def secret(value: str) -> str:
+    """A password: any text on one line. It is never shown."""
+    value = stripped(value)
+    if not value:
+        raise ValueError("is blank; give it a value")
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in value):
+        raise ValueError("holds a line end or another control character; give the password alone, in UTF-8")
+    return value
+
+
+def symbol(value: str) -> str:
+    """A trading pair in upper case; any letters and digits, not only ASCII."""
+    value = text(value)
+    if not all(letter.isalnum() or letter in "_-." for letter in value):
+        raise ValueError(f"is {quoted(value)}, which is no trading pair; give one like BTCUSDT")
+    return value.upper()
+
+
+def topic(value: str) -> str:
+    """A name that Kafka allows for a topic."""
+    value = text(value)
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", value) or value in {".", ".."}:
+        raise ValueError(f"is {quoted(value)}, which is no topic name; use up to 249 letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _is_address(value: str) -> bool:
+    """Whether this is a host, as it stands in a URL, with or without a port; `h:` has none."""
+    match = re.fullmatch(r"(\[([0-9A-Fa-f:.]+)(?:%[\w.-]+)?\]|[\w.-]+)(?::([0-9]{0,5}))?", value)
+    if not match or (match[3] and not 1 <= int(match[3]) <= 65535):
+        return False
+    try:
+        if match[2]:
+            ipaddress.IPv6Address(match[2])
+        else:
+            match[1].encode("idna")  # as the look-up of a name does it
+    except ValueError:
+        return False
+    return True
+
+
+def servers(value: str) -> str:
+    """Addresses of brokers, `host:port` separated by commas."""
+    addresses = [text(part) if stripped(part) else "" for part in value.split(",")]
+    for address in addresses:
+        if not _is_address(address) or not re.search(r":[0-9]+\Z", address):
+            raise ValueError(f"holds {quoted(address)}, which is not host:port with a port from 1 to 65535")
+    return ",".join(addresses)
+
+
+def url(*schemes: str) -> Callable[[str], str]:
+    """A URL with one of `schemes`, a host and, if it names one, a port in range."""
+
+    def parse(value: str) -> str:
+        value = text(value, longest=4000)
+        # The value may hold a password, so it is not shown.
+        fault = f"is not usable; give a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        try:
+            parts = urlsplit(value)
+        except ValueError as error:
+            raise ValueError(f"{fault}, with a host") from error
+        if parts.scheme not in schemes or not _is_address(parts.netloc.rpartition("@")[2]):
+            raise ValueError(f"{fault}, with a host, and a port from 1 to 65535 if any")
+        if any(letter in "#\\" or letter.isspace() for letter in value):
+            raise ValueError(f"{fault}, without spaces, '#' and '\\'")
+        return value
+
+    return parse
+
+
+def seconds(value: str, *, least: float = 0.001) -> float:
+    """A time span: seconds, or a number with the unit s, m, h or d."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", value.strip())
+    if not match:
+        raise ValueError(f"is {quoted(value)}, which is no time span; give seconds, or a number with s, m, h or d")
+    span = float(match[1]) * _UNITS[match[2]]
+    if not least <= span <= 365 * 86400:
+        raise ValueError(f"is {quoted(value)}, which is out of range; give more than 0 and at most 365d")
+    return span
+
+
+def moment(value: str) -> int:
+    """A moment in milliseconds since 1970: ISO 8601, in UTC if it names no zone, or these milliseconds themselves.
+
+    What is finer than a millisecond is rounded up, so that comparing whole milliseconds with it stays exact.
+    """
+    value = value.strip()
+    fault = f"is {quoted(value)}, which is no moment; give one like 2024-08-01T10:00:00Z, or milliseconds since 1970"
+    if re.fullmatch(r"[0-9]{1,20}", value):
+        # Shorter or longer ones are seconds, microseconds or a date, whose meaning must not be guessed.
+        if not 10**11 <= int(value) < 10**14:
+            raise ValueError(f"{fault}, of 12 to 14 digits")
+        return int(value)
+    match = _ISO.fullmatch(value)
+    if not match:
+        raise ValueError(fault)
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    fraction, zone = Decimal(f"0.{match[7] or 0}"), match[8] or "Z"
+    try:
+        offset = timedelta(0) if zone in "Zz" else timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+        at = datetime(year, month, day, hour, minute, second, tzinfo=timezone(-offset if zone[0] == "-" else offset))
+    except ValueError as error:
+        raise ValueError(fault) from error
+    since = at - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return since // timedelta(milliseconds=1) + ceil(fraction * 1000)
+
+
+def shown_span(seconds: float) -> str:
+    """A time span for people, in its two largest units: "0.02 s", "4.3 s", "2 min 5 s", "3 h 20 min"."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    size, larger, smaller, step = next(unit for unit in _SPANS if seconds >= unit[0])
+    most, rest = divmod(int(seconds), size)
+    return f"{most} {larger} {rest // step} {smaller}"
+
+
+_SPANS = ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1))
+
+
+def shown_moment(timestamp: int) -> str:
+    """Milliseconds since 1970 for people; they may come from anyone, and be anything."""
+    try:
+        at = datetime.fromtimestamp(timestamp / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return str(timestamp)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def printable(foreign: str, limit: int = 200) -> str:
+    """Text that comes from outside, for a message: on one line, without control characters, at most `limit` long.
+
+    Whatever Unicode does not call printable is escaped: line ends, terminal codes, what changes the direction of
+    writing or is not seen, halves of surrogate pairs.
+    """
+    if len(foreign) <= limit and foreign.isprintable():
+        return foreign
+    shown, size = [], 0
+    for letter in foreign[: limit + 1]:
+        piece = letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        size += len(piece)
+        if size > limit:
+            shown.append("...")
+            break
+        shown.append(piece)
+    return "".join(shown)
+
+
+def header_number(foreign: str) -> int | None:
+    """The whole number that a header of an answer holds; None for anything else, or for more than 15 digits."""
+    return int(foreign) if re.fullmatch(r"[0-9]{1,15}", foreign.strip()) else None
+
+
+def trade_id(value: str) -> int:
+    """A trade's id, from 0."""
+    if not re.fullmatch(r"[0-9]{1,18}", value.strip()):
+        raise ValueError(f"is {quoted(value)}, which is no trade id; give a whole number")
+    return int(value)
+
+
+def count(value: str) -> int:
+    """A whole number from 1."""
+    if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or int(value) < 1:
+        raise ValueError(f"is {quoted(value)}, which is no whole number from 1 to {10**18 - 1}")
+    return int(value)
+
+
+def count_to(most: int, why: str) -> Callable[[str], int]:
+    """A whole number from 1 to `most`; `why` says what allows no more."""
+
+    def parse(value: str) -> int:
+        if (found := count(value)) > most:
+            raise ValueError(f"is {quoted(value)}, which is out of range; give at most {most}, {why}")
+        return found
+
+    return parse
+
+
+def port(value: str) -> int:
+    """A port to listen on."""
+    if not re.fullmatch(r"[0-9]{1,5}", value.strip()) or not 1 <= int(value) <= 65535:
+        mend = "give a number from 1 to 65535"
+        if value.startswith("tcp://"):
+            mend = (
+                "Kubernetes sets such a variable for a Service of that name; set enableServiceLinks of the pod to false"
+            )
+        raise ValueError(f"is {quoted(value)}, which is no port; {mend}")
+    return int(value)
+
+
+def speed(value: str) -> float:
+    """A multiple of the pace of a recording; `max`, which waits for nothing, is infinite."""
+    if value.strip().lower() == "max":
+        return math.inf
+    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value.strip()) or not float(value):
+        raise ValueError(f"is {quoted(value)}, which is no speed; give a number above 0, such as 1 or 10, or max")
+    return float(value)
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    """One of a few words, in the case given here."""
+
+    def parse(value: str) -> str:
+        for known in choices:
+            if value.strip().lower() == known.lower():
+                return known
+        raise ValueError(f"is {quoted(value)}; give one of {', '.join(choices)}")
+
+    return parse
+
+
+def pem_file(value: str) -> str:
+    """A file that holds certificates in PEM form; its name is not shown, a password may stand there by mistake."""
+    value = text(value)
+    try:
+        if not Path(value).is_file() and Path(value).exists():
+            raise ValueError("names something that is no file; give the CA's")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+    except ssl.SSLError as error:
+        raise ValueError("names a file that holds no usable PEM certificate; give the CA's") from error
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read ({error.strerror}); give a readable one") from error
+    return value
+
+
+def password_in(file: str) -> str:
+    """The password that a file holds; it may be a pipe."""
+    try:
+        held = files.read(file, most=65536).decode()
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read ({error.strerror}); give a readable one") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("names a file that is not text in UTF-8; give one with the password alone") from error
+    if not stripped(held):
+        raise ValueError("names a file that is empty; write the password into it")
+    try:
+        return secret(held)
+    except ValueError as error:
+        raise ValueError(f"names a file that {error}") from error

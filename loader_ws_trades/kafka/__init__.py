@@ -1,0 +1,1 @@
+"""The brokers: everything that uses confluent-kafka."""

@@ -1,0 +1,66 @@
+"""The newest trade of a pair among records of its topic, as far as it can be told from ids and times. No I/O."""
+
+from __future__ import annotations
+
+from loader_ws_trades.pipeline.sequencer import Position
+
+_PROOF = 3  # trades in a row that begin a new sequence of ids
+
+
+class Newest:
+    """The newest trade of one pair among those at or after `since`, which are taken in the order of their offsets.
+
+    It is the one with the highest id. But three in a row with ids that rise by one, all of them below that and all
+    later than every trade so far, begin a new sequence of ids, and what came before counts no more.
+    """
+
+    def __init__(self, since: int) -> None:
+        self._since = since
+        self._id = self._time = -1  # the highest id, and the greatest time
+        self._begin = -1  # when the present sequence of ids began, if it began here
+        self._run: list[Position] = []
+        self._older_id = -1
+        self.older_time = -1
+        """The greatest time of a trade before `since`; -1 if there was none."""
+
+    def take(self, trade_id: int, timestamp: int) -> None:
+        """Look at the next trade of the pair."""
+        if timestamp < self._begin:
+            return  # filled in later, of an earlier sequence
+        if timestamp < self._since:
+            self._older_id = max(self._older_id, trade_id)
+            self.older_time = max(self.older_time, timestamp)
+        elif trade_id > self._id:
+            self._id = trade_id
+            self._time = max(self._time, timestamp)
+            self._run.clear()
+        else:
+            self._prove(Position(trade_id, timestamp))
+
+    def _prove(self, lower: Position) -> None:
+        """Take a trade with an id that is not higher than all before."""
+        if lower.timestamp <= self._time:
+            self._run.clear()
+            return
+        if self._run and lower.trade_id != self._run[-1].trade_id + 1:
+            self._run.clear()
+        self._run.append(lower)
+        if len(self._run) == _PROOF:
+            self._begin = self._run[0].timestamp
+            self._id, self._time = lower.trade_id, max(place.timestamp for place in self._run)
+            self._older_id = -1
+            self._run.clear()
+
+    @property
+    def last(self) -> Position | None:
+        """The newest trade, if there is one."""
+        return Position(self._id, self._time) if self._id >= 0 else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is found for certain.
+
+        An older trade with a higher id makes that doubtful: the time of one may be wrong, or the older one belong to
+        an earlier sequence of ids. A look further back tells.
+        """
+        return self._id >= 0 and self._older_id <= self._id

@@ -1,0 +1,143 @@
+"""Finds where a run goes on: behind the newest trade on the topic, or as near to it as can be known."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import closing
+from typing import Protocol
+
+from loader_ws_trades.config.parsers import shown_moment
+from loader_ws_trades.config.settings import Settings, consumer_credentials, named
+from loader_ws_trades.errors import RunError, UnavailableError
+from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
+from loader_ws_trades.kafka.reader import HiddenError
+from loader_ws_trades.lifecycle import Backoff, Deadline
+from loader_ws_trades.pipeline.sequencer import Position
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 1.0  # seconds between two tries to read the topic, and for which a hidden end is nothing to speak of
+_FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after REST did not answer
+
+
+class FindsIds(Protocol):
+    """The exchange's REST API."""
+
+    def first_id_at(self, symbol: str, moment: int) -> int | None:
+        """The first trade at or after `moment` (ms), if there is one yet."""
+
+    def newest_id(self, symbol: str) -> int:
+        """The newest trade."""
+
+
+class Resume:
+    """The start of a run of `settings.symbol`; `position` may wait for long, all else may be asked meanwhile.
+
+    Args:
+        settings: the topic, and how long to wait for it and for REST.
+        rest: tells which trade was the first at a time.
+        closed: ends every wait.
+    """
+
+    def __init__(self, settings: Settings, rest: FindsIds, closed: threading.Event) -> None:
+        self._settings = settings
+        self._rest = rest
+        self._closed = closed
+        self.possible = settings.resume == "on"
+        """Whether a later run goes on behind this one."""
+        self.waits: str | None = None
+        """Why the position cannot be seen at present, if so."""
+        self.unchecked: str | None = None
+        """Which trades before the position may be missing on the topic, if any."""
+
+    def position(self) -> Position | None:
+        """The last trade that needs not come again; None if the run starts at the first live one, or is closed.
+
+        Raises:
+            RunError: if the topic cannot be read for `KAFKA_OUTAGE_LIMIT`.
+        """
+        found = self._search() if self.possible else None
+        if found is None or self._closed.is_set():
+            return None
+        position = self._first_since(found) if found.doubt else found.last
+        self.waits = None
+        if position is not None:
+            log.info(
+                "Going on behind trade id %d",
+                position.trade_id,
+                extra={"event": "resume", "trade_id": position.trade_id},
+            )
+        elif not found.doubt:
+            log.info(
+                "The topic holds no trade of %s: starting at the first live one",
+                self._settings.symbol,
+                extra={"event": "resume_new"},
+            )
+        return position
+
+    def _search(self) -> Checkpoint | None:
+        settings = self._settings
+        patience = Deadline(settings.kafka_outage_limit)
+        with closing(search_for(settings, self._closed.wait)) as search:
+            while not self._closed.is_set():
+                try:
+                    return search.run(_LOOK_AGAIN)[settings.symbol]
+                except UnavailableError as error:  # noqa: PERF203 - it waits for the network
+                    if error.lasting:
+                        self.possible = False
+                        log.warning(
+                            "Where the last run ended cannot be seen, starting at the first live trade: %s; grant it "
+                            "to the user, check %s, or set %s to off",
+                            error,
+                            consumer_credentials(settings),
+                            named("resume"),
+                            extra={"event": "resume_refused"},
+                        )
+                        return None
+                    self._wait(error, patience)
+        return None
+
+    def _wait(self, error: UnavailableError, patience: Deadline) -> None:
+        # To start without knowing would leave a gap that nobody names.
+        if patience.passed:
+            advice = f"raise {named('kafka_outage_limit')}" if isinstance(error, HiddenError) else "check the brokers"
+            raise RunError(f"Where the last run ended cannot be seen: {error}; {advice}") from error
+        if self.waits is None:
+            log.warning(
+                "Where the last run ended cannot be seen yet: %s (for %.0f s at most)",
+                error,
+                patience.remaining,
+                extra={"event": "resume_waiting"},
+            )
+        self.waits = f"waiting to see where the last run ended: {error}"
+        if not isinstance(error, HiddenError):
+            self._closed.wait(_LOOK_AGAIN)
+
+    def _first_since(self, found: Checkpoint) -> Position | None:
+        """What stands before the first trade of the time from which on the topic has none; tells what was not seen."""
+        last = None if found.since is None else self._last_before(found.since)
+        position = None if last is None or found.since is None else Position(last, found.since)
+        which = "the first live one"
+        if position is not None:
+            which = f"id {position.trade_id + 1} (time {shown_moment(position.timestamp)})"
+        self.unchecked = f"trades before {which} could not be checked; run backfill"
+        log.warning("%s: %s", found.doubt, self.unchecked, extra={"event": "resume_unchecked"})
+        return position
+
+    def _last_before(self, moment: int) -> int | None:
+        """The id before the first trade at or after `moment`; None if REST does not tell."""
+        symbol = self._settings.symbol
+        patience, backoff = Deadline(self._settings.repair_outage_limit), Backoff(_FIRST_DELAY, _DELAY_CAP)
+        while True:
+            try:
+                first = self._rest.first_id_at(symbol, moment)
+                return self._rest.newest_id(symbol) if first is None else first - 1
+            except UnavailableError as error:  # noqa: PERF203 - it waits for the network
+                self.waits = f"waiting to be told where to go on: {error}"
+                if error.lasting or patience.passed or self._closed.is_set():
+                    log.warning(
+                        "REST does not tell which trade to go on with: %s", error, extra={"event": "resume_unchecked"}
+                    )
+                    return None
+                self._closed.wait(min(max(backoff.next(), error.retry_after), patience.remaining + 0.01))
