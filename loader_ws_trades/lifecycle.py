@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
+
+SLACK = 30.0  # seconds over each limit, for a machine that is short of CPU
 
 
 class Task:
@@ -114,6 +117,23 @@ class AttemptLimit:
     def note(self) -> None:
         """Count an attempt made now."""
         self._times.append(self._clock())
+
+
+class Startup(NamedTuple):
+    """How long the start waits for the cluster."""
+
+    deadline: Deadline  # until when brokers must have answered
+    grace: float  # seconds for which what the cluster refuses is tried again
+    stopped: Callable[[], bool]  # asked between two tries, whether to wait no more
+
+
+class Activity(NamedTuple):
+    """What a thread does at present."""
+
+    who: str
+    what: str  # goes on behind "has"
+    since: float  # seconds, monotonic
+    limit: float  # seconds for which it may go on; what may not be at all has none
 
 
 @dataclass(frozen=True)

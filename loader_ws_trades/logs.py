@@ -12,8 +12,8 @@ from typing import TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 from loader_ws_trades import streams
-from loader_ws_trades.config.parsers import printable
 from loader_ws_trades.config.settings import Settings, redacted
+from loader_ws_trades.text import printable
 
 LOGGER = logging.getLogger("loader_ws_trades")
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from loader_ws_trades.audit.findings import Bounds
 from loader_ws_trades.audit.scan import audit
 from loader_ws_trades.config import settings as config
 from loader_ws_trades.kafka import reader as reading
+from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import AnyRecord
 from tests.apache_kafka import Cluster, Kafka
 from tests.loader import Loader, loader_with

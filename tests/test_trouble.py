@@ -18,7 +18,7 @@ from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka import listener
 from loader_ws_trades.kafka.diagnosis import Trouble
 from loader_ws_trades.kafka.properties import KafkaProperties
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 
 
 @contextlib.contextmanager
@@ -70,8 +70,8 @@ def test_what_answers_as_a_broker_does_speaks_for_itself() -> None:
         assert listener.look(address, 1) == listener.Listener(tls=False, mechanisms=())
 
 
-def startup(seconds: float = 20) -> kafka.Startup:
-    return kafka.Startup(Deadline(seconds), grace=1e-9, stopped=lambda: False)
+def startup(seconds: float = 20) -> Startup:
+    return Startup(Deadline(seconds), grace=1e-9, stopped=lambda: False)
 
 
 def refusal(properties: KafkaProperties) -> str:

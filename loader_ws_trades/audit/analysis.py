@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from loader_ws_trades.audit.findings import LISTED, Bounds, Findings, Listed, Malformed, Span
+from loader_ws_trades.audit.findings import LISTED, Findings, Listed, Malformed, Span
 from loader_ws_trades.audit.line import Line, Stretches
+from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import (
     AnyRecord,
     Flaw,

@@ -12,18 +12,6 @@ LISTED: Final = 20  # of each kind of finding; the rest is counted
 _T = TypeVar("_T")
 
 
-class Bounds(NamedTuple):
-    """What is judged: ids with both ends, or times in milliseconds without the end; None is open."""
-
-    from_id: int | None = None
-    to_id: int | None = None
-    since: int | None = None
-    until: int | None = None
-
-    def __bool__(self) -> bool:
-        return any(bound is not None for bound in self)
-
-
 @dataclass
 class Stretch:
     """Records with ids that ascend one by one, and where the first of them stands."""

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loader_ws_trades.audit.findings import Bounds, Findings, Listed, Place, Stretch
+from loader_ws_trades.audit.findings import Findings, Listed, Place, Stretch
 from loader_ws_trades.audit.scan import Audited
-from loader_ws_trades.config.parsers import shown_moment
 from loader_ws_trades.config.settings import Settings
+from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.sequencer import Gap
+from loader_ws_trades.text import format_time
 
 _COMMANDS = 10  # holes for which the command that fills them is shown
 _SYMBOLS = 10  # other symbols that are named
@@ -157,8 +158,8 @@ def _judged(bounds: Bounds) -> str:
     parts = [
         "" if bounds.from_id is None else f"ids from {bounds.from_id}",
         "" if bounds.to_id is None else f"ids to {bounds.to_id}",
-        "" if bounds.since is None else f"since {shown_moment(bounds.since)}",
-        "" if bounds.until is None else f"until {shown_moment(bounds.until)}",
+        "" if bounds.since is None else f"since {format_time(bounds.since)}",
+        "" if bounds.until is None else f"until {format_time(bounds.until)}",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -192,7 +193,7 @@ def _number(value: int) -> str:
 
 
 def _place(place: Place) -> str:
-    return f"{place.trade_id}, {shown_moment(place.timestamp)}"
+    return f"{place.trade_id}, {format_time(place.timestamp)}"
 
 
 def _where(partition: int, offset: int) -> str:

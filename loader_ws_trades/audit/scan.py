@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from loader_ws_trades.audit.analysis import Examination
-from loader_ws_trades.audit.findings import Bounds, Findings
+from loader_ws_trades.audit.findings import Findings
 from loader_ws_trades.config.settings import Settings, consumer_credentials, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import HiddenError, Record, TopicScanner
 from loader_ws_trades.kafka.topics import Inspector
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.monitoring.progress import Progress
+from loader_ws_trades.pipeline.id_ranges import Bounds
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
     topic = settings.kafka_topic
     scanner = TopicScanner(consumer_properties(settings), topic, credentials=consumer_credentials(settings))
     try:
-        startup = kafka.Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
+        startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
         kafka.await_topic(scanner, topic, "kafka_topic", startup, right=kafka.AclOperation.READ)
         compacted = Inspector(scanner.properties).settings(topic).compacted
         stretches = scanner.stretches(bounds.since)

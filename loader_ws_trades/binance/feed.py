@@ -16,12 +16,11 @@ from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.disconnects import REASONS, explain, is_location, refusal, retry_after, why_ended
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.binance.transport import CONNECT_LIMIT
-from loader_ws_trades.config.parsers import shown_span
 from loader_ws_trades.config.settings import Settings, named, redacted_url
 from loader_ws_trades.errors import RunError
-from loader_ws_trades.lifecycle import AttemptLimit, Backoff, Deadline, Task, spawn
+from loader_ws_trades.lifecycle import SLACK, Activity, AttemptLimit, Backoff, Deadline, Task, spawn
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.monitoring.health import SLACK, Activity
+from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +215,7 @@ class Feed:
             if old and old.connection:
                 old.connection.close()
         if old:
-            lasted = f" after {shown_span(time.monotonic() - opened)}" if opened is not None else ""
+            lasted = f" after {format_duration(time.monotonic() - opened)}" if opened is not None else ""
             self._told.info("rotated", f"The new connection has taken over; the old one is closed{lasted}")
 
     def _run(self, leg: _Leg) -> None:
@@ -249,7 +248,7 @@ class Feed:
             leg.opened = None
             if self._stopping.is_set():
                 return
-            text = explain(ending) + (f", after {shown_span(lasted)}" if lasted is not None else "")
+            text = explain(ending) + (f", after {format_duration(lasted)}" if lasted is not None else "")
             is_down = self._note_down(text)
             if lasted is not None and lasted >= _LASTED:
                 self._backoff.reset()
@@ -267,7 +266,7 @@ class Feed:
             down_since, self._down_since = self._down_since, None
             self._told_down = False
         down = now - down_since if self.connections and down_since is not None else 0.0
-        how = f" again, after {shown_span(down)}" if down else ""
+        how = f" again, after {format_duration(down)}" if down else ""
         line = f"Connected to {redacted_url(self._settings.stream_url)}{how}"
         self._told.info("connected", line, connections=self.connections + 1, down=round(down, 3))
         self.connections += 1

@@ -17,11 +17,11 @@ import urllib3
 from loader_ws_trades.binance.http_client import Answer, HttpClient
 from loader_ws_trades.binance.proxies import REFUSALS, Proxy, proxy_for
 from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
-from loader_ws_trades.config.parsers import header_number, printable
 from loader_ws_trades.config.settings import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.trade import BAD_INPUT, Refusal, Trade, decode_rows
+from loader_ws_trades.text import header_number, printable
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from websocket import (
 )
 
 from loader_ws_trades.binance.proxies import Proxy
-from loader_ws_trades.config.parsers import printable
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.text import printable
 
 CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
 CONNECT_LIMIT = 30.0  # seconds for connecting as a whole, once the host's name is resolved

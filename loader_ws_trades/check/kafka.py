@@ -10,7 +10,6 @@ from typing import Final, TypeVar
 
 from loader_ws_trades.check.network import resolve_brokers
 from loader_ws_trades.check.probes import Outcome, Probe, ok, skip, warn
-from loader_ws_trades.config.parsers import shown_moment, shown_span
 from loader_ws_trades.config.settings import OPTIONS, Settings, consumer_credentials, named, producer_credentials
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka import client as kafka
@@ -26,7 +25,8 @@ from loader_ws_trades.kafka.properties import (
 )
 from loader_ws_trades.kafka.reader import TopicReader
 from loader_ws_trades.kafka.topics import Inspector, TopicSettings, check_addresses
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
+from loader_ws_trades.text import format_duration, format_time
 
 ANSWER: Final = 10.0  # seconds that brokers have to answer one probe
 CONNECTION: Final = tuple(
@@ -61,7 +61,7 @@ def patiently(ask: Callable[[], _T], client: kafka.Asks) -> _T:
         with contextlib.suppress(RunError):
             client.poll(seconds)
 
-    kafka.persist(attempt, kafka.Startup(Deadline(ANSWER), 0, stopped=lambda: False), poll)
+    kafka.persist(attempt, Startup(Deadline(ANSWER), 0, stopped=lambda: False), poll)
     return found[0]
 
 
@@ -182,7 +182,7 @@ class KafkaProbes:
                 f"trade; grant it to the user, check {consumer_credentials(settings)}, or set {named('resume')} to off"
             )
         if found.doubt:
-            start = f"the first trade from {shown_moment(found.since)} on" if found.since else "the first live trade"
+            start = f"the first trade from {format_time(found.since)} on" if found.since else "the first live trade"
             return warn(f"{found.doubt}: a run starts at {start}; run backfill for what is before")
         if found.last is None:
             return ok(f"no trade of {settings.symbol} yet")
@@ -212,8 +212,8 @@ def _judged(told: TopicSettings, text: str) -> Outcome:
     for bound, what in ((told.oldest, "older than"), (told.newest, "ahead of its clock by more than")):
         if bound and bound[1] < _SHORT:
             return warn(
-                f"The topic {told.topic} refuses trades that are {what} {shown_span(bound[1])}, which ends a run with "
-                f"exit code 2; raise its {bound[0]}"
+                f"The topic {told.topic} refuses trades that are {what} {format_duration(bound[1])}, which ends a run "
+                f"with exit code 2; raise its {bound[0]}"
             )
     if told.stamps:
         return warn(

@@ -12,11 +12,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 from dotenv.parser import parse_stream
 
-from loader_ws_trades.audit.findings import Bounds
 from loader_ws_trades.config import files
 from loader_ws_trades.config import parsers as values
 from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.pipeline.id_ranges import Bounds
+from loader_ws_trades.text import printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -164,7 +165,7 @@ def _misspelt(names: Iterable[str], path: str) -> list[str]:
     others = islice((name for name in names if name not in known and len(name) < _LONGEST_NAME), _NAMES)
     near = {name: difflib.get_close_matches(name.upper(), known, 1, _ALIKE) for name in others}
     return [
-        f"{path} sets {values.printable(name)}, which is no setting; {meant[0]} may be meant"
+        f"{path} sets {printable(name)}, which is no setting; {meant[0]} may be meant"
         for name, meant in near.items()
         if meant
     ]

@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from loader_ws_trades.config import files
+from loader_ws_trades.text import printable
 
 _ISO = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
@@ -162,51 +163,6 @@ def moment(value: str) -> int:
         raise ValueError(fault) from error
     since = at - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return since // timedelta(milliseconds=1) + ceil(fraction * 1000)
-
-
-def shown_span(seconds: float) -> str:
-    """A time span for people, in its two largest units: "0.02 s", "4.3 s", "2 min 5 s", "3 h 20 min"."""
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    size, larger, smaller, step = next(unit for unit in _SPANS if seconds >= unit[0])
-    most, rest = divmod(int(seconds), size)
-    return f"{most} {larger} {rest // step} {smaller}"
-
-
-_SPANS = ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1))
-
-
-def shown_moment(timestamp: int) -> str:
-    """Milliseconds since 1970 for people; they may come from anyone, and be anything."""
-    try:
-        at = datetime.fromtimestamp(timestamp / 1000, timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        return str(timestamp)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def printable(foreign: str, limit: int = 200) -> str:
-    """Text that comes from outside, for a message: on one line, without control characters, at most `limit` long.
-
-    Whatever Unicode does not call printable is escaped: line ends, terminal codes, what changes the direction of
-    writing or is not seen, halves of surrogate pairs.
-    """
-    if len(foreign) <= limit and foreign.isprintable():
-        return foreign
-    shown, size = [], 0
-    for letter in foreign[: limit + 1]:
-        piece = letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        size += len(piece)
-        if size > limit:
-            shown.append("...")
-            break
-        shown.append(piece)
-    return "".join(shown)
-
-
-def header_number(foreign: str) -> int | None:
-    """The whole number that a header of an answer holds; None for anything else, or for more than 15 digits."""
-    return int(foreign) if re.fullmatch(r"[0-9]{1,15}", foreign.strip()) else None
 
 
 def trade_id(value: str) -> int:

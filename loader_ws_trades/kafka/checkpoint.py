@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import NamedTuple, Protocol
 
-from loader_ws_trades.config.parsers import shown_moment
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.newest import Newest
@@ -23,6 +22,7 @@ from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.pipeline.records import decode_place
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.trade import BAD_INPUT
+from loader_ws_trades.text import format_time
 
 _FIRST_LOOK = 60_000  # milliseconds before the newest record that are read at first
 _FURTHER = 4  # how many times further back each look goes than the one before
@@ -190,7 +190,7 @@ class Search:
     def _beyond_the_limit(self, seen_from: int | None) -> dict[str, Checkpoint]:
         if seen_from is not None and self._saw_any:
             limit = f"{named('resume_scan_limit')} ends the search"
-            why = f"has no trade of {{}} since {shown_moment(seen_from)}, and {limit}"
+            why = f"has no trade of {{}} since {format_time(seen_from)}, and {limit}"
             return self._checkpoints(Checkpoint(since=seen_from, doubt=why))
         # The look-up by time is of no use: it finds nothing, or what is too far back.
         self._look(self._newest_starts(), 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as _Producer
@@ -21,7 +21,7 @@ from loader_ws_trades.kafka.clients import properties_checked, with_callbacks
 from loader_ws_trades.kafka.diagnosis import Trouble
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.kafka.topics import ASK_TIMEOUT, READ_TIMEOUT, Inspector, refusal
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ __all__ = [
     "KafkaException",
     "Message",
     "Producer",
-    "Startup",
     "Trouble",
     "ask",
     "await_topic",
@@ -179,14 +178,6 @@ class Asks(Protocol):
 
     def poll(self, timeout: float) -> object:
         """Serve callbacks for at most `timeout` seconds."""
-
-
-class Startup(NamedTuple):
-    """How long the start waits for the cluster."""
-
-    deadline: Deadline  # until when brokers must have answered
-    grace: float  # seconds for which what the cluster refuses is tried again
-    stopped: Callable[[], bool]  # asked between two tries, whether to wait no more
 
 
 def await_topic(client: Asks, topic: str, setting: str, startup: Startup, *, right: AclOperation) -> bool:

@@ -9,16 +9,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from loader_ws_trades.config.parsers import shown_moment
 from loader_ws_trades.config.settings import Settings, consumer_credentials
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka import reader as reading
 from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import HiddenError
-from loader_ws_trades.lifecycle import Deadline, Task, spawn
+from loader_ws_trades.lifecycle import Deadline, Startup, Task, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.trade import BAD_INPUT
+from loader_ws_trades.text import format_time
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Control:
             consumer_properties(settings), self._topic, credentials=consumer_credentials(settings)
         )
 
-    def open(self, startup: kafka.Startup) -> None:
+    def open(self, startup: Startup) -> None:
         """Wait until the brokers answer and know the topic, or the start is called off.
 
         Raises:
@@ -170,7 +170,7 @@ class Control:
                 "Stop command for %s in %s, of %s%s",
                 self._settings.queue_id,
                 where,
-                shown_moment(record.timestamp),
+                format_time(record.timestamp),
                 ""
                 if self.caught_up.is_set()
                 else "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands",
@@ -188,7 +188,7 @@ class NoControl:
         self.caught_up = threading.Event()
         self.caught_up.set()
 
-    def open(self, startup: kafka.Startup) -> None:
+    def open(self, startup: Startup) -> None:
         """Nothing to reach."""
 
     def start(self, on_stop: Callable[[], None], on_death: Callable[[BaseException], None]) -> None:

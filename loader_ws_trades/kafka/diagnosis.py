@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import ssl
 
-from loader_ws_trades.config.parsers import printable
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka.listener import Listener, certificate_fault, look
 from loader_ws_trades.kafka.properties import KafkaProperties
+from loader_ws_trades.text import printable
 
 _NOTHING = "nothing was heard of the brokers"
 _LOOK = 1.0  # seconds for one step of a look at an address

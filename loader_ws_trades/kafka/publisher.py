@@ -10,15 +10,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from loader_ws_trades.config.parsers import shown_moment, shown_span
 from loader_ws_trades.config.settings import Settings, named, producer_credentials
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka.properties import KafkaProperties, trade_producer_properties
 from loader_ws_trades.kafka.topics import Inspector
 from loader_ws_trades.kafka.transactions import Transactions
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade, record_encoder
+from loader_ws_trades.text import format_duration, format_time
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Publisher:
     def _batch_size(properties: KafkaProperties) -> int:
         return int(properties.get("batch.size", _BATCH))
 
-    def open(self, startup: kafka.Startup) -> None:
+    def open(self, startup: Startup) -> None:
         """Wait until the brokers answer and know the topic, or the start is called off.
 
         Raises:
@@ -154,7 +154,7 @@ class Publisher:
                 "The time of trade %d, %s, is more than %d minutes ahead of the local clock, whose time its record "
                 "bears; check the clock (more of this kind are not logged)",
                 trade.trade_id,
-                shown_moment(trade.timestamp),
+                format_time(trade.timestamp),
                 FAR_AHEAD_MS // 60_000,
                 extra={"event": "trade_time_ahead", "trade_id": trade.trade_id},
             )
@@ -212,7 +212,7 @@ class Publisher:
                 again = "Kafka acknowledges records again, after %s; %d records wait"
                 log.info(
                     again,
-                    shown_span(now - self._progress),
+                    format_duration(now - self._progress),
                     self.in_flight,
                     extra={"event": "kafka_back", "seconds": round(now - self._progress, 3)},
                 )

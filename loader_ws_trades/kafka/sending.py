@@ -8,13 +8,13 @@ from loader_ws_trades.errors import RunError
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka.control import Command
 from loader_ws_trades.kafka.properties import KafkaProperties
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 
 _POLL = 0.1  # seconds that one look for the acknowledgement may take
 
 
 def send(
-    command: Command, topic: str, properties: KafkaProperties, *, credentials: str, startup: kafka.Startup
+    command: Command, topic: str, properties: KafkaProperties, *, credentials: str, startup: Startup
 ) -> tuple[int, int]:
     """Send `command` to `topic`, which the setting for the control topic names; the partition and offset it has.
 

@@ -15,7 +15,7 @@ from loader_ws_trades.kafka.properties import consumer_properties, telemetry_pro
 from loader_ws_trades.kafka.reader import TopicReader
 from loader_ws_trades.kafka.sending import send
 from loader_ws_trades.kafka.topics import unread
-from loader_ws_trades.lifecycle import Deadline, StopReason
+from loader_ws_trades.lifecycle import Deadline, Startup, StopReason
 from loader_ws_trades.pipeline.trade import BAD_INPUT
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ def stop(settings: Settings, wait: float | None) -> Ended:
         events.close()
 
 
-def _startup(settings: Settings) -> kafka.Startup:
-    return kafka.Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
+def _startup(settings: Settings) -> Startup:
+    return Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
 
 
 def _send(settings: Settings) -> str:

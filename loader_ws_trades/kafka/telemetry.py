@@ -12,7 +12,7 @@ from loader_ws_trades.config.settings import Settings, producer_credentials, red
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka.properties import telemetry_producer_properties
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Throttle
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Telemetry:
             telemetry_producer_properties(settings), self._report, credentials=producer_credentials(settings)
         )
 
-    def open(self, startup: kafka.Startup) -> None:
+    def open(self, startup: Startup) -> None:
         """Wait until the brokers answer and know the topic, or the start is called off.
 
         Raises:
@@ -124,7 +124,7 @@ class NoTelemetry:
     due = False
     flushed = True
 
-    def open(self, startup: kafka.Startup) -> None:
+    def open(self, startup: Startup) -> None:
         """Nothing to reach."""
 
     def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:

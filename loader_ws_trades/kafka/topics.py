@@ -16,13 +16,13 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient, ClusterMetadata, ConfigResource
 
-from loader_ws_trades.config.parsers import shown_moment, shown_span
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.clients import properties_checked, with_callbacks
 from loader_ws_trades.kafka.diagnosis import Trouble
 from loader_ws_trades.kafka.listener import listed, unreachable
 from loader_ws_trades.kafka.properties import KafkaProperties
+from loader_ws_trades.text import format_duration, format_time
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +116,8 @@ class TopicSettings:
         if self.oldest and self.oldest[1] < age:
             name, limit = self.oldest
             raise ConfigurationError(
-                f"The topic {self.topic} refuses trades that are older than {shown_span(limit)}, and what is to be "
-                f"written may be {shown_span(age)} old; raise its {name}, or check {named(setting)}"
+                f"The topic {self.topic} refuses trades that are older than {format_duration(limit)}, and what is to "
+                f"be written may be {format_duration(age)} old; raise its {name}, or check {named(setting)}"
             )
 
     def check_size(self, setting: str) -> None:
@@ -151,7 +151,7 @@ def refusal(error: KafkaError, topic: str, setting: str, timestamp: int | None =
         # Brokers since 2.5 call a wrong time an invalid record, and have other reasons for that.
         bound = _AFTER if timestamp > time.time() * 1000 else _BEFORE
         return ConfigurationError(
-            f"The topic {topic} refuses a record with the time {shown_moment(timestamp)} {why}; raise its {bound} "
+            f"The topic {topic} refuses a record with the time {format_time(timestamp)} {why}; raise its {bound} "
             f"({_DIFFERENCE} before Kafka 3.6), lift what else it demands of records, {mend}"
         )
     if code in (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD, KafkaError.POLICY_VIOLATION):

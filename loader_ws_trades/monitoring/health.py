@@ -7,23 +7,14 @@ to be killed meanwhile would only cost it what it holds.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from loader_ws_trades.lifecycle import SLACK, Activity
 
 STAGES = ("starting", "preparing", "loading", "stopping")
 """What a run does, in this order: reaches Kafka, finds out where to begin, loads, delivers the tail."""
 
-SLACK = 30.0  # seconds over each limit, for a machine that is short of CPU
 _TURN = 10.0  # seconds that a turn of the main loop may take, which waits 0.1 s
 _START = 60.0  # seconds that a step of the start may take beside its waits for Kafka: REST, and asking for the topic
-
-
-class Activity(NamedTuple):
-    """What a thread does at present."""
-
-    who: str
-    what: str  # goes on behind "has"
-    since: float  # seconds, monotonic
-    limit: float  # seconds for which it may go on; what may not be at all has none
 
 
 def main_loop(stage: str, turned: float, *, startup: float, shutdown: float) -> Activity:

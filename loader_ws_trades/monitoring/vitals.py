@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.monitoring.health import Activity, main_loop, verdict
+from loader_ws_trades.lifecycle import Activity
+from loader_ws_trades.monitoring.health import main_loop, verdict
 from loader_ws_trades.monitoring.latency import Latencies
 from loader_ws_trades.monitoring.status import Facts
 from loader_ws_trades.pipeline.ingest import Ingest

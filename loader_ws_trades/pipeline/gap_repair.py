@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from loader_ws_trades.config.parsers import shown_span
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
@@ -16,6 +15,7 @@ from loader_ws_trades.pipeline.interfaces import Intake
 from loader_ws_trades.pipeline.repair_clocks import Absence, Outage
 from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import Trade
+from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class _Progress:
                 self._done,
                 100 * share,
                 rate,
-                shown_span(behind / (rate - stream) if rate > stream else 0.0),
+                format_duration(behind / (rate - stream) if rate > stream else 0.0),
                 extra={"event": "repair_progress", "rate": round(rate), "done": round(share, 4), "behind": behind},
             )
         self._told, self._told_done, self._told_behind = time.monotonic(), self._done, behind
@@ -222,5 +222,5 @@ class _Progress:
         if self.begun:
             went = f"; {self._done} trades went on, those that had waited included" if self._done else ""
             seconds = time.monotonic() - self._began
-            line = f"In order again after {shown_span(seconds)}{went}"
+            line = f"In order again after {format_duration(seconds)}{went}"
             self._lines.info("repaired", line, trades=self._done, seconds=round(seconds, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from loader_ws_trades.pipeline.sequencer import Gap
 
@@ -136,3 +137,15 @@ def ranges(ids: Iterable[int]) -> list[Gap]:
         else:
             found.append(Gap(trade_id, trade_id))
     return found
+
+
+class Bounds(NamedTuple):
+    """What is judged: ids with both ends, or times in milliseconds without the end; None is open."""
+
+    from_id: int | None = None
+    to_id: int | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def __bool__(self) -> bool:
+        return any(bound is not None for bound in self)

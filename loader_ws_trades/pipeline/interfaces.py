@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Many
 from typing import NamedTuple, Protocol
 
-from loader_ws_trades.kafka.client import Startup
-from loader_ws_trades.lifecycle import Deadline
-from loader_ws_trades.monitoring.health import Activity
+from loader_ws_trades.lifecycle import Activity, Deadline, Startup
 from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Refusal, Trade
 

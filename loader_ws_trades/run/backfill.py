@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import TypeVar
 
-from loader_ws_trades.audit.findings import Bounds
 from loader_ws_trades.binance.archive import Archive
 from loader_ws_trades.binance.rest import ROWS, TRADES_WEIGHT, Rest
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.pipeline.gap_repair import Repair
+from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.interfaces import Intake
 from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import Trade

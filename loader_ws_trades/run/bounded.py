@@ -16,8 +16,7 @@ from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicScanner
 from loader_ws_trades.kafka.topics import Inspector
-from loader_ws_trades.lifecycle import Task, spawn
-from loader_ws_trades.monitoring.health import Activity
+from loader_ws_trades.lifecycle import Activity, Task, spawn
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
 from loader_ws_trades.pipeline.records import decode_place

@@ -7,8 +7,7 @@ import threading
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.lifecycle import Deadline, Task, spawn
-from loader_ws_trades.monitoring.health import Activity
+from loader_ws_trades.lifecycle import Activity, Deadline, Task, spawn
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
 from loader_ws_trades.pipeline.trade import SHUTDOWN, Refusal, Trade

@@ -7,13 +7,13 @@ import threading
 from contextlib import closing
 from typing import Protocol
 
-from loader_ws_trades.config.parsers import shown_moment
 from loader_ws_trades.config.settings import Settings, consumer_credentials, named
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
 from loader_ws_trades.kafka.reader import HiddenError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.text import format_time
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Resume:
         position = None if last is None or found.since is None else Position(last, found.since)
         which = "the first live one"
         if position is not None:
-            which = f"id {position.trade_id + 1} (time {shown_moment(position.timestamp)})"
+            which = f"id {position.trade_id + 1} (time {format_time(position.timestamp)})"
         self.unchecked = f"trades before {which} could not be checked; run backfill"
         log.warning("%s: %s", found.doubt, self.unchecked, extra={"event": "resume_unchecked"})
         return position

@@ -17,15 +17,14 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
 
-from loader_ws_trades.config.parsers import shown_span
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError
-from loader_ws_trades.kafka.client import Startup, persist
+from loader_ws_trades.kafka.client import persist
 from loader_ws_trades.kafka.control import Control, NoControl
 from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.telemetry import NoTelemetry, Telemetry
 from loader_ws_trades.kafka.topics import unread
-from loader_ws_trades.lifecycle import Deadline, StopReason, Task
+from loader_ws_trades.lifecycle import Deadline, Startup, StopReason, Task
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.monitoring.latency import Latencies
 from loader_ws_trades.monitoring.monitor import Monitor
@@ -37,6 +36,7 @@ from loader_ws_trades.pipeline.interfaces import Sink, Source
 from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
 from loader_ws_trades.pipeline.sequencer import WINDOW, Event, Gap, Late, Reset, Sequence
 from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal
+from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
@@ -355,7 +355,7 @@ class _Run:
             thread.join(_THREAD_END)
         level = logging.ERROR if reason.status == "error" else logging.INFO
         counts, seconds = self._vitals.counts(), time.monotonic() - self._began
-        shown = f"{', '.join(f'{name} {count}' for name, count in counts.items())}, in {shown_span(seconds)}"
+        shown = f"{', '.join(f'{name} {count}' for name, count in counts.items())}, in {format_duration(seconds)}"
         extra = {
             "event": "ended",
             "status": reason.status,

@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, RunError
-from loader_ws_trades.kafka.client import Startup
-from loader_ws_trades.lifecycle import Deadline, spawn
+from loader_ws_trades.lifecycle import Deadline, Startup, spawn
 from loader_ws_trades.pipeline.trade import Trade, record_encoder
 
 _STDOUT = 1  # the file descriptor: what Python buffers above it could not be left to a daemon thread

@@ -15,7 +15,7 @@ from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka import publisher
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.kafka.topics import TopicSettings
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.test_config import REQUIRED
@@ -164,7 +164,7 @@ class Scripted:
         patch.setattr(publisher, "Inspector", Look)
         self.clock = clock
         self.publisher = Publisher(config.load(REQUIRED | settings))
-        self.publisher.open(kafka.Startup(Deadline(10), 0, stopped=lambda: False))
+        self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))
         self.producer = made[-1]
         self.taken: list[int] = []
         self._next = 100

@@ -11,7 +11,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from loader_ws_trades.audit.analysis import Examination
-from loader_ws_trades.audit.findings import LISTED, Bounds, Findings, Stretch
+from loader_ws_trades.audit.findings import LISTED, Findings, Stretch
+from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import AnyRecord
 from loader_ws_trades.pipeline.sequencer import Gap
 

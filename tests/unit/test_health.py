@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from loader_ws_trades.config import settings as config
-from loader_ws_trades.monitoring.health import SLACK, STAGES, Activity, main_loop, verdict
+from loader_ws_trades.lifecycle import SLACK, Activity
+from loader_ws_trades.monitoring.health import STAGES, main_loop, verdict
 from loader_ws_trades.monitoring.vitals import Vitals
 from tests.unit.test_config import REQUIRED
 

@@ -13,8 +13,7 @@ import pytest
 from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.kafka import control
-from loader_ws_trades.lifecycle import Deadline, Task
-from loader_ws_trades.monitoring.health import Activity
+from loader_ws_trades.lifecycle import Activity, Deadline, Task
 from loader_ws_trades.pipeline import ingest
 from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
 from loader_ws_trades.pipeline.trade import Refusal, Trade

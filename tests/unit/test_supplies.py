@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades.audit.findings import Bounds
 from loader_ws_trades.config import settings as config
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.trade import Refusal, Trade
 from loader_ws_trades.run import backfill
 from loader_ws_trades.run.backfill import FromRest

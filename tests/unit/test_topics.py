@@ -18,7 +18,7 @@ from loader_ws_trades.kafka import offsets, topics
 from loader_ws_trades.kafka import reader as reading
 from loader_ws_trades.kafka.diagnosis import Trouble
 from loader_ws_trades.kafka.topics import Inspector, TopicSettings
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Startup
 
 BEFORE, AFTER = "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"
 DIFFERENCE = "message.timestamp.difference.max.ms"
@@ -195,7 +195,7 @@ class Client:
 def test_an_answer_without_the_topic_or_without_partitions_may_get_better(told: list[tuple[str, Any]]) -> None:
     with pytest.raises(UnavailableError, match="do not tell the partitions of the topic trades"):
         kafka.check_topic(Client(*told), "trades", "kafka_topic", kafka.AclOperation.WRITE)
-    startup = kafka.Startup(Deadline(0), 0, stopped=lambda: False)
+    startup = Startup(Deadline(0), 0, stopped=lambda: False)
     with pytest.raises(RunError, match="do not tell the partitions"):
         kafka.await_topic(Client(*told), "trades", "kafka_topic", startup, right=kafka.AclOperation.WRITE)
 

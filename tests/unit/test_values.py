@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loader_ws_trades.config import parsers as values
+from loader_ws_trades.text import format_duration, format_time, printable
 
 TEN = 1_722_506_400_000  # 2024-08-01T10:00:00Z
 
@@ -57,9 +58,9 @@ def test_what_is_no_moment(text: str) -> None:
 
 
 def test_a_moment_is_shown_in_utc_and_anything_else_as_it_is() -> None:
-    assert values.shown_moment(TEN + 5) == "2024-08-01T10:00:00.005Z"
-    assert values.moment(values.shown_moment(TEN + 5)) == TEN + 5
-    assert values.shown_moment(2**63) == str(2**63)
+    assert format_time(TEN + 5) == "2024-08-01T10:00:00.005Z"
+    assert values.moment(format_time(TEN + 5)) == TEN + 5
+    assert format_time(2**63) == str(2**63)
 
 
 def test_a_trade_id() -> None:
@@ -84,7 +85,7 @@ def test_a_trade_id() -> None:
     ],
 )
 def test_a_span_is_shown_in_its_two_largest_units(seconds: float, shown: str) -> None:
-    assert values.shown_span(seconds) == shown
+    assert format_duration(seconds) == shown
 
 
 @pytest.mark.parametrize(
@@ -104,10 +105,10 @@ def test_a_span_is_shown_in_its_two_largest_units(seconds: float, shown: str) ->
     ],
 )
 def test_foreign_text_is_shown_on_one_line_without_control_characters_and_bounded(foreign: str, shown: str) -> None:
-    assert values.printable(foreign) == shown
-    assert values.printable(foreign).isprintable()
+    assert printable(foreign) == shown
+    assert printable(foreign).isprintable()
 
 
 def test_how_much_of_foreign_text_is_shown_can_be_chosen() -> None:
-    assert values.printable("a\nb", limit=3) == "a\\n..."
-    assert values.printable("x" * 5000, limit=4000) == "x" * 4000 + "..."
+    assert printable("a\nb", limit=3) == "a\\n..."
+    assert printable("x" * 5000, limit=4000) == "x" * 4000 + "..."

@@ -1,0 +1,105 @@
+"""The architecture as CONTRIBUTING.md draws it: who may import whom. `python -m tests.unit.test_imports` counts."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "loader_ws_trades"
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / PACKAGE
+MODULES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.py"))
+
+# Packages and top modules; each imports only from what stands behind it. `sandbox` imports none of them.
+LAYERS = ["__main__", "cli", "check", "audit", "run", "monitoring", "kafka", "binance", "pipeline", "logs", "config"]
+LAYERS += ["lifecycle", "errors", "text", "streams", "__init__"]
+
+# Libraries, and the only packages or modules that import them.
+OWNERS = {
+    "click": {"cli"},
+    "dotenv": {"cli/options"},
+    "confluent_kafka": {"kafka", "sandbox"},
+    "websocket": {"binance"},
+    "urllib3": {"binance"},
+    "prometheus_client": {"monitoring/server"},
+    "pythonjsonlogger": {"logs"},
+    "rich": {"monitoring/progress", "audit/report", "check/report", "sandbox"},
+    "websockets": {"sandbox"},
+}
+
+
+def imported(module: str) -> Iterator[tuple[str, str]]:
+    """What a module imports: the package or top module if it is ours or else "", and the name in full."""
+    for node in ast.walk(ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"a relative import in {module}"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, *rest = name.split(".")
+            is_ours = top == PACKAGE
+            there = rest[0] if is_ours and ((FOLDER / rest[0]).is_dir() or (FOLDER / f"{rest[0]}.py").exists()) else ""
+            yield (there or "__init__") if is_ours else "", name
+
+
+def layer(module: str) -> str:
+    return module.split("/", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_between_packages_point_down(module: str) -> None:
+    here = layer(module)
+    for there, name in imported(module):
+        if there and there != here:
+            assert "sandbox" not in (here, there) or module == "cli/main", f"{module} imports {name}"
+            assert here == "sandbox" or there == "sandbox" or LAYERS.index(there) > LAYERS.index(here), (
+                f"{module} imports {name}, which stands above it"
+            )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_library_has_one_owner(module: str) -> None:
+    for there, name in imported(module):
+        library = name.split(".", maxsplit=1)[0]
+        if not there and library in OWNERS:
+            assert {module, layer(module)} & OWNERS[library], f"{module} imports {library}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer(module) == "pipeline"])
+def test_the_pipeline_has_no_io(module: str) -> None:
+    found = {name.split(".", maxsplit=1)[0] for there, name in imported(module) if not there}
+    assert not found & {"socket", "select", "ssl", "os", "subprocess", "asyncio", "pathlib"}
+
+
+@pytest.mark.parametrize("module", ["trade", "sequencer", "id_ranges", "records"])
+def test_what_decides_about_trades_knows_no_thread_and_no_clock(module: str) -> None:
+    assert not {name for _, name in imported(f"pipeline/{module}") if name in {"threading", "time"}}
+
+
+def test_contributing_names_every_package_and_nothing_else() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## Packages")[1].split("\n## ")[0]
+    table = re.findall(r"^\| `(\w+)/?`", section, re.MULTILINE)
+    here = {layer(module) for module in MODULES} - {"__main__", "__init__"}
+    assert here == set(table)
+
+
+def count() -> None:
+    """Print how many imports there are between packages, and which."""
+    arrows = Counter((layer(module), there) for module in MODULES for there, _ in imported(module) if there)
+    arrows = Counter({arrow: number for arrow, number in arrows.items() if arrow[0] != arrow[1]})
+    for (here, there), number in sorted(arrows.items()):
+        sys.stdout.write(f"{here:>12} -> {there:12} {number:4}\n")
+    sys.stdout.write(f"{len(MODULES)} modules, {len(arrows)} arrows between packages\n")
+
+
+if __name__ == "__main__":
+    count()
