@@ -208,6 +208,7 @@ def test_the_delivery_of_the_tail_is_green(probed: Probed, exchange: Exchange, b
     loader = probed.run("nothing", exchange, SHUTDOWN_TIMEOUT="7")
     probed.let_load()
     broker.stop()
+    wait_for(lambda: scrape(probed.port)("in_flight") > 0, "trades that cannot be delivered")
     loader.process.terminate()
     wait_for(lambda: scrape(probed.port).state == "stopping", "the end to begin")
     probed.stays_green(4)
