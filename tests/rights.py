@@ -37,20 +37,20 @@ TRADES = Right("trades", "WRITE", "TOPIC", "kafka_topic", WRITER, REFUSED)
 TELEMETRY = Right("telemetry", "WRITE", "TOPIC", "queue_events_topic", WRITER, REFUSED)
 COMMANDS = Right("commands", "READ", "TOPIC", "queue_control_topic", READER, REFUSED)
 CHECKPOINT = Right(
-    "going on where the last run ended",
+    "resuming after the last run",
     "READ",
     "TOPIC",
     "kafka_topic",
     READER,
-    "a warning; starts at the first live trade, as with `RESUME=off`",
+    "a warning, and a start at the first live trade, as with `RESUME=off`",
 )
 POLICY = Right(
-    "refusing a topic that is compacted or must refuse trades",
+    "rejecting a topic that is compacted or would reject trades",
     "DESCRIBE_CONFIGS",
     "TOPIC",
     "kafka_topic",
     WRITER,
-    "a compacted topic is not noticed, the other only when it refuses a trade",
+    "a compacted topic goes unnoticed, the other until it rejects a trade",
 )
 TRANSACTIONS = Right("`DELIVERY=transactional`", "WRITE", "TRANSACTIONAL_ID", "queue_id", WRITER, REFUSED)
 

@@ -40,6 +40,17 @@ def test_links_between_the_documents_lead_somewhere(document: Path) -> None:
         assert not heading or heading in anchors(target), link
 
 
+def test_modules_that_the_documents_name_exist() -> None:
+    text = (docs.ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    package = docs.ROOT / "loader_ws_trades"
+    folders = "|".join(path.name for path in package.iterdir() if path.is_dir())
+    for folder, module in re.findall(rf"\b({folders})\.([a-z_]+)", text):
+        assert (package / folder / f"{module}.py").exists(), f"{folder}.{module}"
+    tools = (docs.ROOT / "tests" / "README.md").read_text("utf-8")
+    for name in re.findall(r"`(?:tests/)?(?:\w+/)*(\w+\.py)`", f"{text}{tools}"):
+        assert any(docs.ROOT.glob(f"tests/**/{name}")) or any(package.rglob(name)), name
+
+
 def test_the_log_lines_of_the_readme_are_in_the_code() -> None:
     said = []
     for path in (docs.ROOT / "loader_ws_trades").rglob("*.py"):
