@@ -13,7 +13,7 @@ from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.interfaces import Intake
 from loader_ws_trades.pipeline.repair_clocks import Absence, Outage
-from loader_ws_trades.pipeline.sequencer import Gap
+from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.text import format_duration
 
@@ -67,19 +67,19 @@ class Repair:
         self.unrepaired: Gap | None = None
         """The last gap that was left because REST did not answer."""
 
-    def run(self, *, resuming: bool) -> None:
-        """Fill every gap as it shows itself; `resuming`: what came since the checkpoint first."""
+    def run(self, *, resumed: Position | None) -> None:
+        """Fill every gap as it shows itself; what came since the position that the run resumed from first."""
         again = Deadline(0.0)
         while not self._stopping.is_set():
-            if resuming and again.passed:
-                wait = self._look_back()
-                resuming, again = wait is not None, Deadline(wait or 0.0)
+            if resumed and again.passed:
+                wait = self._look_back(resumed)
+                resumed, again = resumed if wait is not None else None, Deadline(wait or 0.0)
             if self._ingest.gap_seen.wait(_TURN):
                 self._ingest.gap_seen.clear()
                 self._stopping.wait(_GRACE)
                 self.fill_gaps()
 
-    def _look_back(self) -> float | None:
+    def _look_back(self, resumed: Position) -> float | None:
         """Ask what is missing since the checkpoint; seconds until that is to be tried again, None if it is not."""
         # The next trade of the stream would show the gap too, but on a quiet pair it may be long in coming.
         try:
@@ -93,6 +93,17 @@ class Repair:
             return None if error.lasting else delay
         self._backoff.reset()
         self._outage.end()
+        ahead, limit = newest.trade_id - resumed.trade_id, self._settings.resume_limit
+        if ahead > limit:
+            # It may be another pair's, out of a cache: what is given up for it would never be published again.
+            self._told.warn(
+                "resume_beyond_limit",
+                f"REST's newest trade id {newest.trade_id} is {ahead} above the last one on the topic, more than "
+                f"RESUME_LIMIT ({limit}): the next trade of the stream shows what is missing",
+                newest=newest.trade_id,
+                ahead=ahead,
+            )
+            return None
         self._absence.show(newest.timestamp)
         self._ingest.expect(newest.trade_id)
         return None

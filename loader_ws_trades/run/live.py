@@ -10,6 +10,7 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Activity, Deadline, Task, spawn
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
+from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.trade import SHUTDOWN, Refusal, Trade
 from loader_ws_trades.run.recording import Recorder
 from loader_ws_trades.run.resume import Resume
@@ -35,7 +36,7 @@ class Live:
         self._repair_stopping = threading.Event()
         self._feed_end = Deadline(_FEED_END)
         self._announced = 0  # the connection that announced its shutdown, by count; set in a feed's thread
-        self._resumed = False
+        self._resumed: Position | None = None
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
         self._resume = Resume(settings, self._rest, self._closed)
@@ -56,10 +57,9 @@ class Live:
         Raises:
             RunError: if that cannot be seen.
         """
-        last = self._resume.position()
-        if last is not None:
-            intake.resume(last)
-            self._resumed = True
+        self._resumed = self._resume.position()
+        if self._resumed is not None:
+            intake.resume(self._resumed)
 
     def start(self, intake: Intake, on_death: OnDeath) -> None:
         """Begin to stream into `intake`."""
@@ -74,7 +74,7 @@ class Live:
                 await_turn=self._rest.await_turn,
             )
             repair, resumed = self._repair, self._resumed
-            self._repair_task = spawn("repair", lambda: repair.run(resuming=resumed), on_death)
+            self._repair_task = spawn("repair", lambda: repair.run(resumed=resumed), on_death)
         take = self._take if self._recorder else intake.take
         self._feed.start(take, intake.in_order, on_death, number=intake.connect)
 

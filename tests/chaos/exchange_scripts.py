@@ -16,7 +16,7 @@ from loader_ws_trades.sandbox import (
     RestStatus,
     Skip,
 )
-from tests.chaos.exchange_rows import ANEW
+from tests.chaos.exchange_rows import ANEW, REPAIR
 from tests.chaos.stage import Scenario, Stage
 from tests.chaos.trial import Trial
 from tests.waiting import wait_for
@@ -130,16 +130,18 @@ def ids_begin_anew(stage: Stage, reset: IdReset) -> None:
 
 
 def repeat_what_was_given_up(trial: Trial) -> None:
-    """Begin a connection with trades that were given up as too many, while nothing newer has come: they are late."""
+    """Begin a connection with trades that were given up because REST was away, while nothing newer had come."""
     with trial:
         first = trial.start()
         trial.let_load(500)
         first.process.terminate()
         assert first.wait(25) == 143, trial.last_words()
         last = trial.workflow.last_id()
-        trial.exchange.inflict(HandshakeStatus(429, retry_after=3), Replay(5000))
+        trial.exchange.inflict(
+            HandshakeStatus(429, retry_after=5), RestCut(path=REPAIR, lasting=_LASTING), Replay(5000)
+        )
         trial.let_pass(1)
-        trial.start(RESUME_LIMIT="100")
+        trial.start(REPAIR_OUTAGE_LIMIT="1")
         trial.excused = wait_for(trial.named, "the ids that are given up")
         trial.let_load(500)
         trial.stop()

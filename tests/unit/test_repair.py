@@ -15,7 +15,7 @@ from loader_ws_trades.logs import LOGGER
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import Intake
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Sequence
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Sequence
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
 from tests.unit.clock import FakeClock
 
@@ -421,9 +421,22 @@ def test_what_came_since_the_checkpoint_is_asked_for_until_rest_answers(stage: S
     stage.newest = newest
     stage.stream(1)
     stage.clock.after(150, stage.stopping.set)
-    stage.repair.run(resuming=True)
+    stage.repair.run(resumed=Position(1, NOW))
     assert stage.out == list(range(1, 101))
     assert [round(at) for at in tries] == [0, 40, 80]
+
+
+@pytest.mark.parametrize("newest", [101, 102, 10**12])
+def test_a_newest_trade_beyond_resume_limit_gives_nothing_up(clock: FakeClock, newest: int) -> None:
+    stage = Stage(clock, resume_limit="100")
+    stage.has = set(range(1, 102)) if newest == 101 else {1, 2, 3}
+    stage.newest = lambda: stage.trade(newest)
+    stage.stream(1)
+    stage.clock.after(10, lambda: stage.stream(2, 3))
+    stage.clock.after(20, stage.stopping.set)
+    stage.repair.run(resumed=Position(1, NOW))
+    assert stage.out == sorted(stage.has)
+    assert stage.named == []
 
 
 @pytest.mark.parametrize("resuming", [True, False])
@@ -436,7 +449,7 @@ def test_a_location_that_is_not_served_is_not_asked_again_for_what_came_since(st
 
     stage.newest = newest
     stage.clock.after(150, stage.stopping.set)
-    stage.repair.run(resuming=resuming)
+    stage.repair.run(resumed=Position(1, NOW) if resuming else None)
     assert len(tries) == resuming
 
 
