@@ -386,7 +386,8 @@ def test_backfill_and_replay_have_metrics_too(workflow: Workflow) -> None:
 
 def test_the_library_is_imported_only_where_metrics_are_served() -> None:
     script = (
-        "import sys; from loader_ws_trades import cli, live, logs, output, publisher, service, status; "
+        "import sys; from loader_ws_trades.cli import main; from loader_ws_trades.kafka import publisher; "
+        "from loader_ws_trades.monitoring import status; from loader_ws_trades.run import live, service, stdout; "
         "sys.exit('prometheus_client' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

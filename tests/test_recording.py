@@ -154,7 +154,7 @@ def test_after_the_end_frames_are_let_go(tmp_path: Path, name: str) -> None:
 
 _WRITER = """
 import sys
-from loader_ws_trades.recording import Recorder
+from loader_ws_trades.run.recording import Recorder
 recorder = Recorder(sys.argv[1])
 first = int(sys.argv[2])
 for number in range(first, first + 300):
