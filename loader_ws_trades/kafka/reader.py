@@ -150,7 +150,7 @@ class TopicScanner(Offsets):
 
     def check_right(self) -> None:
         """See whether there is a right to read, as far as the cluster tells."""
-        rights = Inspector(self.properties).rights(self._topic)
+        rights = Inspector(self.properties, kafka.READ_TIMEOUT).rights(self._topic)
         if rights and kafka.AclOperation.READ not in rights:
             raise no_right(self._topic)
 
