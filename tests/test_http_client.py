@@ -152,11 +152,15 @@ def test_a_proxy_that_drips_is_cut_off(
     stopping: threading.Event, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
+    secured: list[object] = []
+    monkeypatch.setattr(urllib3.connection, "ssl_wrap_socket", lambda sock, **_: secured.append(sock))
     with server(dripping(b"HTTP/1.1 200 Connection established\r\nX-", b"a")) as address:
         client = HttpClient(urllib3.ProxyManager(f"http://{address}"), stopping)
         request.addfinalizer(client.close)
         with pytest.raises(UnavailableError, match="no complete answer"):
             client.get("https://rest.invalid/", {})
+        wait_for(lambda: all(thread.name != "rest" for thread in threading.enumerate()), "the end of the request")
+    assert not secured, "no TLS on a socket that was shut"
 
 
 def test_a_handshake_that_nobody_answers_is_cut_off(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:

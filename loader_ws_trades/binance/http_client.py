@@ -132,6 +132,11 @@ class _HTTP(urllib3.connection.HTTPConnection):
         _Request.use(made)
         return made
 
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        # A proxy's answer that was broken off ends like a whole one; TLS must not begin on a socket that is shut.
+        _Request.use(self.sock)
+
     def request(self, *args: Any, **options: Any) -> None:
         if self.sock:
             _Request.use(self.sock)
