@@ -72,11 +72,11 @@ def _look_up(variable: str, environ: Mapping[str, str]) -> tuple[str, str]:
 def _parse(variable: str, value: str) -> Proxy:
     # The value may hold a password, so it is not shown.
     fault = f"{variable} names a proxy that cannot be used"
-    mend = "give one as http://host:port, or http://user:password@host:port with what is special in these as %40"
+    mend = "give one as http://host:port, or http://user:password@host:port with special characters escaped, as in %40"
     scheme, separator, _ = value.partition("://")
     if separator and scheme.lower() != "http":
         shown = f"a proxy of the kind {scheme}://" if scheme.isalnum() and len(scheme) <= 10 else "no URL"
-        raise ConfigurationError(f"{fault}: it is {shown}, and only an HTTP proxy will do; {mend}")
+        raise ConfigurationError(f"{fault}: it is {shown}, and only HTTP proxies are supported; {mend}")
     try:
         parts = urlsplit(value if separator else f"http://{value}")
         host, port = parts.hostname, 80 if parts.port is None else parts.port
@@ -86,7 +86,7 @@ def _parse(variable: str, value: str) -> Proxy:
     more = parts.path.strip("/") or parts.query or parts.fragment if host else ""
     if not host or not port or more or not value.isprintable() or " " in value:
         # Without its cause, which holds a part of the value.
-        raise ConfigurationError(f"{fault}: it is no URL with a host and a port from 1 to 65535; {mend}")
+        raise ConfigurationError(f"{fault}: it is not a URL with a host and a port from 1 to 65535; {mend}")
     return Proxy(variable, host, port, _credentials(parts.username, parts.password))
 
 
