@@ -37,19 +37,19 @@ test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (AR
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
-	$(BIN)/python -m tests.chaos --rows "$(ROWS)" --seed $(SEED)
+	$(BIN)/python -m tests.tools.chaos --rows "$(ROWS)" --seed $(SEED)
 
 fleet: $(READY)  ## Load 20 symbols at once from one set of variables, and say what it takes (ARGS='--symbols 50 --rate 50 --seconds 60 --topic-each')
-	$(BIN)/python -m tests.fleet $(ARGS)
+	$(BIN)/python -m tests.tools.fleet $(ARGS)
 
 kube-test: $(READY)  ## Let Kubernetes' own Job controller run the Jobs of docker/k8s, without a cluster (ARGS='-k fleet')
-	$(BIN)/python -m tests.kube $(ARGS)
+	$(BIN)/python -m tests.tools.kube $(ARGS)
 
 bench: $(READY)  ## Measure the loader beside other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
-	$(BIN)/python -m tests.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)
+	$(BIN)/python -m tests.tools.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)
 
 bench-compare: $(READY)  ## Show two results of `make bench` side by side (A=file B=file)
-	$(BIN)/python -m tests.bench compare '$(A)' '$(B)'
+	$(BIN)/python -m tests.tools.bench compare '$(A)' '$(B)'
 
 check: $(READY)  ## Check style, types, the image's recipe and the manifests
 	$(BIN)/ruff check .
@@ -66,17 +66,17 @@ format: $(READY)  ## Put the code into the agreed style
 	$(BIN)/ruff format .
 
 docs: $(READY)  ## Make the tables of README.md and .env.example from the code
-	$(BIN)/python -m tests.docs
+	$(BIN)/python -m tests.tools.docs
 
 kafka: $(READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
-	@$(BIN)/python -m tests.apache_kafka
+	@$(BIN)/python -m tests.tools.apache_kafka
 
 image:  ## Build the image with Docker (IMAGE=name:tag EXTRAS=sandbox SOURCE=url)
 	docker build --file docker/Dockerfile --tag '$(IMAGE)' --build-arg EXTRAS='$(EXTRAS)' --build-arg SOURCE='$(SOURCE)' \
 		--build-arg VERSION='$(VERSION)' --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" .
 
 image-test: $(READY)  ## Build the image without Docker, run it restricted, and try the alerts (root, buildah, debootstrap, prometheus)
-	$(BIN)/python -m tests.image
+	$(BIN)/python -m tests.tools.image
 
 clean:  ## Remove all that the other targets made, the downloaded broker too
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

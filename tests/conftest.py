@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import loader
+from tests.tools import loader
 
-pytest_plugins = ["tests.apache_kafka.fixtures"]
+pytest_plugins = ["tests.tools.apache_kafka.fixtures"]
 
 _SECONDS_TO_END = 5.0
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset, Sequence
 from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
-from tests.waiting import wait_for
+from tests.tools.waiting import wait_for
 
 
 class SmallSink:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from loader_ws_trades.streams import HIGH, LOW, NORMAL, LineQueue, StandardError
+from tests.tools.waiting import wait_for
 from tests.unit.clock import FakeClock
-from tests.waiting import wait_for
 
 ROOM = 30  # bytes: three lines of ten
 

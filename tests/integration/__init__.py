@@ -1,0 +1,1 @@
+"""Tests with real sockets: the simulated exchange, and the embedded broker."""

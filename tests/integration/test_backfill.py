@@ -1,0 +1,233 @@
+"""`backfill` from REST: exactly what the topic lacks, however often it is started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Message
+
+from loader_ws_trades.sandbox import Exchange, Hole, Limits, Market, RestStatus
+from tests.tools.apache_kafka import Kafka
+from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.waiting import wait_for
+
+
+@pytest.fixture
+def workflow(kafka: Kafka) -> Iterator[Workflow]:
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
+        yield made
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market.generated("POLUSDT", rate=100, past=20_000)
+
+
+def backfill(workflow: Workflow, exchange: Exchange, *flags: str, **settings: object) -> Loader:
+    return workflow.start("backfill", *flags, BINANCE_REST_URL=exchange.rest_url, **settings)
+
+
+def ids(records: list[Message]) -> list[int]:
+    return [json.loads(record.value() or b"")["trade_id"] for record in records]
+
+
+def test_a_range_of_ids_is_loaded_as_run_would(workflow: Workflow, market: Market) -> None:
+    first = market.first_id + 100
+    with Exchange([market]) as exchange:
+        loader = backfill(workflow, exchange, "--from-id", str(first), "--to-id", str(first + 4321))
+        assert loader.wait() == 0, loader.errors
+    records = workflow.records()
+    assert ids(records) == list(range(first, first + 4322))
+    events = workflow.events()
+    check_events(events, workflow, "finished")
+    assert events[-1]["records_written"] == 4322
+    [trade] = market.trades(100, 101)
+    value = json.loads(records[0].value() or b"", parse_float=str)
+    assert value == {
+        "trade_id": first,
+        "price": trade.price,
+        "quantity": trade.quantity,
+        "timestamp": trade.time // 1000,
+        "is_buyer_maker": trade.is_buyer_maker,
+        "symbol": "POLUSDT",
+    }
+    assert records[0].key() == b"POLUSDT"
+    assert records[0].timestamp()[1] == value["timestamp"]
+
+
+def test_it_loads_only_what_the_topic_lacks(workflow: Workflow, market: Market) -> None:
+    first = market.first_id
+    with Exchange([market]) as exchange:
+        flags: tuple[str, ...]
+        for begin, end in ((0, 999), (3000, 3999), (3500, 3500)):
+            flags = ("--from-id", str(first + begin), "--to-id", str(first + end), "--beyond")
+            assert backfill(workflow, exchange, *flags).wait() == 0
+        assert ids(workflow.records()) == [*range(first, first + 1000), *range(first + 3000, first + 4000)]
+        flags = ("--from-id", str(first), "--to-id", str(first + 5000))
+        assert backfill(workflow, exchange, *flags).wait() == 0
+        # Up to the topic's newest trade, and what was lacking behind what was there.
+        assert ids(workflow.records())[2000:] == [*range(first + 1000, first + 3000)]
+        asked = exchange.counters.requests["/api/v3/historicalTrades"]
+        loader = backfill(workflow, exchange, *flags)
+        assert loader.wait() == 0
+        assert len(workflow.records()) == 4000
+        assert exchange.counters.requests["/api/v3/historicalTrades"] == asked + 1, "only the look at the first trade"
+        assert backfill(workflow, exchange, *flags, "--beyond").wait() == 0
+    assert ids(workflow.records())[4000:] == [*range(first + 4000, first + 5001)]
+
+
+def test_a_dry_run_says_what_it_would_take(workflow: Workflow, market: Market) -> None:
+    with Exchange([market]) as exchange:
+        flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9999), "--dry-run")
+        loader = backfill(workflow, exchange, *flags)
+        assert loader.output() == "10000 trades in 1 range: 10 requests, about 0.1 minutes\n"
+    assert not workflow.records()
+    assert not workflow.events()
+
+
+def test_times_name_the_first_and_the_trade_behind_the_last(workflow: Workflow) -> None:
+    market = Market.generated("POLUSDT", rate=100, past=5000)
+    trades = market.trades(0, 5000)
+    # Between two milliseconds, so that what shares one is not cut apart.
+    since, until = trades[1000].time // 1000, trades[3000].time // 1000
+    wanted = [trade.id for trade in trades if since <= trade.time // 1000 < until]
+    with Exchange([market]) as exchange:
+        assert backfill(workflow, exchange, "--since", str(since), "--until", str(until)).wait() == 0
+    assert ids(workflow.records()) == wanted
+
+
+def test_times_are_exact_where_a_thousand_trades_share_a_millisecond(workflow: Workflow, tmp_path: Path) -> None:
+    frames = tmp_path / "frames.jsonl"
+    milliseconds = [0] * 700 + [1] * 2500 + [2] * 700 + [3] * 300
+    with frames.open("w") as file:
+        for number, millisecond in enumerate(milliseconds):
+            frame = {"e": "trade", "s": "POLUSDT", "t": 5000 + number, "T": 1_760_000_000_000 + millisecond}
+            file.write(json.dumps(frame | {"E": frame["T"], "p": "0.25", "q": "1.5", "m": True, "M": True}) + "\n")
+    market = Market.recorded(frames, past=len(milliseconds))
+    times = {trade.id: trade.time // 1000 for trade in market.trades(0, len(milliseconds))}
+    since, until = sorted(set(times.values()))[1:3]
+    with Exchange([market]) as exchange:
+        loader = backfill(workflow, exchange, "--since", str(since), "--until", str(until))
+        assert loader.wait() == 0, loader.errors
+        assert ids(workflow.records()) == [trade for trade, time in times.items() if since <= time < until]
+        assert len(workflow.records()) == 2500
+        # An end that lies ahead is the newest trade.
+        loader = backfill(workflow, exchange, "--since", str(until), "--until", "2100-01-01", "--beyond")
+        assert loader.wait() == 0, loader.errors
+    assert ids(workflow.records())[2500:] == [trade for trade, time in times.items() if time >= until]
+
+
+def test_retention_that_would_delete_what_is_loaded_is_warned_of(workflow: Workflow, kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"{workflow.topic}-short", config={"retention.ms": "3600000"})
+    market = Market.generated("POLUSDT", rate=1, past=10_000)
+    with Exchange([market]) as exchange:
+        flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9))
+        loader = backfill(workflow, exchange, *flags, KAFKA_TOPIC=topic)
+        assert loader.wait() == 0, loader.errors
+    assert "keeps records for 1 hours" in loader.errors
+
+
+def test_a_topic_that_must_refuse_what_is_loaded_is_refused_before(workflow: Workflow, kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"{workflow.topic}-young", config={"message.timestamp.before.max.ms": "3600000"})
+    market = Market.generated("POLUSDT", rate=1, past=10_000)
+    with Exchange([market]) as exchange:
+        for last in (market.first_id + 9_999, market.first_id + 9):
+            flags = ("--from-id", str(last - 9), "--to-id", str(last), "--beyond")
+            loader = backfill(workflow, exchange, *flags, KAFKA_TOPIC=topic)
+            assert loader.wait() == (2 if last == market.first_id + 9 else 0), loader.errors
+    assert "refuses trades that are older than 1 h 0 min" in loader.errors
+    assert "message.timestamp.before.max.ms" in loader.errors
+
+
+def test_it_is_safe_beside_a_live_loader(workflow: Workflow, kafka: Kafka) -> None:
+    market = Market.generated("POLUSDT", rate=1000, past=30_000)
+    with Exchange([market]) as exchange:
+        live = workflow.run(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
+        wait_for(lambda: workflow.last_id() > 0, "the live loader's records")
+        first = ids(workflow.records())[0]
+        flags = ("--from-id", str(market.first_id), "--queue-id", f"{workflow.queue_id}-backfill")
+        assert backfill(workflow, exchange, *flags).wait() == 0
+        goal = market.last_id or 0
+        wait_for(lambda: goal in ids(workflow.records()), "the live loader to go on")
+        workflow.stop()
+        assert live.wait() == 0
+    found = ids(workflow.records())
+    assert sorted(found) == list(range(market.first_id, max(found) + 1))
+    late = [trade for trade in found if trade < first]
+    assert late == sorted(late)
+
+
+def test_rest_that_is_away_is_waited_for_and_then_the_run_ends_with_1(workflow: Workflow, market: Market) -> None:
+    with Exchange([market], faults=[RestStatus(503, times=3)]) as exchange:
+        flags: tuple[str, ...] = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 2999))
+        assert backfill(workflow, exchange, *flags).wait() == 0
+        exchange.inflict(RestStatus(503, lasting=600))
+        flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9999), "--beyond")
+        loader = backfill(workflow, exchange, *flags, REPAIR_OUTAGE_LIMIT="1")
+        assert loader.wait() == 1
+    assert ids(workflow.records()) == list(range(market.first_id, market.first_id + 3000))
+    assert "run again" in loader.errors
+
+
+def test_true_holes_are_named(workflow: Workflow) -> None:
+    market = Market.generated("POLUSDT", rate=5000)
+    with Exchange([market], faults=[Hole(5, after=1000)]) as exchange:
+        wait_for(lambda: market.issued > 3000, "trades")
+        first = market.first_id
+        flags = ("--from-id", str(first), "--to-id", str(first + 2000))
+        assert backfill(workflow, exchange, *flags, REPAIR_DEADLINE="1").wait() == 0
+    holes = market.holes
+    assert len(holes) == 5
+    assert ids(workflow.records()) == [trade for trade in range(first, first + 2001) if trade not in holes]
+    named = f"missing trade ids {min(holes)}-{max(holes)}"
+    assert named in " ".join(event["message"] for event in workflow.events())
+
+
+def test_killed_and_started_again_it_goes_on_where_it_stopped(workflow: Workflow) -> None:
+    market = Market.generated("POLUSDT", rate=100, past=100_000)
+    first = market.first_id
+    flags = ("--from-id", str(first), "--to-id", str(first + 99_999), "--rest-weight-limit", "6000")
+    with Exchange([market], limits=Limits(weight=1_000_000)) as exchange:
+        for share in (20_000, 50_000, 80_000):
+            loader = backfill(workflow, exchange, *flags, "--beyond")
+            wait_for(lambda: workflow.last_id() > first + share, "some of it")  # noqa: B023
+            loader.process.kill()
+            loader.wait()
+        assert backfill(workflow, exchange, *flags, "--beyond").wait() == 0
+    audit = workflow.start("audit", "--from-id", str(first), "--to-id", str(first + 99_999), "--json")
+    found = json.loads(audit.output())
+    assert audit.wait() == 0, found
+    assert ids(workflow.records()) == list(range(first, first + 100_000))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "The range has no beginning; give --from-id or --since"),
+        (("--from-id", "7", "--since", "2024-08-01"), "by ids and by times"),
+        (("--since", "yesterday"), "--since"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_a_fault(flags: tuple[str, ...], words: str) -> None:
+    loader = Loader("backfill", *flags, SYMBOL="POLUSDT")
+    try:
+        assert loader.wait() == 2
+        assert words in loader.errors
+    finally:
+        loader.close()
+
+
+def test_records_go_to_standard_output_without_kafka(market: Market) -> None:
+    with Exchange([market]) as exchange:
+        first = market.first_id
+        flags = ("--from-id", str(first), "--to-id", str(first + 2999), "--stdout")
+        loader = Loader("backfill", *flags, SYMBOL="POLUSDT", BINANCE_REST_URL=exchange.rest_url)
+        try:
+            lines = loader.output().splitlines()
+            assert loader.wait() == 0
+        finally:
+            loader.close()
+    assert [json.loads(line)["trade_id"] for line in lines] == list(range(first, first + 3000))

@@ -1,0 +1,280 @@
+"""Archives, recordings and the stream give the same records; what the topic has is not loaded again."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loader_ws_trades.sandbox import Exchange, Market
+from tests.tools.apache_kafka import Kafka
+from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.topics import write_topic
+from tests.tools.waiting import wait_for
+
+TRADES = 5000
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market.generated("POLUSDT", rate=float("inf"), count=TRADES, start="subscriber")
+
+
+@pytest.fixture
+def past() -> Market:
+    return Market.generated("POLUSDT", rate=100, past=TRADES)
+
+
+@pytest.fixture
+def workflows(kafka: Kafka) -> Iterator[list[Workflow]]:
+    with (
+        workflow_on(kafka.bootstrap_servers, kafka.create_topic) as one,
+        workflow_on(kafka.bootstrap_servers, kafka.create_topic) as two,
+        workflow_on(kafka.bootstrap_servers, kafka.create_topic) as three,
+    ):
+        yield [one, two, three]
+
+
+def values(workflow: Workflow) -> list[bytes | None]:
+    return [record.value() for record in workflow.records()]
+
+
+def write_archive(path: Path, market: Market, skipped: range = range(0)) -> None:
+    """As the exchange publishes a day: a zip with one csv, and its checksum."""
+    rows = [
+        f"{trade.id},{trade.price},{trade.quantity},1.0,{trade.time},{trade.is_buyer_maker},True\n"
+        for trade in market.trades(0, TRADES)
+        if trade.id not in skipped
+    ]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{path.stem}.csv", "".join(rows))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(f"{path.name}.CHECKSUM").write_text(f"{digest}  {path.name}\n")
+
+
+def test_the_stream_its_recording_and_the_archive_give_the_same_records(
+    workflows: list[Workflow], market: Market, tmp_path: Path
+) -> None:
+    streamed, replayed, archived = workflows
+    recording, archive = tmp_path / "frames.jsonl.gz", tmp_path / "POLUSDT-trades-2025-10-10.zip"
+    with Exchange([market]) as exchange:
+        loader = streamed.run(
+            *("--max-records", str(TRADES), "--record", str(recording)),
+            BINANCE_WS_URL=exchange.ws_url,
+            BINANCE_REST_URL=exchange.rest_url,
+        )
+        assert loader.wait() == 0, loader.errors
+    write_archive(archive, market)
+    loader = replayed.start("replay", str(recording), "--speed", "max")
+    assert loader.wait() == 0, loader.errors
+    check_events(replayed.events(), replayed, "finished")
+    loader = archived.start("backfill", "--archive", str(archive))
+    assert loader.wait() == 0, loader.errors
+    check_events(archived.events(), archived, "finished")
+    assert len(values(streamed)) == TRADES
+    assert values(streamed) == values(replayed) == values(archived)
+    # A second time there is nothing to load.
+    for again in (("replay", str(recording), "--speed", "max"), ("backfill", "--archive", str(archive))):
+        assert replayed.start(*again).wait() == 0
+    assert len(values(replayed)) == TRADES
+
+
+def test_what_an_archive_lacks_is_named(workflows: list[Workflow], past: Market, tmp_path: Path) -> None:
+    archive = tmp_path / "POLUSDT-trades-2025-10-10.zip"
+    first = past.first_id
+    write_archive(archive, past, range(first + 1000, first + 1005))
+    loader = workflows[0].start("backfill", "--archive", str(archive))
+    assert loader.wait() == 0, loader.errors
+    found = [json.loads(value or b"")["trade_id"] for value in values(workflows[0])]
+    assert found == [*range(first, first + 1000), *range(first + 1005, first + TRADES)]
+    # In the next event, which is a `loading` one where the machine has much to do.
+    named = f"missing trade ids {first + 1000}-{first + 1004}"
+    assert sum(named in event["message"] for event in workflows[0].events()) == 1
+
+
+def test_a_recording_with_a_gap_and_repeats_is_put_in_order(workflows: list[Workflow], tmp_path: Path) -> None:
+    frames = [
+        json.dumps(
+            {"e": "trade", "s": "POLUSDT", "t": t, "p": "1.50", "q": "2.0", "T": 1_700_000_000_000 + t, "m": True}
+        )
+        for t in [*range(100, 200), *range(150, 250), 252, 251, 250, *range(300, 400)]
+    ]
+    path = tmp_path / "dump.txt"
+    path.write_text("\n".join([*frames[:50], "rubbish", *frames[50:]]))
+    loader = workflows[0].start("replay", str(path), "--speed", "max")
+    assert loader.wait() == 0, loader.errors
+    found = [json.loads(value or b"")["trade_id"] for value in values(workflows[0])]
+    assert found == [*range(100, 253), *range(300, 400)]
+    assert "missing trade ids 253-299" in workflows[0].events()[-1]["message"]
+    assert loader.errors.count("(malformed)") == 1
+
+
+def test_records_under_the_key_that_are_no_trades_of_the_pair_do_not_count_as_loaded(
+    workflows: list[Workflow], tmp_path: Path
+) -> None:
+    for bad in (b"hello", b'{"trade_id":150}', b'{"trade_id":150,"timestamp":1700000000150,"symbol":"BTCUSDT"}'):
+        write_topic(workflows[0].servers, workflows[0].topic, bad, key=b"POLUSDT")
+    frames = [
+        {"e": "trade", "s": "POLUSDT", "t": t, "p": "1.50", "q": "2.0", "T": 1_700_000_000_000 + t, "m": True}
+        for t in range(100, 200)
+    ]
+    path = tmp_path / "dump.txt"
+    path.write_text("\n".join(map(json.dumps, frames)))
+    loader = workflows[0].start("replay", str(path), "--speed", "max")
+    assert loader.wait() == 0, loader.errors
+    found = [json.loads(value or b"")["trade_id"] for value in values(workflows[0])[3:]]
+    assert found == list(range(100, 200))
+
+
+@pytest.mark.parametrize("parts", [(range(1, 1001), range(62_001, 62_501)), (range(62_001, 62_501), range(1, 1001))])
+def test_a_recording_with_a_long_gap_or_parts_in_the_wrong_order_loses_nothing(
+    workflows: list[Workflow], tmp_path: Path, parts: tuple[range, range]
+) -> None:
+    path = tmp_path / "dump.jsonl"
+    with path.open("w") as file:
+        for part in parts:
+            for t in part:
+                frame = {
+                    "e": "trade",
+                    "s": "POLUSDT",
+                    "t": t,
+                    "p": "1.5",
+                    "q": "2",
+                    "T": 1_700_000_000_000 + t,
+                    "m": True,
+                }
+                file.write(json.dumps(frame) + "\n")
+    # What a shared .env says of the stream is not for it.
+    loader = workflows[0].start("replay", str(path), "--speed", "max", DURATION="0.001", GAP_REPAIR="off")
+    assert loader.wait() == 0, loader.errors
+    found = [json.loads(value or b"")["trade_id"] for value in values(workflows[0])]
+    assert found == [*range(1, 1001), *range(62_001, 62_501)]
+    assert "missing trade ids 1001-62000" in workflows[0].events()[-1]["message"]
+
+
+def test_what_a_reader_does_not_take_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    with path.open("w") as file:
+        for t in range(1, 2001):
+            frame = {"e": "trade", "s": "POLUSDT", "t": t, "p": "1.5", "q": "2", "T": 1_700_000_000_000 + t, "m": True}
+            file.write(json.dumps(frame) + "\n")
+    arguments = ("replay", str(path), "--speed", "max", "--stdout")
+    loader = Loader(*arguments, SYMBOL="POLUSDT", SHUTDOWN_TIMEOUT="2")
+    try:
+        loader.wait_for_line("lacks")
+        wait_for(lambda: rests(loader), "a full pipe")
+        loader.process.terminate()
+        wait_for(lambda: loader.process.poll() is not None, "its end", 20)
+        assert loader.process.returncode == 1
+        assert "-2000;" in loader.errors.split("not delivered: trade ids ")[1], "the last one is named"
+    finally:
+        loader.close()
+
+
+def test_each_of_many_missing_ids_is_named_in_the_log_and_the_log_is_no_flood(tmp_path: Path) -> None:
+    base = {"e": "trade", "E": 1, "s": "POLUSDT", "p": "1.0", "q": "1.0", "T": 1_700_000_000_000, "m": True}
+    path = tmp_path / "every-other.jsonl"
+    path.write_text("".join(f"{json.dumps(base | {'t': number})}\n" for number in range(0, 60_001, 2)))
+    command = [sys.executable, "-m", "loader_ws_trades", "replay", str(path), "--speed", "max", "--stdout"]
+    command += ["--symbol", "POLUSDT"]
+    ended = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+    lines = [line.partition("Missing trade ids ")[2] for line in ended.stderr.splitlines() if "Missing trade" in line]
+    named = [int(found) for line in lines for found in re.split(r" and | \(", line)[0].split(", ")]
+    assert sorted(named) == list(range(1, 60_000, 2))
+    assert len(lines) < 600
+
+
+def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -> None:
+    recording = tmp_path / "frames.jsonl.gz"
+    live = Market.generated("POLUSDT", rate=1000)
+    with Exchange([live]) as exchange:
+        loader = Loader(
+            *("run", "--stdout", "--record", str(recording)),
+            SYMBOL="POLUSDT",
+            BINANCE_WS_URL=exchange.ws_url,
+            BINANCE_REST_URL=exchange.rest_url,
+        )
+        lines = loader.lines(3000)
+        loader.process.kill()
+        loader.close()
+    with gzip.open(recording) as file:
+        assert sum(1 for _ in file) > 1000
+    loader = Loader("replay", str(recording), "--speed", "max", "--stdout", SYMBOL="POLUSDT")
+    try:
+        assert loader.process.stdout is not None
+        assert loader.lines(500) == lines[:500]
+        loader.process.stdout.close()
+        assert loader.wait() == 0
+        assert "Traceback" not in loader.errors
+    finally:
+        loader.process.stdout = None
+        loader.close()
+
+
+def rests(loader: Loader) -> bool:
+    """Whether it uses no CPU time for a while."""
+    stat = Path(f"/proc/{loader.process.pid}/stat")
+    if not stat.exists():
+        pytest.skip("needs Linux")
+    before = stat.read_text().split()[13]
+    threading.Event().wait(0.3)
+    return stat.read_text().split()[13] == before
+
+
+def test_a_reader_that_has_had_enough_ends_it_however_much_waits(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    with path.open("w") as file:
+        for number in range(200_000):
+            frame = {"e": "trade", "s": "POLUSDT", "t": number, "p": "1.5", "q": "2", "T": 1_700_000_000_000, "m": True}
+            file.write(json.dumps(frame) + "\n")
+    loader = Loader("replay", str(path), "--speed", "max", "--stdout", SYMBOL="POLUSDT")
+    try:
+        assert loader.process.stdout is not None
+        assert json.loads(*loader.lines())["trade_id"] == 0
+        loader.wait_for_line("lacks")
+        wait_for(lambda: rests(loader), "a full pipe, and a full sink behind it")
+        loader.process.stdout.close()
+        assert loader.wait() == 0, loader.errors
+        assert "not delivered" not in loader.errors
+    finally:
+        loader.process.stdout = None
+        loader.close()
+
+
+@pytest.mark.parametrize("kind", ["checksum", "truncated", "rubbish", "futures", "empty", "missing"])
+def test_a_broken_archive_is_one_sentence_and_nothing_is_published(
+    workflows: list[Workflow], past: Market, tmp_path: Path, kind: str
+) -> None:
+    archive = tmp_path / "POLUSDT-trades-2025-10-10.zip"
+    write_archive(archive, past)
+    if kind == "checksum":
+        archive.with_name(f"{archive.name}.CHECKSUM").write_text(f"{'0' * 64}  {archive.name}\n")
+    else:
+        archive.with_name(f"{archive.name}.CHECKSUM").unlink()
+    if kind == "truncated":
+        archive.write_bytes(archive.read_bytes()[:-1000])
+    elif kind == "missing":
+        archive.unlink()
+    elif kind != "checksum":
+        text = {"rubbish": "1,1.0,2.0,2.0,1700000000000,True,True\nrubbish\n", "empty": ""}.get(
+            kind, "id,price,qty,quote_qty,time,is_buyer_maker\n1,1.0,2.0,2.0,1700000000000,true\n"
+        )
+        with zipfile.ZipFile(archive, "w") as made:
+            made.writestr("POLUSDT-trades-2025-10-10.csv", text)
+    loader = workflows[0].start("backfill", "--archive", str(archive))
+    assert loader.wait() == 2, loader.errors
+    [line] = [line for line in loader.errors.splitlines() if " ERROR " in line]
+    assert archive.name in line
+    assert "Traceback" not in loader.errors
+    assert not values(workflows[0])

@@ -1,0 +1,99 @@
+"""The HTTP server beside clients that mean no good, and on a machine that has no more threads."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from unittest.mock import Mock
+
+import pytest
+
+from loader_ws_trades.monitoring import server as exposition
+from loader_ws_trades.monitoring.vitals import Vitals
+from tests.tools.scrape import ask, free_port
+from tests.tools.waiting import wait_for
+
+AT_ONCE = 16  # as CONTRIBUTING.md says
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    port = free_port()
+    server = exposition.Exposition(port, Mock(spec=Vitals, trouble=lambda: None))
+    server.start()
+    try:
+        yield port
+    finally:
+        server.close()
+
+
+def answers(port: int) -> bool:
+    try:
+        return ask(port, "/healthz").status == 200
+    except OSError:
+        return False
+
+
+def connected(stack: ExitStack, port: int) -> socket.socket:
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+
+@pytest.mark.parametrize("count", [AT_ONCE, AT_ONCE + 8, 10 * AT_ONCE])
+@pytest.mark.parametrize("said", [b"", b"GET /metrics HTTP/1.1\r\nHost: "], ids=["silent", "half a request"])
+def test_clients_without_a_request_keep_no_probe_waiting(port: int, count: int, said: bytes) -> None:
+    with ExitStack() as stack:
+        for _ in range(count):
+            connected(stack, port).sendall(said)
+        assert all(answers(port) for _ in range(12))
+
+
+def test_clients_that_come_again_when_they_are_cut_off_keep_no_probe_waiting(port: int) -> None:
+    with ExitStack() as stack:
+        for _ in range(12):
+            for _ in range(AT_ONCE - 1):
+                connected(stack, port)
+            assert answers(port)
+
+
+def test_no_more_threads_than_clients_may_have(port: int) -> None:
+    before = threading.active_count()
+    with ExitStack() as stack:
+        for _ in range(10 * AT_ONCE):
+            connected(stack, port)
+            assert threading.active_count() - before <= 2 * AT_ONCE
+        assert answers(port)
+
+
+def test_clients_that_trickle_are_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "_REQUEST", 0.3)  # but a client may be silent for 5 s, as before
+    with ExitStack() as stack:
+        clients = [connected(stack, port) for _ in range(AT_ONCE)]
+
+        def are_cut_off() -> bool:
+            for client in clients:
+                with contextlib.suppress(OSError):
+                    client.send(b"G")
+                    client.setblocking(False)
+                    if client.recv(1) == b"":
+                        clients.remove(client)
+            return not clients
+
+        wait_for(are_cut_off, "their end", 4)
+
+
+def test_what_no_thread_can_be_had_for_gives_its_place_back(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "process_request_thread" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(AT_ONCE):
+            assert not answers(port)
+    assert answers(port)

@@ -1,0 +1,261 @@
+"""One request to REST, against servers that take their time, send too much, or say nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+import urllib3
+
+from loader_ws_trades.binance import http_client
+from loader_ws_trades.binance.http_client import HttpClient
+from loader_ws_trades.errors import UnavailableError
+from tests.tools.waiting import wait_for
+
+Serve = Callable[[socket.socket], None]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+
+
+@contextlib.contextmanager
+def server(*serve: Serve, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The address of a server that serves one connection after another, each in its way, until the client leaves."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        for each in serve:
+            with contextlib.suppress(OSError), listener.accept()[0] as plain:
+                if context is None:
+                    each(plain)
+                    continue
+                with context.wrap_socket(plain, server_side=True) as wrapped:
+                    each(wrapped)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+        assert not thread.is_alive(), "the client has left"
+
+
+def read_request(client: socket.socket) -> None:
+    text = b""
+    while b"\r\n\r\n" not in text:
+        piece = client.recv(4096)
+        if not piece:
+            raise ConnectionError
+        text += piece
+
+
+def dripping(head: bytes, drop: bytes, every: float = 0.1) -> Serve:
+    """Answer with `head`, then with one `drop` after another: within the bound of each read, and without end."""
+
+    def serve(client: socket.socket) -> None:
+        read_request(client)
+        client.sendall(head)
+        while True:
+            time.sleep(every)  # the server's pace
+            client.sendall(drop)
+
+    return serve
+
+
+def silent(client: socket.socket) -> None:
+    """Read whatever comes, until the client leaves."""
+    while client.recv(4096):
+        pass
+
+
+def answering(*answers: bytes) -> Serve:
+    def serve(client: socket.socket) -> None:
+        for answer in answers:
+            read_request(client)
+            client.sendall(answer)
+        silent(client)
+
+    return serve
+
+
+@pytest.fixture
+def stopping() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def client(stopping: threading.Event) -> Iterator[HttpClient]:
+    made = HttpClient(urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=5)), stopping)
+    yield made
+    made.close()
+
+
+SLOW = {
+    "headers": dripping(b"HTTP/1.1 200 OK\r\nX-", b"a"),
+    "lines of headers": dripping(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", 0.15),
+    "interim answers": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"["),
+    "body that ends the connection": dripping(b"HTTP/1.0 200 OK\r\n\r\n", b"["),
+    "chunks": dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n[\r\n"),
+    "size of a chunk": dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    "nothing": silent,
+}
+
+
+@pytest.mark.parametrize("serve", SLOW.values(), ids=SLOW)
+def test_an_answer_that_drips_is_cut_off_as_a_whole(
+    serve: Serve, client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
+    with server(serve) as address, pytest.raises(UnavailableError, match="no complete answer"):
+        client.get(f"http://{address}/", {})
+
+
+@pytest.mark.parametrize("serve", SLOW.values(), ids=SLOW)
+def test_the_end_of_the_run_breaks_an_answer_off(serve: Serve, client: HttpClient, stopping: threading.Event) -> None:
+    with server(serve) as address:
+        stop = threading.Timer(0.3, stopping.set)
+        stop.start()
+        with pytest.raises(UnavailableError, match="the run is ending"):
+            client.get(f"http://{address}/", {})
+        stop.join()
+
+
+@pytest.mark.parametrize("kind", ["headers", "body", "nothing"])
+def test_the_same_holds_with_tls(
+    kind: str,
+    stopping: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
+    authority, context, ca = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tmp_path / "ca.pem"
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(ca)
+    client = HttpClient(urllib3.PoolManager(ca_certs=str(ca)), stopping)
+    request.addfinalizer(client.close)
+    with server(SLOW[kind], context=context) as address, pytest.raises(UnavailableError, match="no complete answer"):
+        client.get(f"https://localhost:{address.rpartition(':')[2]}/", {})
+
+
+def test_a_proxy_that_drips_is_cut_off(
+    stopping: threading.Event, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
+    secured: list[object] = []
+    monkeypatch.setattr(urllib3.connection, "ssl_wrap_socket", lambda sock, **_: secured.append(sock))
+    with server(dripping(b"HTTP/1.1 200 Connection established\r\nX-", b"a")) as address:
+        client = HttpClient(urllib3.ProxyManager(f"http://{address}"), stopping)
+        request.addfinalizer(client.close)
+        with pytest.raises(UnavailableError, match="no complete answer"):
+            client.get("https://rest.invalid/", {})
+        wait_for(lambda: all(thread.name != "rest" for thread in threading.enumerate()), "the end of the request")
+    assert not secured, "no TLS on a socket that was shut"
+
+
+def test_a_handshake_that_nobody_answers_is_cut_off(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
+    client._pool.connection_pool_kw["timeout"] = 1.0  # what ends the handshake
+    with server(silent) as address, pytest.raises(UnavailableError, match="no complete answer"):
+        client.get(f"https://{address}/", {})
+
+
+def test_a_resolver_that_hangs_holds_nobody(
+    client: HttpClient, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved, asked = threading.Event(), threading.Event()
+
+    def resolve(*_args: object, **_options: object) -> list[object]:
+        asked.set()
+        resolved.wait(10)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    def end() -> None:
+        asked.wait(10)
+        stopping.set()
+
+    stop = threading.Thread(target=end)
+    stop.start()
+    with pytest.raises(UnavailableError, match="the run is ending"):
+        client.get("http://rest.invalid/", {})
+    assert not resolved.is_set()
+    resolved.set()
+    stop.join()
+
+
+def test_a_request_that_was_given_up_while_it_connected_is_not_sent(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.3)
+    go_on, came = threading.Event(), list[bytes]()
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: go_on.wait(10) and resolve(*args, **options))
+    with server(lambda connection: came.append(connection.recv(4096))) as address:
+        with pytest.raises(UnavailableError, match="no complete answer"):
+            client.get(f"http://{address}/", {})
+        go_on.set()
+        wait_for(lambda: came, "the end of the connection")
+    assert came == [b""]
+
+
+def test_after_the_end_of_the_run_nothing_is_asked(client: HttpClient, stopping: threading.Event) -> None:
+    stopping.set()
+    with pytest.raises(UnavailableError, match="the run is ending"):
+        client.get("http://rest.invalid/", {})
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_an_answer_is_bounded_in_size_after_decompression(encoding: str, client: HttpClient) -> None:
+    body = b" " * 9 * 1024**2
+    sent = gzip.compress(body) if encoding == "gzip" else body
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
+    with server(answering(head + sent)) as address:
+        with pytest.raises(UnavailableError, match="more than 8 MiB"):
+            client.get(f"http://{address}/", {})
+        client.close()
+
+
+def test_an_endless_line_of_a_header_is_refused(client: HttpClient) -> None:
+    with (
+        server(dripping(b"HTTP/1.1 200 OK\r\nX-", b"a" * 100_000, 0)) as address,
+        pytest.raises(urllib3.exceptions.HTTPError, match="more than 65536"),
+    ):
+        client.get(f"http://{address}/", {})
+
+
+def test_connections_are_used_again(client: HttpClient) -> None:
+    with server(answering(OK, OK, OK)) as address:
+        for _ in range(3):
+            assert client.get(f"http://{address}/", {"a": 1}).body == b"[]"
+        client.close()
+
+
+def test_after_a_request_that_was_cut_off_the_next_one_has_a_new_connection(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server(SLOW["headers"], answering(OK)) as address:
+        with monkeypatch.context() as patched:
+            patched.setattr(http_client, "_TIME_LIMIT", 0.3)
+            with pytest.raises(UnavailableError):
+                client.get(f"http://{address}/", {})
+        assert client.get(f"http://{address}/", {}).body == b"[]"
+        client.close()
+
+
+def test_a_redirect_is_an_answer(client: HttpClient) -> None:
+    moved = b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.invalid/\r\nContent-Length: 0\r\n\r\n"
+    with server(answering(moved)) as address:
+        assert client.get(f"http://{address}/", {}).status == 302
+        client.close()

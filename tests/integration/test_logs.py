@@ -1,0 +1,401 @@
+"""Log lines: the same facts in text and in JSON, whose they are, no secrets, no floods."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from loader_ws_trades import logs
+from loader_ws_trades.binance.feed import Feed, _Leg
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka import telemetry
+from loader_ws_trades.logs import LOGGER, Throttle
+from loader_ws_trades.pipeline.trade import Refusal
+from loader_ws_trades.run.live import Live
+from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
+from tests.tools.loader import Loader, Workflow, workflow_on
+from tests.tools.unread import WAYS, redirected, unread
+from tests.tools.waiting import wait_for
+
+GIVEN = {
+    "queue_id": "wf-1",
+    "symbol": "BTCUSDT",
+    "type": "ws_trade",
+    "kafka_topic": "trades",
+    "telemetry_producer_id": "loader-1",
+    "kafka_bootstrap_servers": "127.0.0.1:9",
+    "kafka_user_producer": "loader",
+    "kafka_password_producer": "hush-hush",
+}
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+TEXT_LINE = re.compile(rf"({TIME}) (\w+) +(.*?)(?:  \[(.*)\])?")
+COUNTS = ["received", "delivered", "duplicates", "refused", "repaired", "missing"]
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    before = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
+    yield
+    LOGGER.handlers[:], level, LOGGER.propagate = before
+    LOGGER.setLevel(level)
+
+
+def settings(**given: str | None) -> config.Settings:
+    return config.load({**GIVEN, **given}, needed=())
+
+
+def written(capsys: pytest.CaptureFixture[str], **given: str | None) -> str:
+    """What is written of a warning with a secret and a trace."""
+    logs.configure(settings(**given))
+    log = logging.getLogger("loader_ws_trades.tests")
+    error = ValueError("hush-hush is wrong")
+    log.warning("50 %% of %s", "hush-hush", exc_info=error, extra={"delivered": 7})
+    return capsys.readouterr().err
+
+
+def test_text_is_for_people_and_says_whose_line_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    first, *trace = written(capsys).splitlines()
+    found = TEXT_LINE.fullmatch(first)
+    assert found
+    assert found.groups()[1:] == ("WARNING", "50 % of ***", "wf-1 BTCUSDT loader-1")
+    assert trace[-1] == "  ValueError: *** is wrong"
+
+
+def test_json_is_for_machines_and_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = written(capsys, log_format="json").splitlines()
+    found = json.loads(line)
+    assert re.fullmatch(TIME, found.pop("time"))
+    assert found.pop("exc_info").endswith("ValueError: *** is wrong")
+    assert found == {
+        "level": "WARNING",
+        "logger": "loader_ws_trades.tests",
+        "message": "50 % of ***",
+        "queue_id": "wf-1",
+        "symbol": "BTCUSDT",
+        "producer": "loader-1",
+        "delivered": 7,
+        "event": "other",
+    }
+
+
+def test_what_is_not_set_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    nobody: dict[str, str | None] = {"queue_id": None, "telemetry_producer_id": None}
+    assert written(capsys, **nobody).splitlines()[0].endswith("  [BTCUSDT]")
+    assert written(capsys, **nobody, symbol=None).splitlines()[0].endswith("***")
+    found = json.loads(written(capsys, **nobody, log_format="json"))
+    assert found["symbol"] == "BTCUSDT"
+    assert not {"queue_id", "producer"} & found.keys()
+
+
+def test_an_id_of_any_letters_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    first = written(capsys, queue_id="50 %s of it").splitlines()[0]
+    assert first.endswith("  [50 %s of it BTCUSDT loader-1]")
+
+
+def test_what_others_say_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(settings())
+    error = ValueError("it\n2024-08-01T00:00:00.000Z INFO forged\x1b[2J")
+    logging.getLogger("loader_ws_trades.tests").warning("%s", error, exc_info=error)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith(r"WARNING it\n2024-08-01T00:00:00.000Z INFO forged\x1b[2J  [wf-1 BTCUSDT loader-1]")
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert lines[-1] == r"  2024-08-01T00:00:00.000Z INFO forged\x1b[2J"
+
+
+def test_a_message_is_cut_that_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(settings())
+    logging.getLogger("loader_ws_trades.tests").warning("x" * 4_000_000)
+    assert len(capsys.readouterr().err) < 20_000
+
+
+# -- nobody reads, or nothing can be written
+
+
+@pytest.fixture(params=WAYS)
+def deaf(request: pytest.FixtureRequest) -> Iterator[type[Loader]]:
+    """Loaders whose standard error takes nothing."""
+    with unread(request.param) as loaders:
+        yield loaders
+
+
+@pytest.mark.parametrize("by", ["command", "signal"])
+def test_a_log_that_nobody_reads_stops_no_trade_and_changes_no_exit_code(
+    workflow: Workflow, deaf: type[Loader], by: str
+) -> None:
+    workflow.loader_class = deaf
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        loader = workflow.run(LOG_LEVEL="debug", **urls)
+        wait_for(lambda: len(workflow.records()) > 500, "records")
+        if by == "command":
+            workflow.stop()
+        else:
+            loader.process.terminate()
+        assert loader.wait(20) == (0 if by == "command" else 143)
+    ids = [json.loads(record.value() or b"")["trade_id"] for record in workflow.records()]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    last = workflow.events()[-1]
+    assert (last["status"], last["records_written"]) == ("interrupted", len(ids))
+
+
+def test_two_signals_end_a_run_whose_log_nobody_reads(workflow: Workflow, deaf: type[Loader]) -> None:
+    workflow.loader_class = deaf
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        loader = workflow.run(
+            BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL="http://127.0.0.1:9", SHUTDOWN_TIMEOUT="600"
+        )
+        wait_for(lambda: len(workflow.records()) > 100, "records")
+        loader.process.terminate()
+        loader.process.terminate()
+        assert loader.wait(20) == 143
+
+
+@pytest.mark.parametrize("command", ["run", "backfill", "audit", "check", "stop", "sandbox"])
+def test_an_error_that_nobody_reads_has_its_exit_code(deaf: type[Loader], command: str) -> None:
+    loader = deaf(command, "--no-such-flag")
+    assert loader.wait(20) == 2
+    loader.close()
+
+
+def test_records_go_into_no_other_file_where_standard_output_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        loader = redirected("1>&-")(
+            *("run", "--stdout", "--symbol", "POLUSDT", "--duration", "3s", "--record", str(file)),
+            BINANCE_WS_URL=exchange.ws_url,
+            BINANCE_REST_URL=exchange.rest_url,
+        )
+        assert loader.wait() == 2
+    assert "Standard output cannot be written to" in loader.errors
+    assert "Traceback" not in loader.errors
+    loader.close()
+    assert not file.exists() or b'"trade_id"' not in file.read_bytes()
+
+
+@pytest.mark.parametrize("to", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_recording_holds_frames_alone_whatever_is_closed(to: str, workflow: Workflow, tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    workflow.loader_class = redirected(to)
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        assert workflow.run("--max-records", "300", "--record", str(file), LOG_LEVEL="debug", **urls).wait() == 0
+    frames = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert len(frames) >= 300
+    assert {frame["e"] for frame in frames} == {"trade"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict"])
+def test_letters_that_an_encoding_lacks_are_escaped(workflow: Workflow, encoding: str) -> None:
+    symbol = "\u5e01\u5b89USDT"
+    with Exchange([Market.generated(symbol, rate=1000)]) as exchange:
+        given = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url, "SYMBOL": symbol}
+        given |= {"PYTHONIOENCODING": encoding}
+        run = workflow.run("--max-records", "50", **given)
+        assert run.wait() == 0
+        commands = [["audit"], ["check"], ["backfill", "--dry-run", "--from-id", "1"]]
+        shown = {}
+        for command in commands:
+            loader = workflow.start(*command, **given)
+            assert loader.wait() == 0
+            assert "Traceback" not in loader.errors
+            shown[command[0]] = loader.output()
+    escaped = r"\u5e01\u5b89USDT"
+    assert f"Loading trades of {escaped} into" in run.errors
+    assert f"{escaped} on the topic" in shown["audit"]
+
+
+# -- the story of a run
+
+
+@pytest.fixture
+def workflow() -> Iterator[Workflow]:
+    with EmbeddedBroker() as broker, workflow_on(broker.bootstrap_servers, broker.create_topics) as made:
+        yield made
+
+
+def story(workflow: Workflow, log_format: str) -> list[str]:
+    """What a loader writes that starts, streams, is cut off, repairs, and is stopped."""
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        loader = workflow.run(LOG_FORMAT=log_format, RESUME="off", CONTROL_FROM="now", **urls)
+        before = len(workflow.records())
+        wait_for(lambda: len(workflow.records()) > before, "records")
+        exchange.inflict(Skip(2000))  # 2 s of the stream, so that it is one gap, however quickly it is connected again
+        exchange.inflict(Cut())
+        loader.wait_for_line("In order again")
+        workflow.stop()
+        assert loader.wait() == 0
+    # A machine that has much to do may take its time.
+    return [line for line in loader.errors.splitlines() if "trying again for" not in line]
+
+
+def masked(message: str) -> str:
+    """What of a line is the same in another run: a wait may take minutes in one of them."""
+    return re.sub(r"\d[\d.:TZ-]*", "0", message)
+
+
+def test_a_run_is_told_in_ten_lines_and_in_both_forms_alike(workflow: Workflow) -> None:
+    who = [str(workflow.variables[name]) for name in ("QUEUE_ID", "SYMBOL", "TELEMETRY_PRODUCER_ID")]
+    text = []
+    for line in story(workflow, "text"):
+        found = TEXT_LINE.fullmatch(line)
+        assert found, line
+        assert found[4] == " ".join(who)
+        text.append((found[2], masked(found[3])))
+    entries: list[dict[str, Any]] = [json.loads(line) for line in story(workflow, "json")]
+    assert [(entry["level"], masked(entry["message"])) for entry in entries] == text
+    assert [[entry["queue_id"], entry["symbol"], entry["producer"]] for entry in entries] == [who] * len(entries)
+    begun = [re.split(r"[;:(]| 0", message)[0] for _, message in text]
+    assert begun == [
+        "loader-ws-trades",
+        f"Loading trades of POLUSDT into the topic {masked(workflow.topic)}".split(" 0")[0],
+        "Connected to ws",
+        "No connection to the exchange",
+        "Connected to ws",
+        "Repairing from trade id",
+        "In order again after",
+        f"Stop command for {masked(workflow.queue_id)} in {masked(workflow.control_topic)}, partition",
+        "Stopping",
+        "Interrupted",
+    ]
+    assert [entry["event"] for entry in entries] == [
+        "starting",
+        "started",
+        "connected",
+        "disconnected",
+        "connected",
+        "gap",
+        "repaired",
+        "stop_command",
+        "stopping",
+        "ended",
+    ]
+    last = entries[-1]
+    assert (last["status"], last["exit_code"]) == ("interrupted", 0)
+    assert [name for name in last if name in COUNTS] == COUNTS
+    for name in COUNTS:
+        assert f"{name} {last[name]}" in last["message"]
+    assert last["delivered"] == last["received"] + last["repaired"] - last["duplicates"]
+    assert 0 < last["seconds"] < 60
+
+
+def test_without_kafka_only_the_symbol_stands_in_a_line(workflow: Workflow) -> None:
+    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
+        loader = workflow.run(
+            "--stdout",
+            "--max-records",
+            "10",
+            BINANCE_WS_URL=exchange.ws_url,
+            BINANCE_REST_URL=exchange.rest_url,
+            **dict.fromkeys(("QUEUE_ID", "TELEMETRY_PRODUCER_ID")),
+        )
+        assert loader.wait() == 0
+    lines = loader.errors.splitlines()
+    assert lines
+    assert all(line.endswith("  [POLUSDT]") for line in lines)
+    assert "trades go to standard output" in lines[0]
+
+
+# -- no floods
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_what_comes_again_is_told_a_few_times_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    clock, log = Clock(), logging.getLogger("a-test")
+    told = Throttle(log, 2, every=60, clock=clock.monotonic)
+    with caplog.at_level(logging.INFO, "a-test"):
+        for number in range(5):
+            clock.now += 10
+            told.warn("cut", f"cut {number}")
+        told.info("other", "another kind")
+        clock.now += 100
+        told.warn("cut", "cut again")
+    assert caplog.messages == [
+        "cut 0",
+        "cut 1 (more of this kind are logged at debug level only for 50 s)",
+        "another kind",
+        "cut again (3 more of this kind came before, logged at debug level only)",
+    ]
+
+
+def test_without_a_while_it_is_told_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    told = Throttle(logging.getLogger("a-test"), 1)
+    with caplog.at_level(logging.DEBUG, "a-test"):
+        told.warn("cut", "first")
+        told.warn("cut", "second")
+    assert caplog.messages == ["first (more of this kind are logged at debug level only)", "second"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG"]
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """The messages of the loader's lines at INFO and above, as they come."""
+    LOGGER.propagate = True
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        yield cast("list[str]", _Messages(caplog))
+
+
+class _Messages:
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._caplog.messages)
+
+    def __len__(self) -> int:
+        return len(self._caplog.messages)
+
+
+def test_a_connection_that_flaps_does_not_flood_the_log(told: list[str]) -> None:
+    feed = Feed(settings())
+    feed.close()  # so that no delay is waited for
+    leg = _Leg(1, None, 60.0)
+    for _ in range(500):
+        feed._on_open(leg)
+        feed._await_next(leg, None, "closed, after 0.10 s", is_down=True)
+    assert len(told) == 60
+    assert sum("No connection to the exchange: closed, after 0.10 s" in message for message in told) == 30
+
+
+def test_telemetry_that_is_refused_does_not_flood_the_log(told: list[str]) -> None:
+    sender = telemetry.Telemetry(
+        settings(kafka_security_protocol="PLAINTEXT", kafka_user_producer=None, kafka_password_producer=None)
+    )
+    for _ in range(500):
+        sender._report("no right to write", cast("Any", None))
+    assert len(told) == 30
+
+
+# -- what a line says
+
+
+def test_an_announced_shutdown_is_no_frame_to_warn_of_and_rotates_its_own_connection_alone() -> None:
+    live = Live(settings())
+    rotated: list[str] = []
+    feed = SimpleNamespace(connections=1, rotate=lambda why, _reason: rotated.append(why), tick=lambda: None)
+    live._feed = cast("Feed", feed)
+    assert not live.refused(Refusal("malformed", ""))
+    assert live.refused(Refusal("event serverShutdown", ""))
+    feed.connections = 2  # the announced end came before the next look
+    live.tick()
+    assert rotated == []
+    live.refused(Refusal("event serverShutdown", ""))
+    live.tick()
+    live.tick()
+    assert len(rotated) == 1

@@ -1,0 +1,393 @@
+"""`/metrics`: each metric is moved by what it counts, in a loader that is a process of its own."""
+
+from __future__ import annotations
+
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+
+import loader_ws_trades
+from loader_ws_trades.binance.disconnects import REASONS
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.kafka.publisher import Publisher
+from loader_ws_trades.monitoring.metrics import METRICS
+from loader_ws_trades.run import service
+from loader_ws_trades.run.live import Live
+from loader_ws_trades.sandbox import (
+    Cut,
+    Duplicate,
+    EmbeddedBroker,
+    Exchange,
+    Fault,
+    Freeze,
+    HalfOpen,
+    HandshakeSilence,
+    HandshakeStatus,
+    Hole,
+    Malformed,
+    Market,
+    ServerShutdown,
+    Skip,
+)
+from tests.tools.apache_kafka import Cluster
+from tests.tools.chaos.proxy import FaultProxy
+from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.scrape import Samples, ask, free_port, scrape
+from tests.tools.waiting import wait_for
+
+
+@pytest.fixture
+def workflow() -> Iterator[Workflow]:
+    with EmbeddedBroker() as broker, workflow_on(broker.bootstrap_servers, broker.create_topics) as made:
+        made.variables["METRICS_PORT"] = free_port()
+        yield made
+
+
+def port_of(workflow: Workflow) -> int:
+    return int(str(workflow.variables["METRICS_PORT"]))
+
+
+def to(exchange: Exchange, **others: object) -> dict[str, object]:
+    return {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url, **others}
+
+
+def wait_until(port: int, name: str, least: float, seconds: float = 30, **labels: str) -> Samples:
+    """The first scrape in which a sample has come to a value."""
+
+    def reached() -> Samples | None:
+        try:
+            found = scrape(port)
+        except OSError:
+            return None  # not up yet
+        return found if (found.get(name, **labels) or 0) >= least else None
+
+    found = wait_for(reached, f"{name} {labels} of {least:g}", seconds)
+    assert found is not None
+    return found
+
+
+def ended(loader: Loader, workflow: Workflow) -> None:
+    workflow.stop()
+    assert loader.wait() == 0, loader.errors
+
+
+def test_a_quiet_day(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        loader = workflow.run(**to(exchange))
+        now = wait_until(port, "delivered_total", 1000)
+        text = ask(port, "/metrics").text
+        ended(loader, workflow)
+    assert now("received_total") >= now("delivered_total")
+    assert now("received_total") - now("in_flight") - now("delivered_total") < 100
+    assert now.state == "loading"
+    assert 0 <= now("last_trade_age_seconds") < 5
+    assert 0 < now("connection_age_seconds") < 30
+    assert now("feed_outage_seconds") == 0
+    assert now("kafka_outage_seconds") < 5
+    assert now("rest_weight_used") == 20  # the check of the symbol
+    assert now("gaps_total") == now("missing_ids_total") == now("duplicates_total") == now("kafka_outages_total") == 0
+    assert {reason: now("reconnects_total", reason=reason) for reason in REASONS} == dict.fromkeys(REASONS, 0)
+    assert (
+        now(
+            "info",
+            version=loader_ws_trades.__version__,
+            queue_id=workflow.queue_id,
+            symbol="POLUSDT",
+            type="ws_trade",
+            producer=str(workflow.variables["TELEMETRY_PRODUCER_ID"]),
+        )
+        == 1
+    )
+    assert now("process_resident_memory_bytes") > 1e6
+    for metric in METRICS:
+        assert f"# TYPE {metric.name} {metric.kind}\n" in text
+        assert f"# HELP {metric.name} {metric.meaning}\n" in text
+    with pytest.raises(OSError, match="refused"):
+        ask(port, "/metrics")
+
+
+@pytest.mark.parametrize(("rate", "trades", "least", "most"), [(50, 100, 10, 100), (float("inf"), 20_000, 1, 4000)])
+def test_the_histogram_has_a_sample_a_read_and_not_one_a_trade(
+    workflow: Workflow, rate: float, trades: int, least: int, most: int
+) -> None:
+    port, name = port_of(workflow), "receive_to_delivery_seconds"
+    with Exchange([Market.generated("POLUSDT", rate=rate, count=trades, start="subscriber")]) as exchange:
+        loader = workflow.run(**to(exchange))
+        wait_until(port, "delivered_total", trades)
+        now = scrape(port)
+        ended(loader, workflow)
+    samples = now(f"{name}_count")
+    assert least <= samples <= most
+    assert 0 < now(f"{name}_sum") < 10 * samples
+    assert now(f"{name}_bucket", le="+Inf") == samples
+    buckets = [sample.value for sample in now.families[f"loader_ws_trades_{name}"].samples if "bucket" in sample.name]
+    assert buckets == sorted(buckets)
+
+
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+def test_latency_is_from_the_read_to_the_report_or_the_commit(workflow: Workflow, delivery: str) -> None:
+    port, name = port_of(workflow), "receive_to_delivery_seconds"
+    with Exchange([Market.generated("POLUSDT", rate=100)]) as exchange:
+        loader = workflow.run(**to(exchange), DELIVERY=delivery, TRANSACTION_INTERVAL="0.8")
+        now = wait_until(port, f"{name}_count", 100)
+        ended(loader, workflow)
+    mean = now(f"{name}_sum") / now(f"{name}_count")
+    # A transaction is committed 0.8 s after its first trade.
+    assert (0.2 < mean < 3) if delivery == "transactional" else (0 < mean < 0.3), mean
+
+
+FAULTS: list[tuple[str, list[Fault], dict[str, str]]] = [
+    ("close", [Cut(1008, after=300)], {}),
+    ("error", [Cut(reset=True, after=300)], {}),
+    ("refused", [Cut(after=300), HandshakeStatus(403, after=290, times=1)], {}),
+    ("unreachable", [Cut(after=300), HandshakeSilence(after=290, times=1)], {}),
+    ("rotation", [], {"MAX_CONNECTION_AGE": "1"}),
+    ("server_shutdown", [ServerShutdown(lead=5.0, after=300)], {}),
+    ("silence", [Freeze(after=300)], {"FEED_SILENCE_LIMIT": "1"}),
+    ("stall", [HalfOpen(after=300)], {}),
+]
+
+
+def test_each_reason_is_tried() -> None:
+    assert {reason for reason, _, _ in FAULTS} == set(REASONS)
+
+
+@pytest.mark.parametrize(("reason", "faults", "settings"), FAULTS, ids=[reason for reason, _, _ in FAULTS])
+def test_reconnects_are_counted_by_reason(
+    workflow: Workflow, reason: str, faults: list[Fault], settings: dict[str, str]
+) -> None:
+    port = port_of(workflow)
+    market = Market.generated("POLUSDT", rate=500, start="subscriber")
+    with Exchange([market], faults=faults) as exchange:
+        loader = workflow.run(**to(exchange), **settings)
+        now = wait_until(port, "reconnects_total", 1, reason=reason)
+        ended(loader, workflow)
+    others = {other for other in REASONS if now("reconnects_total", reason=other)} - {reason}
+    assert others <= ({"error"} if len(faults) > 1 else set()), f"only the cut that makes it connect again: {others}"
+
+
+def test_what_is_wrong_with_frames_is_counted(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    market = Market.generated("POLUSDT", rate=500, start="subscriber")
+    with Exchange([market], faults=[Malformed(60, after=200), Duplicate(7, after=400)]) as exchange:
+        loader = workflow.run(**to(exchange))
+        now = wait_until(port, "received_total", 800)
+        ended(loader, workflow)
+    refused = {
+        sample.labels["kind"]: sample.value
+        for sample in now.families["loader_ws_trades_refused_frames"].samples
+        if sample.name.endswith("_total")
+    }
+    assert refused["malformed"] > 0
+    assert sum(refused.values()) == 60
+    assert now("duplicates_total") == 7
+
+
+def test_what_is_missing_is_counted(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    market = Market.generated("POLUSDT", rate=500, start="subscriber")
+    with Exchange([market], faults=[Skip(25, after=300), Hole(8, after=1100)]) as exchange:
+        loader = workflow.run(**to(exchange), REPAIR_DEADLINE="1")
+        now = wait_until(port, "missing_ids_total", 8)
+        ended(loader, workflow)
+    assert now("gaps_total") == 2
+    assert 25 <= now("repaired_ids_total") <= 50, "REST may be a little ahead of the stream"
+    assert now("missing_ids_total") == 8
+    assert now("rest_weight_used") >= 20 + 2 * 25, "what the check of the symbol and at least two questions weigh"
+
+
+def test_before_kafka_answers_it_is_starting(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    loader = workflow.run(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9", STARTUP_TIMEOUT="3")
+    seen = wait_until(port, "state", 1, state="starting")
+    assert seen.state == "starting"
+    assert seen.get("last_trade_age_seconds") is None
+    assert loader.wait() == 1
+
+
+def test_the_exchange_away(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        loader = workflow.run(**to(exchange))
+        wait_until(port, "delivered_total", 300)
+        exchange.stop()
+        away = wait_until(port, "feed_outage_seconds", 2)
+        assert away("connection_age_seconds") == 0
+        assert away("last_trade_age_seconds") >= 2
+        exchange.start()
+        wait_for(lambda: scrape(port)("feed_outage_seconds") == 0, "the connection")
+        again = wait_until(port, "delivered_total", away("delivered_total") + 300)
+        assert 0 < again("connection_age_seconds") < 30
+        ended(loader, workflow)
+
+
+def test_an_outage_begins_when_the_last_connection_ends_though_another_is_being_made(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        loader = workflow.run(**to(exchange))
+        wait_until(port, "delivered_total", 300)
+        exchange.inflict(HandshakeSilence(lasting=60), ServerShutdown(lead=3600))
+        loader.wait_for_line("Rotating the connection")
+        exchange.inflict(Cut())
+        loader.wait_for_line("; the next one is being made")
+        wait_until(port, "feed_outage_seconds", 1)
+        ended(loader, workflow)
+
+
+def test_kafka_away(kafka_cluster: Cluster) -> None:
+    with workflow_on(kafka_cluster.bootstrap_servers, kafka_cluster.create_topic) as workflow:
+        workflow.variables["METRICS_PORT"] = port = free_port()
+        [node, *_] = kafka_cluster.nodes
+        with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+            with FaultProxy(node) as proxy:
+                loader = workflow.run(**to(exchange), KAFKA_BOOTSTRAP_SERVERS=proxy.bootstrap_servers)
+                wait_until(port, "delivered_total", 500)
+            away = wait_until(port, "kafka_outages_total", 1)
+            assert away("kafka_outage_seconds") >= 5
+            assert away("in_flight") > 1000
+            assert scrape(port)("delivered_total") == away("delivered_total")
+            with FaultProxy(node):
+                again = wait_until(port, "delivered_total", away("received_total"))
+                wait_for(lambda: scrape(port)("kafka_outage_seconds") < 1, "the end of the outage")
+                workflow.stop()
+                assert loader.wait() == 0, loader.errors
+    assert again("kafka_outages_total") == 1
+    name = "receive_to_delivery_seconds"
+    slow = again(f"{name}_count") - again(f"{name}_bucket", le="2.0")
+    assert slow > 100, "reads that waited for the brokers"
+
+
+def test_what_is_served_and_to_whom(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        loader = workflow.run(**to(exchange))
+        wait_until(port, "delivered_total", 100)
+        if socket.has_dualstack_ipv6():
+            assert scrape(port, "[::1]").state == "loading"
+        answer = ask(port, "/metrics?name=x", accept="application/openmetrics-text; version=1.0.0")
+        unknown = ask(port, "/else")
+        ended(loader, workflow)
+    assert answer.content_type.startswith("application/openmetrics-text")
+    assert "loader_ws_trades_received" in {family.name for family in openmetrics_families(answer.text)}  # type: ignore[no-untyped-call]
+    assert (unknown.status, unknown.text) == (404, "Here are /metrics and /healthz\n")
+
+
+def test_idle_clients_do_not_pile_up(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange, ExitStack() as stack:
+        loader = workflow.run(**to(exchange))
+        before = wait_until(port, "delivered_total", 1)
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(100)]
+        turned_away = set[int]()
+
+        def are_turned_away() -> bool:
+            turned_away.update(one.fileno() for one in select.select(idle, [], [], 0)[0])
+            return len(turned_away) >= 100 - 16
+
+        wait_for(are_turned_away, "the most of them to be turned away", 4)
+        # The others are let go when they have said nothing for 5 s; then whoever asks is answered again.
+        wait_until(port, "delivered_total", before("delivered_total") + 100)
+        ended(loader, workflow)
+
+
+def test_the_server_ends_with_the_run(workflow: Workflow) -> None:
+    # In this process, where a thread that is left behind shows.
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        given = {name.lower(): str(value) for name, value in (workflow.variables | to(exchange)).items()}
+        settings = config.load({**given, "max_records": "200"})
+        assert service.run(settings, lambda: Live(settings), lambda: Publisher(settings)) == 0
+    with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
+        pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_port_that_stays_taken_ends_the_start_and_is_told_on_the_events_topic(workflow: Workflow, host: str) -> None:
+    with closing(socket.create_server((host, port_of(workflow)))):
+        loader = workflow.run(STARTUP_TIMEOUT="2")
+        assert loader.wait() == 1, "who has it may let go of it: running again may help"
+    assert_one_error(workflow, loader, "METRICS_PORT (--metrics-port)")
+    assert "Address already in use" in loader.errors
+
+
+def test_a_port_that_is_taken_is_waited_for(workflow: Workflow) -> None:
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
+            loader = workflow.run(**to(exchange))
+            loader.wait_for_line("METRICS_PORT (--metrics-port) a free one (trying again for")
+            assert not exchange.counters.connections
+        wait_until(port_of(workflow), "delivered_total", 100)
+        ended(loader, workflow)
+    check_events(workflow.events(), workflow, "interrupted")
+
+
+def test_who_waits_for_a_port_can_be_stopped(workflow: Workflow) -> None:
+    with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
+        loader = workflow.run()
+        loader.wait_for_line("trying again for")
+        loader.process.terminate()
+        assert loader.wait(15) == 143
+    [event] = workflow.events()
+    assert event["message"].startswith("Stopped by SIGTERM")
+
+
+def test_a_heartbeat_that_cannot_be_written_is_told_on_the_events_topic(workflow: Workflow, tmp_path: Path) -> None:
+    loader = workflow.run(HEARTBEAT_FILE=tmp_path, STARTUP_GRACE="0.1")
+    assert loader.wait() == 2
+    assert_one_error(workflow, loader, "HEARTBEAT_FILE (--heartbeat-file)")
+
+
+def assert_one_error(workflow: Workflow, loader: Loader, text: str) -> None:
+    """An `error` without a `started`, that says what the log says."""
+    [event] = workflow.events()
+    assert event["status"] == "error"
+    assert event["finished"] is True
+    assert text in event["message"]
+    [line] = [line for line in loader.errors.splitlines() if " ERROR " in line]
+    assert event["message"] in line
+
+
+def test_no_secret_is_told(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        url = exchange.ws_url.replace("ws://", "ws://someone:hush-hush-url@")
+        loader = workflow.run("-X", "ssl.key.password=hush-hush-property", **to(exchange, BINANCE_WS_URL=url))
+        wait_until(port, "delivered_total", 100)
+        told = ask(port, "/metrics").text + ask(port, "/healthz").text
+        ended(loader, workflow)
+    assert not [secret for secret in loader.secrets if secret in told]
+    assert loader.secrets >= {"hush-hush-url", "hush-hush-property"}
+
+
+def test_backfill_and_replay_have_metrics_too(workflow: Workflow) -> None:
+    port = port_of(workflow)
+    market = Market.generated("POLUSDT", rate=100, past=3000)
+    with Exchange([market]) as exchange:
+        first = market.first_id
+        loader = workflow.start(
+            "backfill", "--from-id", str(first), "--to-id", str(first + 2500), "--beyond", "--no-scan",
+            **to(exchange, REST_WEIGHT_LIMIT="120"),
+        )  # fmt: skip
+        now = wait_until(port, "repaired_ids_total", 1000)
+        assert now.state == "loading"
+        assert now("rest_weight_used") >= 25
+        assert now("connection_age_seconds") == now("feed_outage_seconds") == 0
+        assert ask(port, "/healthz").status == 200
+        workflow.stop()
+        assert loader.wait() == 0
+
+
+def test_the_library_is_imported_only_where_metrics_are_served() -> None:
+    script = (
+        "import sys; from loader_ws_trades.cli import main; from loader_ws_trades.kafka import publisher; "
+        "from loader_ws_trades.monitoring import status; from loader_ws_trades.run import live, service, stdout; "
+        "sys.exit('prometheus_client' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

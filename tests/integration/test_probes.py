@@ -1,0 +1,269 @@
+"""`/healthz` and the heartbeat: red for what is stuck or dead, green for every outage that the loader lives through."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market, RestStatus, Skip
+from tests.tools import stuck
+from tests.tools.loader import Loader, Workflow, workflow_on
+from tests.tools.scrape import ask, free_port, scrape
+from tests.tools.waiting import wait_for
+
+
+class Probed:
+    """Starts loaders that can get stuck, whose health check is short of patience, and probes them."""
+
+    def __init__(self, workflow: Workflow, folder: Path) -> None:
+        self.workflow = workflow
+        self.port = free_port()
+        self.flag = folder / "stuck"
+        self.heartbeat = folder / "alive"
+        workflow.variables |= {
+            "METRICS_PORT": self.port,
+            "HEARTBEAT_FILE": self.heartbeat,
+            "FEED_SILENCE_LIMIT": "1",
+            "RESUME": "off",
+        }
+
+    def run(self, how: str, exchange: Exchange, *flags: str, **variables: object) -> Loader:
+        class StuckLoader(Loader):
+            launcher = (str(stuck.__file__), how, str(self.flag))
+
+        self.workflow.loader_class = StuckLoader
+        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        return self.workflow.run(*flags, **urls, **variables)
+
+    def health(self) -> tuple[int, str]:
+        answer = ask(self.port, "/healthz")
+        return answer.status, answer.text.strip()
+
+    def let_load(self, trades: int = 300) -> None:
+        """Wait until some more trades are delivered."""
+
+        def delivered() -> float:
+            try:
+                return scrape(self.port)("delivered_total")
+            except OSError:
+                return -1
+
+        goal = max(0, delivered()) + trades
+        wait_for(lambda: delivered() >= goal, f"{goal:g} trades")
+
+    def becomes_red(self) -> str:
+        """Wait for the sentence, which the heartbeat then says too: it stands still."""
+        sentence = wait_for(lambda: text if (text := self.health()[1]) != "ok" else "", "trouble")
+        assert self.health()[0] == 503
+        before = self.heartbeat.stat().st_mtime
+        stays(lambda: self.heartbeat.stat().st_mtime == before, 2.5, "the heartbeat stands still")
+        return sentence
+
+    def stays_green(self, seconds: float) -> None:
+        """Look for some time, beyond all that the health check allows."""
+        stays(lambda: self.health() == (200, "ok"), seconds, "healthy")
+        assert time.time() - self.heartbeat.stat().st_mtime < 3
+
+
+def stays(condition: object, seconds: float, what: str) -> None:
+    """Look again and again whether something is as it should be."""
+    end = time.monotonic() + seconds
+    wait_for(lambda: time.monotonic() > end or not condition(), what, seconds + 10)  # type: ignore[operator]
+    assert condition(), what  # type: ignore[operator]
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def probed(broker: EmbeddedBroker, tmp_path: Path) -> Iterator[Probed]:
+    with workflow_on(broker.bootstrap_servers, broker.create_topics) as workflow:
+        yield Probed(workflow, tmp_path)
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    with Exchange([Market.generated("POLUSDT", rate=500)], ping_interval=0.3) as running:
+        yield running
+
+
+def test_a_main_loop_that_is_stuck_is_red_until_it_goes_on(probed: Probed, exchange: Exchange) -> None:
+    loader = probed.run("main-loop", exchange)
+    probed.let_load()
+    probed.stays_green(0.5)
+    probed.flag.touch()
+    assert probed.becomes_red().startswith("The main loop has not turned while loading for ")
+    probed.flag.unlink()
+    wait_for(lambda: probed.health()[0] == 200, "health")
+    probed.workflow.stop()
+    assert loader.wait() == 0
+
+
+def test_a_feed_thread_that_hangs_is_red(probed: Probed, exchange: Exchange) -> None:
+    loader = probed.run("feed-hangs", exchange)
+    probed.let_load()
+    probed.flag.touch()
+    assert "The thread feed-1 has heard nothing, and handed nothing on, for " in probed.becomes_red()
+    probed.flag.unlink()
+    wait_for(lambda: probed.health()[0] == 200, "health")
+    probed.workflow.stop()
+    assert loader.wait() == 0
+
+
+def test_a_feed_thread_that_never_comes_back_from_connecting_is_red(probed: Probed, exchange: Exchange) -> None:
+    loader = probed.run("connecting-hangs", exchange)
+    probed.let_load()
+    probed.flag.touch()
+    exchange.disconnect()
+    assert "has been connecting for" in probed.becomes_red()
+    loader.process.kill()
+
+
+def test_a_feed_thread_that_is_dead_is_red(probed: Probed, exchange: Exchange) -> None:
+    loader = probed.run("feed-dies", exchange)
+    probed.let_load()
+    probed.flag.touch()
+    exchange.disconnect()
+    assert probed.becomes_red().startswith("The thread feed-1 has been dead for ")
+    loader.process.kill()
+
+
+def test_kafka_away_and_the_stream_held_back_is_green(
+    probed: Probed, exchange: Exchange, broker: EmbeddedBroker
+) -> None:
+    loader = probed.run("nothing", exchange, KAFKA_QUEUE_RECORDS="200", SHUTDOWN_TIMEOUT="1")
+    probed.let_load()
+    broker.stop()
+    wait_for(lambda: scrape(probed.port)("in_flight") >= 200, "a full queue")
+    probed.stays_green(7)
+    assert scrape(probed.port)("kafka_outages_total") == 1
+    loader.process.terminate()
+    assert loader.wait() == 1
+
+
+def test_the_exchange_away_is_green(probed: Probed, exchange: Exchange) -> None:
+    loader = probed.run("nothing", exchange)
+    probed.let_load()
+    exchange.stop()
+    probed.stays_green(5)
+    assert scrape(probed.port)("feed_outage_seconds") > 4
+    exchange.start()
+    probed.let_load()
+    probed.workflow.stop()
+    assert loader.wait() == 0
+
+
+def test_a_quiet_pair_is_green(probed: Probed) -> None:
+    market = Market.generated("POLUSDT", rate=1000, count=200, start="subscriber")
+    with Exchange([market], ping_interval=0.3) as exchange:
+        loader = probed.run("nothing", exchange)
+        probed.let_load(200)
+        probed.stays_green(5)
+        assert exchange.counters.connections == 1
+        probed.workflow.stop()
+        assert loader.wait() == 0
+
+
+def test_a_start_that_waits_for_kafka_is_green(probed: Probed, exchange: Exchange) -> None:
+    loader = probed.run(
+        "nothing", exchange, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9", STARTUP_TIMEOUT="6", STARTUP_GRACE="0.1"
+    )
+    wait_for(lambda: probed.heartbeat.exists() and _answers(probed.port), "the probe")
+    probed.stays_green(4.5)
+    assert scrape(probed.port).state == "starting"
+    assert loader.wait() == 1
+
+
+def test_a_checkpoint_that_takes_long_is_green(probed: Probed, exchange: Exchange) -> None:
+    probed.flag.touch()
+    loader = probed.run("no-checkpoint", exchange, RESUME="on")
+    wait_for(lambda: _answers(probed.port) and scrape(probed.port).state == "preparing", "the preparation")
+    probed.stays_green(5)
+    probed.flag.unlink()
+    probed.let_load()
+    probed.workflow.stop()
+    assert loader.wait() == 0
+
+
+def test_a_long_repair_is_green(probed: Probed) -> None:
+    faults = [RestStatus(503, lasting=600, path="historicalTrades"), Skip(20, after=300)]
+    market = Market.generated("POLUSDT", rate=500, start="subscriber")
+    with Exchange([market], ping_interval=0.3, faults=faults) as exchange:
+        loader = probed.run("nothing", exchange)
+        wait_for(lambda: _answers(probed.port) and scrape(probed.port)("gaps_total"), "a gap")
+        probed.stays_green(5)
+        assert scrape(probed.port)("missing_ids_total") == 0, "repair has not given up"
+        loader.process.terminate()
+        assert loader.wait() == 143
+
+
+def test_the_delivery_of_the_tail_is_green(probed: Probed, exchange: Exchange, broker: EmbeddedBroker) -> None:
+    loader = probed.run("nothing", exchange, SHUTDOWN_TIMEOUT="7")
+    probed.let_load()
+    broker.stop()
+    wait_for(lambda: scrape(probed.port)("in_flight") > 0, "trades that cannot be delivered")
+    loader.process.terminate()
+    wait_for(lambda: scrape(probed.port).state == "stopping", "the end to begin")
+    probed.stays_green(4)
+    assert loader.wait() == 1
+
+
+def test_a_bounded_run_that_waits_for_kafka_at_its_end_is_green(
+    probed: Probed, exchange: Exchange, broker: EmbeddedBroker
+) -> None:
+    loader = probed.run("nothing", exchange, "--duration", "2s", SHUTDOWN_TIMEOUT="1")
+    probed.let_load(100)
+    broker.stop()
+    wait_for(lambda: scrape(probed.port).state == "stopping", "the bound")
+    probed.stays_green(5)
+    loader.process.terminate()
+    assert loader.wait() == 1
+
+
+def test_the_last_event_that_waits_for_kafka_is_green(probed: Probed, broker: EmbeddedBroker) -> None:
+    with Exchange([Market.generated("POLUSDT", rate=1000, count=200, start="subscriber")]) as exchange:
+        loader = probed.run("nothing", exchange, SHUTDOWN_TIMEOUT="6", FEED_SILENCE_LIMIT="60")
+        probed.let_load(200)
+        broker.stop()
+        loader.process.terminate()
+        wait_for(lambda: scrape(probed.port).state == "stopping", "the end to begin")
+        probed.stays_green(4)
+        assert loader.wait() == 143
+    assert "telemetry event(s) could not be delivered in time" in loader.errors
+
+
+def test_a_heartbeat_that_cannot_be_written_is_a_fault_at_the_start(probed: Probed, exchange: Exchange) -> None:
+    for place in (probed.heartbeat.parent, probed.heartbeat / "nowhere" / "file"):
+        loader = probed.run("nothing", exchange, HEARTBEAT_FILE=place, STARTUP_GRACE="0.1")
+        assert loader.wait() == 2
+        lines = [line for line in loader.errors.splitlines() if "HEARTBEAT_FILE (--heartbeat-file)" in line]
+        assert lines
+        assert str(place) not in loader.errors
+
+
+def test_a_heartbeat_that_cannot_be_written_later_is_one_warning(probed: Probed, exchange: Exchange) -> None:
+    loader = probed.run("nothing", exchange)
+    probed.let_load()
+    probed.heartbeat.unlink()
+    wait_for(probed.heartbeat.exists, "the file to be made again")
+    probed.heartbeat.unlink()
+    os.mkfifo(probed.heartbeat)  # nobody reads it: opening it must not block
+    loader.wait_for_line("HEARTBEAT_FILE (--heartbeat-file)")
+    stays(lambda: probed.health()[0] == 200, 2.5, "healthy")
+    assert loader.errors.count("HEARTBEAT_FILE") == 1
+    probed.workflow.stop()
+    assert loader.wait() == 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        return ask(port, "/healthz").status == 200
+    except OSError:
+        return False

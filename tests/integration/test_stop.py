@@ -1,0 +1,153 @@
+"""`stop` as a process on Apache Kafka, with and without waiting for the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from loader_ws_trades.sandbox import Exchange, Market
+from tests.tools.apache_kafka import Cluster, Kafka
+from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.topics import read_topic, write_topic
+from tests.tools.waiting import wait_for
+
+NEEDED = ("QUEUE_ID", "KAFKA_BOOTSTRAP_SERVERS", "QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC")
+
+
+@pytest.fixture
+def workflow(kafka: Kafka) -> Iterator[Workflow]:
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
+        yield made
+
+
+@pytest.fixture
+def started() -> Iterator[list[Loader]]:
+    made: list[Loader] = []
+    yield made
+    for process in made:
+        process.close()
+
+
+def stop(started: list[Loader], workflow: Workflow, *flags: str, **variables: object) -> Loader:
+    """Start `stop` with what it needs and no more."""
+    given = {name: workflow.variables[name] for name in NEEDED} | {"STARTUP_GRACE": "1"} | variables
+    started.append(Loader("stop", *flags, **given))
+    return started[-1]
+
+
+def tell(workflow: Workflow, status: str, message: str, *, finished: bool = True, queue_id: str | None = None) -> None:
+    """Write an event as a loader does."""
+    event = {
+        "queue_id": queue_id or workflow.queue_id,
+        "symbol": "POLUSDT",
+        "type": "ws_trade",
+        "status": status,
+        "message": message,
+        "records_written": 5,
+        "finished": finished,
+        "producer": "loader-1",
+        "timestamp": 1722445567.89,
+    }
+    write_topic(workflow.servers, workflow.events_topic, json.dumps(event).encode())
+
+
+def await_command(workflow: Workflow) -> None:
+    wait_for(lambda: read_topic(workflow.servers, workflow.control_topic), "the command on its topic")
+
+
+def test_a_loader_obeys_and_its_last_event_is_shown(workflow: Workflow, started: list[Loader]) -> None:
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        loader = workflow.run(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
+        loader.wait_for_line("Connected")
+        process = stop(started, workflow, "--wait")
+        output = process.output()
+        assert process.wait() == 0, process.errors
+        assert loader.wait() == 0
+    events = workflow.events()
+    check_events(events, workflow, "interrupted")
+    assert output == f"{events[-1]['message']}\n"
+    assert output.startswith("Stopped by command; Loaded and published ")
+
+
+def test_without_waiting_it_says_where_the_command_stands(workflow: Workflow, started: list[Loader]) -> None:
+    process = stop(started, workflow)
+    output = process.output()
+    assert process.wait() == 0, process.errors
+    place = f"{workflow.control_topic}, partition 0, offset 0"
+    assert output == f"Sent the stop command for {workflow.queue_id} to {place}\n"
+    [record] = read_topic(workflow.servers, workflow.control_topic)
+    assert json.loads(record.value() or b"") == {"command": "stop", "queue_id": workflow.queue_id}
+
+
+def test_only_an_answer_after_the_command_ends_the_waiting(workflow: Workflow, started: list[Loader]) -> None:
+    tell(workflow, "interrupted", "Stopped by command; that was yesterday")
+    process = stop(started, workflow, "--wait")
+    await_command(workflow)
+    write_topic(workflow.servers, workflow.events_topic, b"rubbish", None, b"{}", b"[1]")
+    tell(workflow, "loading", "Loaded and published 5 trade records", finished=False)
+    tell(workflow, "interrupted", "Stopped by command; in another workflow", queue_id="another")
+    tell(workflow, "interrupted", "Stopped by SIGTERM; its Job runs it again")
+    process.wait_for_line("did not obey yet: Stopped by SIGTERM")
+    assert process.process.poll() is None
+    tell(workflow, "interrupted", "Stopped by command; this is it")
+    assert process.output() == "Stopped by command; this is it\n"
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize(("status", "code"), [("finished", 0), ("error", 1)])
+def test_a_workflow_that_ends_otherwise_ends_the_waiting(
+    workflow: Workflow, started: list[Loader], status: str, code: int
+) -> None:
+    process = stop(started, workflow, "--wait")
+    await_command(workflow)
+    tell(workflow, status, "That is the end")
+    assert process.output() == "That is the end\n"
+    assert process.wait() == code
+
+
+def test_no_answer_in_time_is_told(workflow: Workflow, started: list[Loader]) -> None:
+    process = stop(started, workflow, "--wait", "--wait-timeout", "0.5s")
+    assert process.wait() == 1
+    assert f"No loader of {workflow.queue_id} said in time that it stopped" in process.errors
+    assert "Traceback" not in process.errors
+    assert len(read_topic(workflow.servers, workflow.control_topic)) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "flag", "flags"),
+    [
+        ("QUEUE_CONTROL_TOPIC", "--queue-control-topic", []),
+        ("QUEUE_EVENTS_TOPIC", "--queue-events-topic", ["--wait"]),
+    ],
+)
+def test_a_missing_topic_is_told(
+    workflow: Workflow, started: list[Loader], variable: str, flag: str, flags: list[str]
+) -> None:
+    process = stop(started, workflow, *flags, **{variable: "nobody-made-this"})
+    assert process.wait() == 2
+    assert f"The topic nobody-made-this does not exist; create it, or check {variable} ({flag})" in process.errors
+    assert read_topic(workflow.servers, workflow.control_topic) == []
+
+
+def test_a_missing_right_is_told(kafka_cluster: Cluster, started: list[Loader]) -> None:
+    with workflow_on(kafka_cluster.sasl_bootstrap_servers, kafka_cluster.create_topic) as workflow:
+        kafka_cluster.grant("loader", workflow.control_topic, "READ", "DESCRIBE")
+        secured = {
+            "KAFKA_USER_PRODUCER": "loader",
+            "KAFKA_PASSWORD_PRODUCER": kafka_cluster.users["loader"],
+            "CA_PATH": kafka_cluster.ca_path,
+        }
+        process = stop(started, workflow, **secured)
+        assert process.wait() == 2
+        assert f"Kafka gives no right to WRITE on the topic {workflow.control_topic}" in process.errors
+        kafka_cluster.grant("loader", workflow.control_topic, "WRITE")
+        assert stop(started, workflow, **secured).wait() == 0
+
+
+def test_the_brokers_are_not_there(started: list[Loader]) -> None:
+    started.append(Loader("stop", "--queue-id", "q", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9", STARTUP_TIMEOUT="1"))
+    assert started[0].wait() == 1
+    assert "Error: No Kafka broker answered" in started[0].errors
+    assert "Traceback" not in started[0].errors

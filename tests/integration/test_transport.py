@@ -1,0 +1,321 @@
+"""Connecting, against scripted peers on real sockets: what is answered before frames is bounded, and not obeyed."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from websocket import WebSocketBadStatusException, WebSocketException
+
+from loader_ws_trades.binance import transport
+from loader_ws_trades.binance.connection import Connection
+from loader_ws_trades.binance.disconnects import explain, refusal, retry_after
+from loader_ws_trades.binance.proxies import proxy_for
+from loader_ws_trades.sandbox import Exchange, Market
+from tests.integration.test_wire import Run
+from tests.tools.waiting import wait_for
+
+PLENTY = 50_000_000  # bytes: what a peer sends at most
+
+
+class Server:
+    """Answers each connection by `script`, in a thread of its own, until it is left."""
+
+    def __init__(self, script: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> None:
+        self._script = script
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.accepted = 0
+        self._pool = ThreadPoolExecutor(4)
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> Server:
+        self._pool.submit(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (self._listener, *self._open):
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            sock.close()
+        self._pool.shutdown()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                self.accepted += 1
+                self._open.append(sock)
+                self._pool.submit(self._serve, sock)
+
+    def _serve(self, sock: socket.socket) -> None:
+        with suppress(OSError):
+            sock.settimeout(10)
+            if self._context:
+                sock = self._context.wrap_socket(sock, server_side=True)
+                self._open.append(sock)
+            with sock:
+                self._script(sock)
+
+
+def request_on(sock: socket.socket) -> bytes:
+    request = b""
+    while b"\r\n\r\n" not in request:
+        piece = sock.recv(4096)
+        if not piece:
+            raise ConnectionError
+        request += piece
+    return request
+
+
+def answering(first: bytes, again: bytes = b"") -> Callable[[socket.socket], None]:
+    """A script: reads the request, sends `first`, and then `again` without end."""
+
+    def script(sock: socket.socket) -> None:
+        request_on(sock)
+        sock.sendall(first)
+        for _ in range(PLENTY // max(1, len(again)) if again else 0):
+            sock.sendall(again)
+        sock.recv(1)
+
+    return script
+
+
+def run(url: str, **environ: str) -> Run:
+    proxy = proxy_for(url, environ)
+    return Run(Connection(url, lambda _: None, lambda: None, silence_limit=60, proxy=proxy))
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return made
+
+
+def context_of(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*(names or ("localhost", "127.0.0.1"))).configure_cert(context)
+    return context
+
+
+ENDLESS = [
+    pytest.param(b"HTTP/1.1 101 Switching Protocols\r\nX-Endless: ", b"x" * 4096, id="a line"),
+    pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n", b"X-More: 1\r\n" * 100, id="lines"),
+    pytest.param(b"", b"x" * 4096, id="a status line"),
+    pytest.param(b"HTTP/1.1 503 Busy\r\n", b"X-More: 1\r\n" * 100, id="lines of a refusal"),
+]
+
+
+@pytest.mark.parametrize(("first", "again"), ENDLESS)
+def test_an_answer_to_the_handshake_without_end_is_cut_off(first: bytes, again: bytes) -> None:
+    with Server(answering(first, again)) as server:
+        ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
+        assert "more than 16384 bytes" in explain(ending)
+
+
+@pytest.mark.parametrize(("first", "again"), ENDLESS)
+def test_a_proxy_s_answer_without_end_is_cut_off(first: bytes, again: bytes) -> None:
+    with Server(answering(first, again)) as proxy:
+        ending = run("wss://127.0.0.1:9/ws", https_proxy=f"127.0.0.1:{proxy.port}").ended()
+        assert f"the proxy 127.0.0.1:{proxy.port}: an answer with more than 16384 bytes" in explain(ending)
+
+
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_an_answer_that_drips_is_not_waited_for(by_proxy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "CONNECT_LIMIT", 0.3)
+    enough = threading.Event()
+
+    def drip(sock: socket.socket) -> None:
+        request_on(sock)
+        for _ in range(400):
+            sock.sendall(b"X")
+            if enough.wait(0.05):
+                return
+
+    with Server(drip) as server:
+        address = f"127.0.0.1:{server.port}"
+        running = run("ws://127.0.0.1:9/ws", http_proxy=address) if by_proxy else run(f"ws://{address}/ws")
+        assert "no whole answer in time" in explain(running.ended())
+        enough.set()
+
+
+def test_a_refusal_is_taken_without_its_body() -> None:
+    head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 99999999999\r\nRetry-After: 7\r\n\r\n"
+    with Server(answering(head, b"x" * 4096)) as server:
+        ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
+    assert isinstance(ending, WebSocketBadStatusException)
+    assert retry_after(ending) == 7
+
+
+@pytest.mark.parametrize("asked", [b"\xb2", b"1e400", b"9" * 5000, b"\xff\xfe"])
+def test_a_refusal_that_asks_for_no_number_of_seconds_is_a_refusal(asked: bytes) -> None:
+    with Server(answering(b"HTTP/1.1 429 \r\nRetry-After: " + asked + b"\r\n\r\n")) as server:
+        ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
+    assert explain(ending) == "the exchange answered the handshake with HTTP 429"
+    assert retry_after(ending) == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\x1b[2J\r\n\r\n",
+        b"\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 " + b"9" * 5000 + b" \r\n\r\n",
+        b"HTTP/1.1 101 \r\nno header\r\n\r\n",
+        b"HTTP/1.1 101 \r\nUpgrade: \xff\r\n\r\n",
+        b"HTTP/1.1 101 \r\nUpgrade: websocket\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_none_ends_the_attempt(answer: bytes) -> None:
+    with Server(answering(answer)) as server:
+        ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
+    assert isinstance(ending, WebSocketException)
+    assert explain(ending).isprintable()
+    assert len(explain(ending)) <= 203
+
+
+@pytest.mark.parametrize("target", ["ws://127.0.0.1:{port}/x", "wss://localhost:{port}/x", "wss://localhost:{own}/x"])
+def test_no_redirect_is_followed(authority: trustme.CA, target: str) -> None:
+    context = context_of(authority)
+    with ExitStack() as stack:
+        other = stack.enter_context(Server(answering(b"HTTP/1.1 500 \r\n\r\n"), context if "wss" in target else None))
+        port = [0]
+
+        def redirect(sock: socket.socket) -> None:
+            request_on(sock)
+            location = target.format(port=other.port, own=port[0])
+            sock.sendall(f"HTTP/1.1 302 Found\r\nLocation: {location}?token=hush\x1b\r\n\r\n".encode())
+
+        server = stack.enter_context(Server(redirect, context))
+        port[0] = server.port
+        ending = run(f"wss://localhost:{server.port}/ws").ended()
+        assert other.accepted == 0
+        assert server.accepted == 1
+    assert explain(ending).startswith("the exchange answered the handshake with HTTP 302, a redirect to ")
+    assert "/x?***, which is not followed" in explain(ending)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_connecting_to_a_peer_that_does_not_speak_is_broken_off(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 1000)
+    monkeypatch.setattr(transport, "CONNECT_LIMIT", 1000)
+    heard = threading.Event()
+
+    def listen(sock: socket.socket) -> None:
+        sock.recv(1)
+        heard.set()
+        sock.recv(100_000)
+        sock.recv(1)
+
+    with Server(listen) as server:
+        running = run(f"{scheme}://127.0.0.1:{server.port}/ws")
+        assert heard.wait(10)
+        running.connection.close()
+        running.connection.abort()
+        running.ended()
+
+
+def test_a_certificate_that_is_not_trusted_is_a_configuration_fault(authority: trustme.CA) -> None:
+    with Server(answering(b""), context_of(trustme.CA())) as server:
+        ending = run(f"wss://localhost:{server.port}/ws").ended()
+    assert "SSL_CERT_FILE" in str(refusal(ending))
+    with Server(answering(b""), context_of(authority, "other.example")) as server:
+        ending = run(f"wss://localhost:{server.port}/ws").ended()
+    assert "SSL_CERT_FILE" in str(refusal(ending))
+
+
+def test_a_host_with_a_dot_at_its_end(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+    asked = []
+
+    def resolved(host: str, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        return resolve(host.rstrip("."), *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    requests = []
+
+    def note(sock: socket.socket) -> None:
+        requests.append(request_on(sock))
+
+    with Server(note, context_of(authority)) as server:
+        run(f"wss://me:p.@LOCALHOST.:{server.port}/ws").ended()
+        assert asked == ["localhost."], "the name is complete"
+        assert f"Host: localhost:{server.port}\r\n".encode() in requests[0]
+
+
+class ConnectProxy:
+    """A script for `Server`: an HTTP proxy that lets through who has the right user and password."""
+
+    def __init__(self, plain: str = "") -> None:
+        self.targets: list[str] = []
+        self._expected = base64.b64encode(plain.encode()) if plain else b""
+
+    def __call__(self, sock: socket.socket) -> None:
+        request = request_on(sock)
+        self.targets.append(request.split()[1].decode())
+        if self._expected and b"Proxy-Authorization: Basic " + self._expected + b"\r\n" not in request:
+            sock.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            return
+        host, _, port = self.targets[-1].rpartition(":")
+        with closing(socket.create_connection((host, int(port)), 10)) as far:
+            sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            backward = threading.Thread(target=_pass_on, args=(far, sock))
+            backward.start()
+            _pass_on(sock, far)
+            backward.join(10)
+
+
+def _pass_on(near: socket.socket, far: socket.socket) -> None:
+    with suppress(OSError):
+        while data := near.recv(65536):
+            far.sendall(data)
+    with suppress(OSError):
+        far.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def secured_exchange(authority: trustme.CA) -> Iterator[Exchange]:
+    with Exchange([Market.generated("POLUSDT", rate=100)], ssl=context_of(authority), ping_interval=0.2) as exchange:
+        yield exchange
+
+
+def test_a_stream_through_a_proxy_that_wants_a_password(authority: trustme.CA) -> None:
+    proxy = ConnectProxy("us\\er:p@ss:ü")
+    got: list[bytes] = []
+    with secured_exchange(authority) as exchange, Server(proxy) as server:
+        url = f"wss://localhost:{exchange.port}/ws/polusdt@trade"
+        through = proxy_for(url, {"HTTPS_PROXY": f"http://us%5Cer:p%40ss:%C3%BC@127.0.0.1:{server.port}/"})
+        running = Run(Connection(url, got.extend, lambda: None, silence_limit=60, proxy=through))
+        wait_for(lambda: got, "a frame")
+        running.connection.close()
+        assert running.ended() is None
+        assert proxy.targets == [f"localhost:{exchange.port}"]
+
+
+def test_a_proxy_that_refuses_the_password_is_a_configuration_fault() -> None:
+    with Server(ConnectProxy("someone:else")) as server:
+        ending = run("wss://localhost:9/ws", https_proxy=f"http://me:hush@127.0.0.1:{server.port}").ended()
+        assert explain(ending) == f"the proxy 127.0.0.1:{server.port} answered CONNECT with HTTP 407"
+        assert f"127.0.0.1:{server.port} refuses the user and the password that https_proxy" in str(refusal(ending))
+        assert "hush" not in str(refusal(ending))
+
+
+def test_a_proxy_that_is_dead_is_named() -> None:
+    ending = run("wss://localhost:9/ws", https_proxy="http://me:hush@127.0.0.1:9").ended()
+    assert explain(ending).startswith("no connection through the proxy 127.0.0.1:9: ")
+    assert "hush" not in explain(ending)
+    assert refusal(ending) is None

@@ -1,0 +1,295 @@
+"""The reading side of a connection against a scripted peer on a real socket."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import pytest
+import trustme
+import websocket
+
+from loader_ws_trades.binance import websocket as wire
+from loader_ws_trades.binance.connection import Connection
+from tests.tools.waiting import wait_for
+
+TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 0x1, 0x0, 0x2, 0x8, 0x9, 0xA
+
+
+def frame(payload: bytes, opcode: int = TEXT, *, final: bool = True, long: bool = False) -> bytes:
+    first = bytes([(0x80 if final else 0) | opcode])
+    if long or len(payload) > 0xFFFF:
+        return first + b"\x7f" + struct.pack("!Q", len(payload)) + payload
+    if len(payload) > 125:
+        return first + b"\x7e" + struct.pack("!H", len(payload)) + payload
+    return first + bytes([len(payload)]) + payload
+
+
+class Peer:
+    """The server's side of one connection, behind the handshake."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def send(self, *data: bytes) -> None:
+        self.sock.sendall(b"".join(data))
+
+    def read_frame(self) -> tuple[int, bytes]:
+        """Opcode and payload of the client's next frame, which is masked and short."""
+        first, second = self._exactly(2)
+        assert second & 0x80, "a client's frames are masked"
+        mask, payload = self._exactly(4), self._exactly(second & 0x7F)
+        return first & 0x0F, bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = self.sock.recv(size - len(data))
+            assert piece, "the client is gone"
+            data += piece
+        return data
+
+
+@contextmanager
+def connected(on_frames: Callable[[list[bytes]], None], *, silence_limit: float = 60) -> Iterator[tuple[Peer, Run]]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        server.settimeout(10)
+        url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/x@trade"
+        run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit))
+        sock, _ = server.accept()
+        sock.settimeout(10)
+        with closing(sock):
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += sock.recv(4096)
+            key = next(line for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key")).split(b": ")[1]
+            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
+            sock.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+            )
+            try:
+                yield Peer(sock), run
+            finally:
+                run.connection.close()
+                run.thread.join(10)
+
+
+class Run:
+    """A connection that runs in a thread; its end."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.ending: Exception | None = None
+        self.raised: Exception | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.ending = self.connection.run()
+        except Exception as error:
+            self.raised = error
+
+    def ended(self) -> Exception | None:
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        return self.ending
+
+
+def test_frames_of_every_length_arrive_whole_and_in_order() -> None:
+    payloads = [b"", b"a", b"b" * 125, b"c" * 126, b"d" * 300, b"e" * 65535, b"f" * 65536, b"g" * 200_000, b"end"]
+    got: list[bytes] = []
+    with connected(got.extend) as (peer, _):
+        peer.send(*(frame(payload) for payload in payloads), frame(b"long form", long=True))
+        wait_for(lambda: len(got) == len(payloads) + 1, "all frames")
+    assert got == [*payloads, b"long form"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_frames_cut_at_random_places_read_like_the_library_reads_them(seed: int) -> None:
+    rng = random.Random(seed)
+    stream, expected, pings = b"", [], []
+    for number in range(120):
+        payload = b"%d:" % number + rng.randbytes(rng.choice([0, 1, 120, 126, 140, 140, 140, 1000, 70_000]))
+        kind = rng.random()
+        if kind < 0.7:
+            stream += frame(payload)
+        elif kind < 0.9:
+            cut = rng.randrange(len(payload) + 1)
+            stream += frame(payload[:cut], final=False)
+            stream += frame(b"p%d" % number, PING)
+            pings.append(b"p%d" % number)
+            stream += frame(payload[cut:], CONTINUATION)
+        else:
+            stream += frame(payload, BINARY)
+        expected.append(payload)
+    got: list[bytes] = []
+    pongs: list[bytes] = []
+    with connected(got.extend) as (peer, run):
+        while stream:
+            size = rng.choice([1, 2, 3, 50, 1460, 100_000])
+            peer.send(stream[:size])
+            stream = stream[size:]
+        wait_for(lambda: len(got) == len(expected), "all messages")
+        for _ in pings:
+            opcode, payload = peer.read_frame()
+            assert opcode == PONG
+            pongs.append(payload)
+        assert run.ending is None
+    assert got == expected
+    assert pongs == pings
+
+
+def test_the_close_frame_ends_the_connection_with_its_code() -> None:
+    got: list[bytes] = []
+    with connected(got.extend) as (peer, run):
+        peer.send(frame(b"last"), frame(struct.pack("!H", 1008) + b"too slow", CLOSE))
+        assert peer.read_frame()[0] == CLOSE
+        assert "1008" in str(run.ended())
+    assert got == [b"last"]
+
+
+def test_our_close_says_so_to_the_peer_and_is_no_error() -> None:
+    with connected(lambda _: None) as (peer, run):
+        run.connection.close()
+        assert peer.read_frame() == (CLOSE, struct.pack("!H", 1000))
+        assert run.ended() is None
+        run.connection.close()
+
+
+def test_an_end_without_a_close_frame_is_told() -> None:
+    got: list[bytes] = []
+    with connected(got.extend) as (peer, run):
+        peer.send(frame(b"whole"), frame(b"half of it")[:5])
+        peer.sock.close()
+        assert "without a close frame" in str(run.ended())
+    assert got == [b"whole"]
+
+
+def test_silence_is_noticed_and_pings_are_no_silence() -> None:
+    with connected(lambda _: None, silence_limit=0.6) as (peer, run):
+        for number in range(8):
+            peer.send(frame(b"%d" % number, PING))
+            assert peer.read_frame() == (PONG, b"%d" % number)
+            run.thread.join(0.15)
+            assert run.thread.is_alive()
+        assert isinstance(run.ended(), websocket.WebSocketTimeoutException)
+
+
+def test_half_a_frame_and_then_silence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "STALL_LIMIT", 0.3)
+    with connected(lambda _: None) as (peer, run):
+        peer.send(frame(b"x" * 100)[:50])
+        assert "not complete" in str(run.ended())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(frame(b"", long=True)[:2] + struct.pack("!Q", 64 * 1024 * 1024), id="a huge frame"),
+        pytest.param(
+            frame(b"", final=False) + frame(b"x" * 60_000, CONTINUATION, final=False) * 18, id="endless fragments"
+        ),
+        pytest.param(b"\x81\x85abcdhello", id="a masked frame"),
+        pytest.param(b"\xc1\x02{}", id="a reserved bit"),
+        pytest.param(b"\x83\x02{}", id="an unknown opcode"),
+        pytest.param(frame(b"lost", CONTINUATION), id="a continuation of nothing"),
+        pytest.param(frame(b"begun", final=False) + frame(b"whole"), id="a message inside another"),
+        pytest.param(frame(b"p" * 126, PING), id="a long ping"),
+    ],
+)
+def test_what_breaks_the_protocol_or_the_bound_ends_the_connection(data: bytes) -> None:
+    got: list[bytes] = []
+    with connected(got.extend) as (peer, run):
+        peer.send(frame(b"good"), data)
+        assert isinstance(run.ended(), websocket.WebSocketException)
+    assert got == [b"good"]
+
+
+def test_fragments_under_the_bound_are_one_message_each() -> None:
+    got: list[bytes] = []
+    piece = frame(b"x" * 60_000, CONTINUATION, final=False)
+    message = frame(b"", final=False) + piece * 16 + frame(b"", CONTINUATION)
+    with connected(got.extend) as (peer, _):
+        peer.send(message * 3)
+        wait_for(lambda: len(got) == 3, "three messages")
+    assert [len(message) for message in got] == [960_000] * 3
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_an_error_of_ours_is_not_swallowed(fragmented: bool) -> None:
+    def fail(_frames: list[bytes]) -> None:
+        raise ZeroDivisionError
+
+    with connected(fail) as (peer, run):
+        peer.send(frame(b"a", final=False) + frame(b"b", CONTINUATION) if fragmented else frame(b"ab"))
+        run.ended()
+        assert isinstance(run.raised, ZeroDivisionError)
+
+
+def test_a_handler_that_blocks_is_not_taken_for_silence() -> None:
+    release = threading.Event()
+    got: list[bytes] = []
+
+    def block(frames: list[bytes]) -> None:
+        got.extend(frames)
+        release.wait(10)
+
+    with connected(block, silence_limit=0.3) as (peer, run):
+        peer.send(frame(b"1"))
+        wait_for(lambda: got, "the first frame")
+        run.thread.join(0.6)
+        peer.send(frame(b"2"))
+        release.set()
+        wait_for(lambda: len(got) == 2, "the second frame")
+        assert run.ending is None
+
+
+@contextmanager
+def secured() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    """The two ends of a TLS connection, the client's first."""
+    authority = trustme.CA()
+    of_server, of_client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(of_server)
+    authority.configure_trust(of_client)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname(), 10)
+        far, _ = listener.accept()
+    far.settimeout(10)
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(of_server.wrap_socket, far, server_side=True)
+        client = of_client.wrap_socket(near, server_hostname="localhost")
+        with client, server.result(10) as other:
+            yield client, other
+
+
+def test_all_records_of_tls_that_are_there_are_one_read_and_an_end_behind_them_waits() -> None:
+    sent = [b"%05d" % number for number in range(100)]
+    with secured() as (client, server):
+        buffered = wire.BufferedSocket(client)
+        for payload in sent:
+            server.sendall(frame(payload))  # a record each
+        server.shutdown(socket.SHUT_WR)
+        assert buffered.fill()
+        assert buffered.take_text_frames() == sent
+        with pytest.raises((websocket.WebSocketConnectionClosedException, ssl.SSLError)):
+            buffered.fill()
+
+
+def test_a_part_of_a_record_of_tls_is_no_data_yet() -> None:
+    with secured() as (client, server):
+        buffered = wire.BufferedSocket(client)
+        assert not buffered.fill(), "nothing is there"
+        server.sendall(frame(b"whole"))
+        wait_for(buffered.fill, "the record")
+        assert buffered.take_text_frames() == [b"whole"]
+        assert client.gettimeout() == 10

@@ -1,0 +1,1 @@
+"""Tests on Apache Kafka itself."""

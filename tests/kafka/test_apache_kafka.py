@@ -1,0 +1,284 @@
+"""The tests' own Apache Kafka: what other tests take for granted of it."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from loader_ws_trades.cli.options import collect
+from tests.tools.apache_kafka import Cluster, Kafka
+from tests.tools.apache_kafka.distribution import REPOSITORY, UnavailableError, obtain
+from tests.tools.apache_kafka.fixtures import refuse
+from tests.tools.processes import limited, start
+from tests.tools.waiting import wait_for
+
+TIMEOUT = 30.0
+
+
+def write(config: dict[str, Any], topic: str, *values: bytes) -> None:
+    """Write values and wait until each is acknowledged."""
+    answers: list[KafkaError | None] = []
+    producer = Producer({**config, "log_level": 0})
+    for value in values:
+        producer.produce(topic, value, on_delivery=lambda error, _: answers.append(error))
+    producer.flush(TIMEOUT)
+    assert answers == [None] * len(values)
+
+
+def read(config: dict[str, Any], topic: str, count: int) -> list[bytes | None]:
+    """Read the first values of a topic's only partition."""
+    consumer = Consumer({**config, "group.id": "none", "auto.offset.reset": "error", "log_level": 0})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    messages = consumer.consume(count, TIMEOUT)
+    consumer.close()
+    assert [message.error() for message in messages] == [None] * count
+    return [message.value() for message in messages]
+
+
+def test_round_trip_without_credentials(kafka: Kafka, topic_name: Callable[[], str]) -> None:
+    topic = kafka.create_topic(topic_name())
+    plaintext = {"bootstrap.servers": kafka.bootstrap_servers}
+    write(plaintext, topic, b"one", b"two")
+    assert read(plaintext, topic, 2) == [b"one", b"two"]
+
+
+def test_deleted_topic_is_gone(kafka: Kafka, topic_name: Callable[[], str]) -> None:
+    topic = kafka.create_topic(topic_name(), partitions=3)
+    assert len(kafka.admin.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions) == 3
+    kafka.delete_topic(topic)
+    assert topic not in kafka.admin.list_topics(timeout=TIMEOUT).topics
+
+
+def test_round_trip_with_credentials(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
+    topic = kafka_cluster.create_topic(topic_name())
+    kafka_cluster.grant("loader", topic, "WRITE")
+    kafka_cluster.grant("reader", topic, "READ")
+    kafka_cluster.grant("reader", "none", "READ", kind="GROUP")
+    write(kafka_cluster.secured("loader"), topic, b"one", b"two")
+    assert read(kafka_cluster.secured("reader"), topic, 2) == [b"one", b"two"]
+
+
+def test_right_not_granted_or_withdrawn(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
+    topic = kafka_cluster.create_topic(topic_name())
+    client = AdminClient(kafka_cluster.secured("loader"))
+
+    def refusal() -> KafkaError | None:
+        return client.list_topics(topic, timeout=TIMEOUT).topics[topic].error
+
+    assert refusal() == KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    kafka_cluster.grant("loader", topic, "DESCRIBE")
+    wait_for(lambda: refusal() is None, "the right to be given")
+    kafka_cluster.revoke("loader", topic, "DESCRIBE")
+    wait_for(refusal, "the right to be gone")
+
+
+def test_wrong_password_is_reported(kafka_cluster: Cluster) -> None:
+    assert KafkaError._AUTHENTICATION in refusals({**kafka_cluster.secured("loader"), "sasl.password": "wrong"})
+
+
+def test_certificate_of_another_authority_is_reported(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    other = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    assert KafkaError._SSL in refusals({**kafka_cluster.secured("loader"), "ssl.ca.location": str(other)})
+
+
+def test_wrong_host_name_is_reported(kafka_cluster: Cluster) -> None:
+    # Another way to write the address, which the certificate does not have.
+    servers = f"127.1:{kafka_cluster.nodes[0].ports.sasl_ssl}"
+    assert KafkaError._SSL in refusals({**kafka_cluster.secured("loader"), "bootstrap.servers": servers})
+
+
+def test_clients_of_the_proxied_listener_are_sent_to_the_proxy(kafka_cluster: Cluster) -> None:
+    ports = kafka_cluster.nodes[0].ports
+    with socket.create_server(("127.0.0.1", ports.proxy)) as proxy:
+        proxy.settimeout(TIMEOUT)
+        client = AdminClient({"bootstrap.servers": f"127.0.0.1:{ports.proxied}", "log_level": 0})
+        with contextlib.suppress(KafkaException):
+            client.list_topics(timeout=0.5)
+        connection, _ = proxy.accept()
+        connection.close()
+
+
+def test_no_topic_is_created_by_use(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
+    topic = topic_name()
+    producer = Producer({"bootstrap.servers": kafka_cluster.bootstrap_servers, "allow.auto.create.topics": True})
+    error = producer.list_topics(topic, timeout=TIMEOUT).topics[topic].error
+    assert error == KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    assert topic not in kafka_cluster.admin.list_topics(timeout=TIMEOUT).topics
+
+
+def test_broker_that_is_frozen_or_killed_comes_back_with_what_it_acknowledged(
+    kafka_cluster: Cluster, tmp_path: Path, topic_name: Callable[[], str]
+) -> None:
+    # A cluster of its own: whatever goes wrong here must not be the next tests' fault.
+    assert kafka_cluster.nodes, "Apache Kafka can be had"
+    with Cluster(tmp_path) as cluster:
+        plaintext = {"bootstrap.servers": cluster.bootstrap_servers}
+        topic = cluster.create_topic(topic_name())
+        (node,) = cluster.nodes
+        write(plaintext, topic, b"before")
+        node.freeze()
+        wait_for(lambda: not answers(cluster), "the broker to be frozen")
+        assert node.running
+        node.thaw()
+        node.wait_ready()
+        first_life = node.pid
+        node.kill()
+        wait_for(lambda: not node.running, "the broker to be gone")
+        node.start()
+        assert node.pid != first_life
+        write(plaintext, topic, b"after")
+        assert read(plaintext, topic, 2) == [b"before", b"after"]
+
+
+def answers(cluster: Cluster) -> bool:
+    """Whether the cluster answers within half a second."""
+    try:
+        cluster.admin.list_topics(timeout=0.5)
+    except KafkaException:
+        return False
+    return True
+
+
+def test_foreground_run_prints_a_file_of_variables_and_ends_by_sigterm(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.tools.apache_kafka", "my-trades"]
+    with (
+        start(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as foreground,
+        limited(foreground, 2 * TIMEOUT),
+    ):
+        assert foreground.stdout is not None
+        file = tmp_path / "kafka.env"
+        with file.open("w") as written:
+            for line in foreground.stdout:
+                written.write(line)
+                if line.startswith("export CA_PATH="):
+                    break
+        shown, faults, notes = collect({}, str(file))
+        assert not faults
+        assert not notes
+        assert Path(shown["ca_path"]).exists()
+        secured = {
+            **kafka_cluster.secured("loader"),
+            "bootstrap.servers": shown["kafka_bootstrap_servers"],
+            "sasl.password": shown["kafka_password_producer"],
+            "ssl.ca.location": shown["ca_path"],
+        }
+        write(secured, shown["kafka_topic"], b"trade")
+        foreground.send_signal(signal.SIGTERM)
+        assert foreground.wait(TIMEOUT) == 0
+    assert not Path(shown["ca_path"]).exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_make_adds_nothing_to_what_is_printed(installed: bool, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    stub = tmp_path / "bin" / "python"
+    stub.write_text('#!/bin/sh\ncase "$*" in "-m tests.tools.apache_kafka") echo "export KAFKA_TOPIC=t";; esac\n')
+    stub.chmod(0o755)
+    if installed:
+        (tmp_path / ".ready").touch()
+    command = ["make", "kafka", f"VENV={tmp_path}", f"PYTHON={stub}"]
+    # Within `make test` the other make would say which folder it enters.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    printed = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert printed.stdout == "export KAFKA_TOPIC=t\n"
+
+
+def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
+    # The pipe is at its end when all that write to it have died.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    output = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    code = (
+        "import pathlib, sys; from tests.tools.apache_kafka.process import GuardedProcess;"
+        "child = GuardedProcess(['sh', '-c', 'echo up; exec sleep 600'], pathlib.Path(sys.argv[1]));"
+        "print('guarded', flush=True); child.wait()"
+    )
+    command = [sys.executable, "-c", code, str(pipe)]
+    with start(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as parent, limited(parent):
+        assert next_output(output) == b"up\n"
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"guarded\n"
+        parent.kill()
+    assert next_output(output) == b""
+    os.close(output)
+
+
+def test_missing_java_is_named() -> None:
+    with pytest.raises(UnavailableError, match="no `java` on the PATH"):
+        obtain({"PATH": ""})
+
+
+def test_old_java_is_named(tmp_path: Path) -> None:
+    executable(tmp_path / "java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2")
+    with pytest.raises(UnavailableError, match=r"Java 17 or newer.* is 11$"):
+        obtain({"PATH": str(tmp_path)})
+
+
+def test_missing_maven_is_named_unless_the_jars_are_there(tmp_path: Path) -> None:
+    executable(tmp_path / "java", "echo 'openjdk version \"21.0.1\"' >&2")
+    libs = tmp_path / "libs"
+    environ = {"PATH": str(tmp_path), "TEST_KAFKA_LIBS": str(libs)}
+    with pytest.raises(UnavailableError, match="no `mvn` on the PATH"):
+        obtain(environ)
+    libs.mkdir()
+    assert obtain(environ).libs == libs
+
+
+def test_failed_fetch_shows_what_maven_said_and_leaves_nothing(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    executable(programs / "java", "echo 'openjdk version \"21.0.1\"' >&2")
+    executable(programs / "mvn", "echo no such mirror; exit 1")
+    libs = tmp_path / "cache" / "libs"
+    with pytest.raises(UnavailableError, match="no such mirror"):
+        obtain({"PATH": str(programs), "TEST_KAFKA_LIBS": str(libs)})
+    assert list(libs.parent.iterdir()) == []
+
+
+def test_unavailable_broker_skips_unless_it_is_required() -> None:
+    with pytest.raises(pytest.skip.Exception, match=r"^no java$"):
+        refuse("no java\nand more", {})
+    with pytest.raises(pytest.fail.Exception, match="and more"):
+        refuse("no java\nand more", {"REQUIRE_KAFKA": "1"})
+
+
+def test_tests_of_the_broker_are_marked(request: pytest.FixtureRequest, kafka: Kafka) -> None:
+    assert request.node.get_closest_marker("kafka")
+
+
+def refusals(config: dict[str, Any]) -> set[int]:
+    """Return the codes of the errors that a client reports, which cannot connect."""
+    errors: list[KafkaError] = []
+    config = {**config, "error_cb": errors.append, "log_level": 0}
+    client = AdminClient(config)
+    with pytest.raises(KafkaException):
+        client.list_topics(timeout=0.5)
+    client.poll(0)
+    return {error.code() for error in errors}
+
+
+def executable(path: Path, script: str) -> None:
+    """Write a shell script that can be run."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def next_output(descriptor: int) -> bytes:
+    """Wait for what comes next, which is nothing at the end."""
+    ready, _, _ = select.select([descriptor], [], [], TIMEOUT)
+    assert ready
+    return os.read(descriptor, 100)

@@ -1,0 +1,224 @@
+"""Where a run goes on: behind the newest trade of the symbol on the topic, whatever else stands there."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Iterable
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions
+
+from loader_ws_trades.config import settings as config
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.kafka.checkpoint import newest_trade
+from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
+from tests.tools.apache_kafka import Cluster, Kafka
+from tests.tools.loader import Loader, workflow_on
+from tests.tools.partitioner import partition_of
+from tests.tools.topics import read_topic
+from tests.tools.waiting import wait_for
+
+DAY = 1_700_000_000_000
+
+
+def record(symbol: str, trade_id: int, timestamp: int) -> tuple[str, bytes, int]:
+    fields = {"trade_id": trade_id, "price": 1.0, "quantity": 1.0, "timestamp": timestamp, "is_buyer_maker": True}
+    return symbol, json.dumps(fields | {"symbol": symbol}).encode(), timestamp
+
+
+def write(kafka: Kafka, topic: str, records: Iterable[tuple[str, bytes, int]], *, transactional: bool = False) -> None:
+    properties: dict[str, object] = {"bootstrap.servers": kafka.bootstrap_servers, "partitioner": "murmur2_random"}
+    if transactional:
+        properties["transactional.id"] = f"other-{uuid.uuid4()}"
+    producer = Producer(properties | {"queue.buffering.max.messages": 2_000_000})
+    if transactional:
+        producer.init_transactions(20)
+        producer.begin_transaction()
+    for symbol, value, timestamp in records:
+        producer.produce(topic, value, symbol, timestamp=timestamp)
+    if transactional:
+        producer.commit_transaction(20)
+    assert producer.flush(60) == 0
+
+
+def newest(kafka: Kafka, topic: str, symbol: str = "POLUSDT", **values: str) -> Position | None:
+    settings = {"symbol": symbol, "kafka_topic": topic, "kafka_bootstrap_servers": kafka.bootstrap_servers}
+    return newest_trade(config.load(settings | values, needed=settings)).last
+
+
+def live(symbol: str, count: int, first: int = 1000) -> list[tuple[str, bytes, int]]:
+    """Trades in order, seven to the millisecond."""
+    return [record(symbol, first + number, DAY + number // 7) for number in range(count)]
+
+
+def test_an_empty_topic_has_none(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    assert newest(kafka, topic) is None
+
+
+def test_it_is_the_last_record_and_many_share_its_millisecond(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
+    write(kafka, topic, live("POLUSDT", 5000))
+    assert newest(kafka, topic) == (5999, DAY + 4999 // 7)
+
+
+def test_other_symbols_are_passed_over_and_those_that_are_not_there_are_not_found(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    write(kafka, topic, live("POLUSDT", 3000))
+    write(kafka, topic, [record("BTCUSDT", 7 + number, DAY + 5000 + number) for number in range(20_000)])
+    write(kafka, topic, [record("ETHUSDT", 7 + number, DAY + 200 + number) for number in range(5000)])
+    assert newest(kafka, topic) == (3999, DAY + 2999 // 7)
+    assert newest(kafka, topic, "BTCUSDT") == (20_006, DAY + 24_999)
+    assert newest(kafka, topic, "BNBBTC") is None
+    assert newest(kafka, topic, resume_scan_limit="10000") is None, "too far back to look"
+
+
+def test_a_key_is_looked_for_where_the_producer_puts_it(kafka: Kafka) -> None:
+    keys = ["A", "AB", "ABC", "BTCUSDT", "1000SATSUSDT", "币安USDT", *(f"PAIR{number}USDT" for number in range(50))]
+    for partitions in (1, 3, 12):
+        topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=partitions)
+        write(kafka, topic, [record(key, 1, DAY) for key in keys])
+        placed = {message.key(): message.partition() for message in read_topic(kafka.bootstrap_servers, topic)}
+        assert placed == {key.encode(): partition_of(key.encode(), partitions) for key in keys}
+
+
+def test_what_was_written_before_partitions_were_added_is_found(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=1)
+    write(kafka, topic, live("POLUSDT", 3000))
+    partitions = next(number for number in range(2, 10) if partition_of(b"POLUSDT", number) != 0)
+    kafka.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
+    assert newest(kafka, topic) == (3999, DAY + 2999 // 7)
+
+
+def test_a_broker_that_finds_nothing_by_time_is_read_back_behind_what_was_filled_in() -> None:
+    with EmbeddedBroker() as broker:
+        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+        older = [record("POLUSDT", 1 + number, DAY - 5000 + number) for number in range(3000)]
+        for key, value, timestamp in [*live("POLUSDT", 100, first=10_000), *older]:
+            producer.produce("trades", value, key, partition=partition_of(b"POLUSDT", 4), timestamp=timestamp)
+        assert producer.flush(10) == 0
+        given = {"symbol": "POLUSDT", "kafka_topic": "trades", "kafka_bootstrap_servers": broker.bootstrap_servers}
+        found = newest_trade(config.load(given, needed=given)).last
+    assert found is not None
+    assert found.trade_id == 10_099
+
+
+def test_what_went_to_another_partition_for_a_while_is_found_there(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
+    home = partition_of(b"POLUSDT", 3)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for trade_id, moment, partition in (
+        (100, DAY, home),
+        (101, DAY + 1, (home + 1) % 3),
+        (102, DAY + 2, (home + 2) % 3),
+    ):
+        _key, value, timestamp = record("POLUSDT", trade_id, moment)
+        producer.produce(topic, value, b"POLUSDT", partition=partition, timestamp=timestamp)
+    producer.flush(10)
+    assert newest(kafka, topic) == (102, DAY + 2)
+
+
+def test_older_trades_that_were_filled_in_later_do_not_send_the_run_back(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    write(kafka, topic, live("POLUSDT", 3000, first=100_000))
+    write(kafka, topic, [record("POLUSDT", number, DAY - 100_000 + number) for number in range(50_000)])
+    assert newest(kafka, topic) == (102_999, DAY + 2999 // 7)
+
+
+def test_transaction_markers_may_stand_at_the_end(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    write(kafka, topic, live("POLUSDT", 2000))
+    for number in range(5):
+        # Their markers have the time of now, which is greater than any trade's.
+        write(kafka, topic, [record("BTCUSDT", number, DAY + number)], transactional=True)
+    assert newest(kafka, topic) == (2999, DAY + 1999 // 7)
+
+
+def test_where_the_broker_stamps_records_what_was_filled_in_does_not_send_the_run_back(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", config={"message.timestamp.type": "LogAppendTime"})
+    write(kafka, topic, [*live("POLUSDT", 1000), *live("POLUSDT", 2000, first=3000)])
+    write(kafka, topic, [record("POLUSDT", 2000 + number, DAY + 1000 // 7) for number in range(1000)])
+    assert newest(kafka, topic) == (4999, DAY + 1999 // 7)
+
+
+def test_a_last_trade_that_is_a_millisecond_older_is_the_newest(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    write(kafka, topic, [*live("POLUSDT", 700), record("POLUSDT", 1700, DAY + 98)])
+    assert newest(kafka, topic) == (1700, DAY + 99)
+
+
+def test_after_a_reset_of_ids_the_later_trade_is_the_newest(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    write(kafka, topic, [*live("POLUSDT", 100, first=1_000_000), record("POLUSDT", 3, DAY + 99_000)])
+    assert newest(kafka, topic) == (3, DAY + 99_000)
+
+
+def test_malformed_records_are_passed_over(kafka: Kafka) -> None:
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
+    write(kafka, topic, [*live("POLUSDT", 10), ("POLUSDT", b"rubbish", DAY + 1), ("POLUSDT", b"", DAY + 900)])
+    assert newest(kafka, topic) == (1009, DAY + 1)
+
+
+def test_no_right_to_read_is_told(kafka_cluster: Cluster) -> None:
+    topic = kafka_cluster.create_topic(f"t-{uuid.uuid4()}")
+    kafka_cluster.grant("loader", topic, "WRITE", "DESCRIBE")
+    write(kafka_cluster, topic, live("POLUSDT", 10))
+    settings = {
+        "symbol": "POLUSDT",
+        "kafka_topic": topic,
+        "kafka_bootstrap_servers": kafka_cluster.sasl_bootstrap_servers,
+        "kafka_user_producer": "loader",
+        "kafka_password_producer": kafka_cluster.users["loader"],
+        "ca_path": str(kafka_cluster.ca_path),
+    }
+    with pytest.raises(UnavailableError, match="no right to READ on the topic"):
+        newest_trade(config.load(settings, needed=settings))
+
+
+def test_killed_at_random_moments_and_started_again_the_topic_is_complete(kafka: Kafka) -> None:
+    rng = random.Random(10)
+    market = Market.generated("POLUSDT", rate=2000)
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as workflow, Exchange([market]) as exchange:
+
+        def start() -> Loader:
+            return workflow.run(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
+
+        for _ in range(10):
+            loader = start()
+            before = workflow.last_id()
+            more = rng.randrange(1, 2000)
+            wait_for(lambda: workflow.last_id() > before + more, "trades on the topic", 60)  # noqa: B023
+            loader.process.kill()
+            loader.wait()
+        loader = start()
+        goal = market.last_id or 0
+        wait_for(lambda: workflow.last_id() >= goal, "the last run to catch up", 60)
+        workflow.stop()
+        assert loader.wait() == 0
+        assert loader.errors.count("Going on behind trade id") == 1
+        found = [json.loads(found.value() or b"")["trade_id"] for found in workflow.records()]
+    assert found == list(range(found[0], found[0] + len(found)))
+
+
+def test_what_came_while_no_loader_ran_is_caught_up_with_below_the_weight_limit(kafka: Kafka) -> None:
+    market = Market.generated("POLUSDT", rate=500, past=50_000)
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as workflow, Exchange([market]) as exchange:
+        [trade] = market.trades(0, 1)
+        write(kafka, workflow.topic, [record("POLUSDT", trade.id, trade.time // 1000)])
+        loader = workflow.run(
+            BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url, REST_WEIGHT_LIMIT="1500"
+        )
+        loader.wait_for_line("In order again", 60)
+        goal = market.last_id or 0
+        wait_for(lambda: workflow.last_id() >= goal, "the live stream to go on", 60)
+        workflow.stop()
+        assert loader.wait() == 0
+        assert "Missing" not in loader.errors
+        found = [json.loads(found.value() or b"")["trade_id"] for found in workflow.records()]
+        assert exchange.counters.peak_weight <= 1500
+    assert found == list(range(trade.id, trade.id + len(found)))
+    assert len(found) > 50_000

@@ -1,0 +1,142 @@
+"""What the loader does before the first trade, on Apache Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.tools.apache_kafka import Cluster, Kafka
+from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+
+# Nothing listens there: the symbol check warns, the feed tries again and again.
+NOWHERE = {"BINANCE_WS_URL": "ws://127.0.0.1:9/ws", "BINANCE_REST_URL": "http://127.0.0.1:9"}
+
+
+@pytest.fixture
+def workflow(kafka: Kafka) -> Iterator[Workflow]:
+    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
+        made.variables |= NOWHERE
+        yield made
+
+
+def sentence(loader: Loader) -> str:
+    """The one error line of a run that failed."""
+    [line] = [line for line in loader.errors.splitlines() if " ERROR " in line]
+    assert "Traceback" not in loader.errors
+    return line
+
+
+def test_what_is_refused_at_the_start_is_told_on_the_events_topic_too(workflow: Workflow) -> None:
+    loader = workflow.run(KAFKA_TOPIC="nobody-made-this", STARTUP_GRACE="1")
+    assert loader.wait() == 2
+    assert "trying again" in loader.errors
+    [event] = workflow.events()
+    assert event["status"] == "error"
+    assert event["finished"] is True
+    assert event["message"] in sentence(loader)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("cleanup.policy", "compact", "is compacted"),
+        ("cleanup.policy", "compact,delete", "is compacted"),
+        ("max.message.bytes", "100", "no more than 100 bytes at once"),
+        ("message.timestamp.before.max.ms", "500", "older than 0.50 s"),
+    ],
+)
+def test_a_topic_that_must_refuse_or_lose_trades_is_refused(
+    workflow: Workflow, kafka: Kafka, setting: str, value: str, words: str
+) -> None:
+    topic = kafka.create_topic(f"{workflow.topic}-unfit", config={setting: value})
+    loader = workflow.run(KAFKA_TOPIC=topic, STARTUP_GRACE="0.1")
+    assert loader.wait() == 2
+    assert words in sentence(loader)
+    assert setting in sentence(loader)
+    assert "KAFKA_TOPIC (--kafka-topic)" in sentence(loader)
+
+
+@pytest.mark.parametrize("command", ["run", "stop"])
+def test_an_advertised_address_that_cannot_be_reached_is_named(
+    workflow: Workflow, kafka_cluster: Cluster, command: str
+) -> None:
+    ports = kafka_cluster.nodes[0].ports
+    flags = ("--wait",) if command == "stop" else ()
+    loader = workflow.start(
+        command, *flags, KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{ports.proxied}", STARTUP_TIMEOUT="1", STARTUP_GRACE="1"
+    )
+    assert loader.wait() == 1
+    said = loader.errors.splitlines()[-1]
+    assert f"name addresses that cannot be reached: 127.0.0.1:{ports.proxy} (Connection refused)" in said
+    assert "advertised.listeners" in said
+
+
+def test_a_property_that_librdkafka_does_not_know_is_a_fault(workflow: Workflow) -> None:
+    loader = workflow.run("-X", "no.such.property=hush-hush-hush")
+    assert loader.wait() == 2
+    assert "KAFKA_PROPERTIES (-X)" in sentence(loader)
+    assert "hush" not in loader.errors
+
+
+def test_a_stop_sent_before_the_start_is_obeyed(workflow: Workflow) -> None:
+    workflow.command({"command": "stop", "queue_id": "another"})
+    workflow.stop()
+    loader = workflow.run()
+    assert loader.wait() == 0
+    check_events(workflow.events(), workflow, "interrupted")
+    assert workflow.events()[-1]["message"].startswith("Stopped by command")
+    assert "partition 0, offset 1" in loader.errors
+    assert "CONTROL_FROM=now" in loader.errors
+    assert "No connection to the exchange" not in loader.errors, "the feed was opened"
+
+
+def test_control_from_now_ignores_earlier_commands(workflow: Workflow) -> None:
+    workflow.stop()
+    loader = workflow.run("--control-from", "now")
+    loader.wait_for_line("No connection to the exchange")
+    workflow.stop()
+    assert loader.wait() == 0
+    assert "partition 0, offset 1" in loader.errors
+
+
+def test_an_exchange_that_cannot_be_reached_is_told_while_waiting_and_at_the_end(workflow: Workflow) -> None:
+    loader = workflow.run(FEED_OUTAGE_LIMIT="2")
+    assert loader.wait() == 1
+    assert "BINANCE_WS_URL (--binance-ws-url)" in sentence(loader)
+    assert loader.errors.count("The symbol could not be checked") == 1
+    events = workflow.events()
+    check_events(events, workflow, "error")
+    assert any("no connection to the exchange since" in event["message"] for event in events[1:-1])
+
+
+def test_a_configuration_fault_names_every_setting_and_no_trace() -> None:
+    loader = Loader("run", "--symbol", "btc/usdt", TELEMETRY_INTERVAL="0", CA_PATH="/nowhere")
+    try:
+        assert loader.wait() == 2
+        for named in ("QUEUE_ID (--queue-id)", "SYMBOL (--symbol)", "TELEMETRY_INTERVAL (", "CA_PATH (--ca-path)"):
+            assert named in loader.errors
+        assert "Traceback" not in loader.errors
+    finally:
+        loader.close()
+
+
+def test_an_index_beyond_the_symbols_is_a_fault_of_the_configuration() -> None:
+    loader = Loader("run", "--stdout", SYMBOLS="BTCUSDT, ETHUSDT", JOB_COMPLETION_INDEX="2")
+    try:
+        assert loader.wait() == 2
+        assert (
+            "JOB_COMPLETION_INDEX (--job-completion-index) is 2, but SYMBOLS (--symbols) names 2 pairs, 0 to 1; give "
+            "the Job as many completions as pairs" in loader.errors
+        )
+    finally:
+        loader.close()
+
+
+def test_an_unknown_flag_is_a_usage_fault() -> None:
+    loader = Loader("run", "--no-such-flag")
+    try:
+        assert loader.wait() == 2
+        assert "No such option" in loader.errors
+    finally:
+        loader.close()

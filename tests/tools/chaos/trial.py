@@ -1,0 +1,259 @@
+"""One line of the table: an exchange, a workflow's topics, its loaders, and what came of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import TracebackType
+
+from loader_ws_trades.sandbox import Exchange, Fault, Limits, Market
+from tests.tools.chaos.outcome import Outcome
+from tests.tools.chaos.timing import first_sign, recovery
+from tests.tools.chaos.watch import Follower, Memory
+from tests.tools.chaos.witness import compare, named_ids
+from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.topics import read_topic, write_topic
+from tests.tools.waiting import wait_for
+
+
+class Trial:
+    """Entered, the exchange serves and the topics are there; left, the loaders are ended and the topic is judged.
+
+    The judgement is in `outcome`, together with the `AssertionError` that its block ended with.
+
+    Args:
+        name: number of the matrix's row, and what goes wrong.
+        bootstrap_servers: the brokers, for the loaders and for the independent reader.
+        create_topic: makes a topic.
+        market: what is traded; it begins with the first subscriber, so that all it issues is owed.
+        faults: what goes wrong at the exchange by itself.
+        limits: what the exchange allows.
+        ping_interval: seconds between the exchange's pings.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bootstrap_servers: str,
+        create_topic: Callable[[str], object],
+        market: Market,
+        *,
+        faults: Iterable[Fault] = (),
+        limits: Limits | None = None,
+        ping_interval: float = 20.0,
+    ) -> None:
+        number, _, fault = name.partition(" ")
+        self.outcome = Outcome(int(number), fault)
+        self.market = market
+        self.exchange = Exchange(
+            [market], faults=faults, limits=limits or Limits(connection_age=None), ping_interval=ping_interval
+        )
+        self.loaders: list[Loader] = []
+        self.excused: set[int] = set()
+        """Ids that the loader could not get, and must name."""
+        self.behind = 0.0
+        """Seconds that the loader's clock is behind."""
+        self.expected: set[str] = set()
+        """Columns that need not be 0 in this trial."""
+        self.struck_at: float | None = None
+        self.healed_at: float | None = None
+        self.workflow: Workflow
+        self._foreign: set[bytes | None] = set()
+        self._open_workflow = partial(workflow_on, bootstrap_servers, create_topic)
+        self._goal: int | None = None
+        self._limits: dict[str, float | None] = {}
+        self._log: str | None = None  # once the loaders have ended
+        self._quiet_until: float | None = None
+        self._memory: Memory
+        self._follower: Follower
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Trial:
+        with ExitStack() as stack:
+            self.workflow = stack.enter_context(self._open_workflow())
+            stack.enter_context(self.exchange)
+            self._follower = Follower(self.workflow.servers, self.workflow.topic, self._foreign)
+            stack.callback(self._follower.close)
+            self._memory = Memory()
+            stack.callback(self._memory.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for loader in self.loaders:
+                if loader.process.poll() is None:
+                    loader.process.kill()
+                    loader.process.wait()
+            self._log = self.outcome.log = self.log
+            if error is not None:
+                self.outcome.broken.append(f"{'' if isinstance(error, AssertionError) else f'{kind}: '}{error}")
+            if kind is None or issubclass(kind, AssertionError):
+                self._judge()
+        finally:
+            self._stack.close()
+
+    # -- what a scenario does
+
+    def start(self, *flags: str, **variables: object) -> Loader:
+        """Start a loader."""
+        urls: dict[str, object] = {"BINANCE_WS_URL": self.exchange.ws_url, "BINANCE_REST_URL": self.exchange.rest_url}
+        loader = self.workflow.run(*flags, **(urls | variables))
+        self.loaders.append(loader)
+        self._memory.watch(loader.process.pid)
+        self._quiet_until = None
+        return loader
+
+    def write(self, *values: bytes | None) -> None:
+        """Write to the topic what is no trade of the loader's, under the loader's key."""
+        self._foreign.update(values)
+        write_topic(self.workflow.servers, self.workflow.topic, *values, key=self.market.symbol.encode())
+
+    def let_issue(self, count: int, seconds: float = 60) -> None:
+        """Wait until the exchange has issued `count` trades in all."""
+        wait_for(lambda: self.market.issued >= count, f"{count} trades issued", seconds)
+
+    def let_pass(self, seconds: float) -> None:
+        """Let a fault last, or load go on, for a time."""
+        end = time.monotonic() + seconds
+        wait_for(lambda: time.monotonic() >= end, "the clock", seconds + 5)
+
+    def let_load(self, more: int = 500, seconds: float = 90) -> None:
+        """Wait until the topic has what the exchange has issued by now, and `more` trades behind that.
+
+        Raises:
+            AssertionError: if that takes too long, or no loader runs any more.
+        """
+        last = self.market.last_id
+        self._goal = goal = (self.market.first_id - 1 if last is None else last) + more
+
+        def done() -> bool:
+            return goal in self._follower.arrivals or not self._running()
+
+        wait_for(done, f"trade {goal} on the topic", seconds)
+        assert goal in self._follower.arrivals, f"no loader runs any more: {self.last_words()}"
+
+    def stop(self) -> None:
+        """Stop the loaders by command; each must end with 0."""
+        self.ends()
+        self.workflow.stop()
+        for loader in self.loaders:
+            if loader.process.returncode is None:
+                assert loader.wait() == 0, f"exit code {loader.process.returncode}: {self.last_words()}"
+
+    @contextmanager
+    def promise(self) -> Iterator[None]:
+        """Where several trials run together: what is broken in this block is of this trial alone, and they go on."""
+        try:
+            yield
+        except AssertionError as error:
+            self.outcome.broken.append(str(error))
+
+    def ends(self) -> None:
+        """Take note that the loader is to end now: what it says from here on is no sign of the fault."""
+        self._quiet_until = time.time()
+
+    def let_strike(self, count: int, seconds: float = 60) -> None:
+        """Wait until that many of the exchange's faults have struck."""
+        wait_for(lambda: len(self.exchange.struck) >= count, f"{count} faults", seconds)
+
+    def limits_on_times(self, *, seen: float | None = None, recovered: float | None = None) -> None:
+        """Promise that the fault is seen, and that the topic is complete again, within so many seconds."""
+        self._limits = {"detect": seen, "recover": recovered}
+
+    def check_events(self) -> None:
+        """Check the telemetry of a loader that was stopped by command."""
+        check_events(self.workflow.events(), self.workflow, "interrupted")
+
+    @contextmanager
+    def fault(self) -> Iterator[None]:
+        """The time that a fault lasts, for the table."""
+        self.struck_now()
+        yield
+        self.healed_now()
+
+    def struck_with(self, position: int) -> None:
+        """Take note that a fault of a moment struck with the trade at that position, or the first one behind it."""
+        [(_, trade), *_] = self.market.placed(position, position + 1000)
+        self.struck_at = self.healed_at = trade.time / 1_000_000
+
+    def struck_now(self) -> None:
+        """Take note that the fault begins."""
+        self.struck_at = time.time()
+
+    def healed_now(self) -> None:
+        """Take note that the fault is over."""
+        self.healed_at = time.time()
+
+    def on_topic(self, trade_id: int) -> bool:
+        """Whether a trade has come onto the topic."""
+        return trade_id in self._follower.arrivals
+
+    @property
+    def loaded(self) -> int:
+        """Number of different trades that are on the topic."""
+        return len(self._follower.arrivals)
+
+    @property
+    def log(self) -> str:
+        """What all loaders of the trial wrote to standard error."""
+        return "".join(loader.errors for loader in self.loaders) if self._log is None else self._log
+
+    @property
+    def peak_memory(self) -> float | None:
+        """MB that a loader held at most so far."""
+        return self._memory.peak
+
+    def last_words(self) -> str:
+        """The last log line."""
+        return (self.log.splitlines() or ["nothing in the log"])[-1]
+
+    def named(self) -> set[int]:
+        """The ids that telemetry named as missing."""
+        return named_ids(event["message"] for event in self.workflow.events())
+
+    # -- the judgement
+
+    def _running(self) -> bool:
+        return any(loader.process.poll() is None for loader in self.loaders)
+
+    def _judge(self) -> None:
+        outcome = self.outcome
+        outcome.exit_codes = [code if code >= 0 else 128 - code for code in map(_code, self.loaders)]
+        outcome.peak_memory = self._memory.peak
+        if self.struck_at is not None:
+            outcome.detect = first_sign(self.log, self.struck_at, self._quiet_until)
+        if self.healed_at is not None:
+            outcome.recover = recovery(self.market, self._follower.arrivals, self.healed_at)
+        for column, limit in self._limits.items():
+            taken = getattr(outcome, column)
+            if limit is not None and (taken is None or taken > limit):
+                outcome.broken.append(f"{taken} s to {column}, where {limit:g} are promised")
+        found = read_topic(self.workflow.servers, self.workflow.topic)
+        records = [record for record in found if record.value() not in self._foreign]
+        outcome.counts = counts = compare(
+            self.market, records, goal=self._goal, excused=self.excused, behind=self.behind
+        )
+        for column in ("lost", "duplicated", "out_of_order", "altered"):
+            if getattr(counts, column) and column not in self.expected:
+                outcome.broken.append(f"{getattr(counts, column)} {column.replace('_', ' ')} ({counts.examples})")
+        with self.promise():
+            self._judge_names()
+        if "Traceback" in self.log:
+            outcome.broken.append("a stack trace in the log")
+
+    def _judge_names(self) -> None:
+        owed, named = self.excused | set(self.market.holes), self.named()
+        # Ids issued since, or those of a gap that the next run fills, are not to be named.
+        wanted = {trade_id for trade_id in owed if trade_id <= max(self._follower.arrivals, default=0)}
+        assert named == wanted, f"{len(named)} ids named as missing, where it is {len(wanted)}"
+        if named:
+            self.outcome.remark = f"{len(named)} ids named as missing"
+
+
+def _code(loader: Loader) -> int:
+    return loader.process.returncode

@@ -1,0 +1,74 @@
+"""The manifests of ``docker/k8s`` as they stand, and what they want to find in the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from loader_ws_trades.config.settings import OPTIONS
+from tests.tools.kube import pods
+from tests.tools.kube.api import Api
+from tests.tools.rights import Right
+
+FOLDER = Path(__file__).parents[3] / "docker" / "k8s"
+_DEFAULTS = {option.variable: option.default for option in OPTIONS}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A Job in a file, and what the API server reads in it."""
+
+    text: str
+    job: dict[str, Any]
+
+    @classmethod
+    def read(cls, api: Api, file: str) -> Manifest:
+        """Read a file of ``docker/k8s``, and have the API server check it."""
+        text = (FOLDER / file).read_text()
+        return cls(text, api.apply("/apis/batch/v1/namespaces/default/jobs", text, dry=True))
+
+    @property
+    def name(self) -> str:
+        """The Job's name."""
+        return str(self.job["metadata"]["name"])
+
+    @property
+    def user(self) -> str:
+        """The user that writes."""
+        return self.variables["KAFKA_USER_PRODUCER"]
+
+    @property
+    def indexes(self) -> int:
+        """Number of pods at work at the same time."""
+        return int(self.job["spec"]["completions"])
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """The variables of every pod."""
+        return pods.environment(self.job["spec"]["template"], {})
+
+    @property
+    def symbols(self) -> list[str]:
+        """The pairs that are loaded."""
+        return (self.variables.get("SYMBOLS") or self.variables["SYMBOL"]).split(",")
+
+    def setting(self, variable: str) -> str:
+        """Return the value of a setting, which may be its default."""
+        return str(self.variables.get(variable) or _DEFAULTS[variable])
+
+    def resource(self, right: Right) -> str:
+        """Return the name of what a right is on."""
+        return self.setting(right.setting.upper())
+
+    def secrets(self, content: dict[str, str]) -> list[dict[str, Any]]:
+        """Return the secrets that the pods mount, made of `content`, which is by their keys."""
+        sources = [volume["secret"] for volume in self.job["spec"]["template"]["spec"]["volumes"] if "secret" in volume]
+        return [
+            {
+                "metadata": {"name": source["secretName"]},
+                "stringData": {item["key"]: content[item["key"]] for item in source["items"]},
+            }
+            for source in sources
+        ]

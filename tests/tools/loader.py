@@ -1,0 +1,276 @@
+"""The loader as a process of its own, and the topics of one workflow; none of it may show a secret.
+
+With `--debug-loaders` (see conftest.py) each loader logs at debug level, librdkafka's own lines included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from confluent_kafka import Message
+
+from loader_ws_trades.cli.main import cli
+from loader_ws_trades.config.settings import OPTIONS
+from tests.tools.apache_kafka.cluster import USERS
+from tests.tools.processes import kill, limited, start
+from tests.tools.topics import answers, read_events, read_topic, write_topic
+from tests.tools.waiting import wait_for
+
+DEBUG = "TEST_DEBUG_LOADERS"  # the variable by which `--debug-loaders` comes here
+_CLIENTS_DEBUG = "debug=security,broker,conf"
+# A line of text with what follows it up to the next one, or a line of JSON.
+_DEBUG_LINES = re.compile(
+    r"^(?:\S+Z DEBUG .*(?:\n|\Z)(?:(?!\d{4}-\d\d-\d\dT).+(?:\n|\Z))*|\{.*\"level\": \"DEBUG\".*(?:\n|\Z))", re.MULTILINE
+)
+_SHORTEST = 4  # letters of what can be a secret: the loader takes no fewer out of what it shows
+
+
+class Loader:
+    """`python -m loader_ws_trades ...` with nothing but `variables` of the loader's own in its environment."""
+
+    interpreter = sys.executable
+    launcher: tuple[str, ...] = ("-m", "loader_ws_trades")  # what the interpreter is given to start it
+    stderr: int | None = None  # a descriptor that gets its standard error in place of `errors`
+
+    def __init__(self, *arguments: str, **variables: object) -> None:
+        own = {option.variable for option in OPTIONS}
+        environment = {name: value for name, value in os.environ.items() if name not in own}
+        given = {name: str(value) for name, value in variables.items()}
+        self.secrets = _secrets_in(arguments, given)
+        self._debugged = bool(os.environ.get(DEBUG)) and "LOG_LEVEL" not in given
+        if os.environ.get(DEBUG):
+            environment["LOG_LEVEL"] = "debug"
+            arguments = (*arguments, *_debug_flags(arguments, given))
+        environment |= given
+        self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
+        self.process = start(
+            [self.interpreter, *self.launcher, *arguments],
+            env=environment,
+            cwd=tempfile.gettempdir(),  # where no .env of a developer is read
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors if self.stderr is None else self.stderr,
+        )
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error so far, but for what only `--debug-loaders` makes it write."""
+        return _DEBUG_LINES.sub("", self._everything) if self._debugged else self._everything
+
+    @property
+    def _everything(self) -> str:
+        return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode(errors="replace")
+
+    def output(self) -> str:
+        """What it writes to standard output until it ends."""
+        assert self.process.stdout is not None
+        with limited(self.process):
+            found: bytes = self.process.stdout.read()
+        return found.decode()
+
+    def lines(self, count: int = 1) -> list[str]:
+        """The next lines of its standard output."""
+        assert self.process.stdout is not None
+        with limited(self.process):
+            found = [self.process.stdout.readline().decode() for _ in range(count)]
+        assert found[-1], f"it ended too soon:\n{self.errors}"
+        return found
+
+    def wait(self, seconds: float = 60) -> int:
+        """Its exit code, after at most `seconds`."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"still running after {seconds:g} s:\n{self.errors}") from error
+
+    def wait_for_line(self, text: str, seconds: float = 30) -> None:
+        """Wait until `text` stands in standard error."""
+        try:
+            wait_for(lambda: text in self.errors or self.process.poll() is not None, f"{text!r} in the log", seconds)
+        finally:
+            assert text in self.errors, self.errors
+
+    def close(self) -> None:
+        """End it, if it still runs, and fail if it has shown a secret."""
+        if self._errors.closed:
+            return
+        if self.process.poll() is None:
+            kill(self.process)
+        with limited(self.process):
+            output, _ = self.process.communicate()
+        errors = self._everything
+        self._errors.close()
+        _check_for_secrets(self.secrets, errors, "standard error")
+        _check_for_secrets(self.secrets, (output or b"").decode(errors="replace"), "standard output")
+
+
+def loader_with(properties: str) -> type[Loader]:
+    """A loader whose Kafka clients have `properties`, key=value,key=value, in place of what `-X` refuses to change."""
+
+    class Replaced(Loader):
+        launcher = (str(Path(__file__).parent / "replaced_properties.py"), properties)
+
+    return Replaced
+
+
+def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
+    """What makes the Kafka clients tell all, unless the test gives them properties itself."""
+    command = cli.commands.get(arguments[0]) if arguments else None
+    takes_properties = command and any(parameter.name == "kafka_properties" for parameter in command.params)
+    if not takes_properties or "-X" in arguments or "KAFKA_PROPERTIES" in variables:
+        return ()
+    return ("-X", _CLIENTS_DEBUG)
+
+
+def _secrets_in(arguments: tuple[str, ...], variables: dict[str, str]) -> frozenset[str]:
+    """All that is secret about a loader: what it is given, and the passwords of the cluster's users in any case."""
+    found = set(USERS.values())
+    flags = dict(pairwise(arguments))
+    for option in OPTIONS:
+        value = variables.get(option.variable) or flags.get(option.flag) or ""
+        if option.secret and option.name != "kafka_properties":
+            found.add(value)
+        if "://" in value:
+            found.add(urlsplit(value).password or "")
+    if "KAFKA_PASSWORD_FILE" in variables:
+        with suppress(OSError, UnicodeDecodeError):
+            found.add(Path(variables["KAFKA_PASSWORD_FILE"]).read_text("utf-8").strip())
+    for pair in (*variables.get("KAFKA_PROPERTIES", "").split(","), *arguments):
+        key, _, value = pair.partition("=")
+        if "password" in key or "secret" in key:
+            found.add(value)
+    return frozenset(value for value in found if len(value) >= _SHORTEST)
+
+
+def _check_for_secrets(secrets: Iterable[str], shown: str, where: str) -> None:
+    for secret in secrets:
+        lines = [line for line in shown.splitlines() if secret in line]
+        assert not lines, f"a secret ({secret}) stands in {where}:\n" + "\n".join(lines[:5])
+
+
+class Workflow:
+    """One workflow's topics on a broker, and the loaders started for it."""
+
+    def __init__(self, bootstrap_servers: str, create_topic: Callable[[str], object]) -> None:
+        unique = uuid.uuid4().hex[:8]
+        self.servers = bootstrap_servers
+        self.queue_id = f"wf-{unique}"
+        self.topic, self.events_topic, self.control_topic = (
+            f"{name}-{unique}" for name in ("trades", "queue-events", "queue-control")
+        )
+        for topic in (self.topic, self.events_topic, self.control_topic):
+            create_topic(topic)
+        self.variables: dict[str, object] = {
+            "QUEUE_ID": self.queue_id,
+            "SYMBOL": "POLUSDT",
+            "TYPE": "ws_trade",
+            "KAFKA_TOPIC": self.topic,
+            "TELEMETRY_PRODUCER_ID": f"loader-{unique}",
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "QUEUE_EVENTS_TOPIC": self.events_topic,
+            "QUEUE_CONTROL_TOPIC": self.control_topic,
+            "TELEMETRY_INTERVAL": "0.5",
+        }
+        self.loader_class = Loader
+        self._loaders: list[Loader] = []
+
+    def run(self, *flags: str, **variables: object) -> Loader:
+        """Start `run`; `variables` go over the workflow's, one that is None is left out."""
+        return self.start("run", *flags, **variables)
+
+    def start(self, *arguments: str, **variables: object) -> Loader:
+        """Start any command, as `run` does."""
+        merged = {name: value for name, value in (self.variables | variables).items() if value is not None}
+        self._loaders.append(self.loader_class(*arguments, **merged))
+        return self._loaders[-1]
+
+    def command(self, value: object) -> None:
+        """Write a record to the control topic: bytes and None as they are, all else as JSON."""
+        is_raw = value is None or isinstance(value, bytes)
+        write_topic(self.servers, self.control_topic, value if is_raw else json.dumps(value).encode())  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        """Write the stop command."""
+        self.command({"command": "stop", "queue_id": self.queue_id})
+
+    def records(self) -> list[Message]:
+        """What is on the trade topic."""
+        return read_topic(self.servers, self.topic)
+
+    def last_id(self) -> int:
+        """The trade id of the last record, -1 if there is none."""
+        records = read_topic(self.servers, self.topic, last=20)  # the last ones may be transaction markers
+        return int(json.loads(records[-1].value() or b"")["trade_id"]) if records else -1
+
+    def events(self) -> list[dict[str, Any]]:
+        """What is on the events topic."""
+        return read_events(self.servers, self.events_topic)
+
+    def close(self) -> None:
+        """End what still runs, and fail if a loader has shown a secret, or told one on the events topic."""
+        with ExitStack() as stack:  # each is closed, whatever the others say
+            stack.callback(self._check_events)
+            for loader in self._loaders:
+                stack.callback(loader.close)
+
+    def _check_events(self) -> None:
+        secrets = frozenset[str]().union(*(loader.secrets for loader in self._loaders))
+        # A broker that the test has taken away has nothing to read.
+        if self._loaders and answers(self.servers):
+            for record in read_topic(self.servers, self.events_topic):
+                _check_for_secrets(secrets, (record.value() or b"").decode(errors="replace"), self.events_topic)
+
+
+@contextmanager
+def workflow_on(bootstrap_servers: str, create_topic: Callable[[str], object]) -> Iterator[Workflow]:
+    """A workflow whose loaders are ended with it."""
+    workflow = Workflow(bootstrap_servers, create_topic)
+    try:
+        yield workflow
+    finally:
+        workflow.close()
+
+
+def check_events(events: list[dict[str, Any]], workflow: Workflow, last: str) -> None:
+    """The order and the form that the contract gives to the events of one process."""
+    statuses = [event["status"] for event in events]
+    assert statuses[0] == "started", statuses
+    assert statuses[-1] == last, events[-1]
+    assert set(statuses[1:-1]) <= {"loading"}, statuses
+    assert [event["finished"] for event in events] == [False] * (len(events) - 1) + [True]
+    counts = [event["records_written"] for event in events]
+    assert counts == sorted(counts)
+    times = [event["timestamp"] for event in events]
+    assert times == sorted(times)
+    for event in events:
+        assert list(event) == [
+            "queue_id",
+            "symbol",
+            "type",
+            "status",
+            "message",
+            "records_written",
+            "finished",
+            "producer",
+            "timestamp",
+        ]
+        assert (event["queue_id"], event["symbol"], event["type"], event["producer"]) == (
+            workflow.queue_id,
+            "POLUSDT",
+            "ws_trade",
+            workflow.variables["TELEMETRY_PRODUCER_ID"],
+        )
+        assert isinstance(event["timestamp"], float)
+        assert isinstance(event["records_written"], int)

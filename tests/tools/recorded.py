@@ -1,0 +1,35 @@
+"""The 40,000 recorded trades, where they are there, or as many generated ones in the same form."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from loader_ws_trades.sandbox import Market
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "POLUSDT-frames-2025-10-10.jsonl.gz"
+COUNT = 40_000
+
+
+def frames_file(folder: Path) -> Path:
+    """A file of 40,000 frames of POLUSDT, one a line."""
+    if SHARED.exists():
+        return SHARED
+    made = folder / "frames.jsonl.gz"
+    market = Market.generated("POLUSDT", rate=1000, seed=40, past=COUNT)
+    with gzip.open(made, "wt") as file:
+        for trade in market.trades(0, COUNT):
+            time = trade.time // 1000
+            frame = {"e": "trade", "E": time, "s": "POLUSDT", "t": trade.id, "p": trade.price, "q": trade.quantity}
+            file.write(
+                json.dumps(frame | {"T": time, "m": trade.is_buyer_maker, "M": True}, separators=(",", ":")) + "\n"
+            )
+    return made
+
+
+def frames(path: Path) -> list[dict[str, Any]]:
+    """The frames of a file, decoded by the standard library."""
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]

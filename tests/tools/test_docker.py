@@ -1,0 +1,343 @@
+"""What is in docker/ holds to the code, and its parts to each other. `make image-test` builds and runs the image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+from confluent_kafka.admin import NewTopic
+from packaging.requirements import Requirement
+
+from loader_ws_trades import __version__
+from loader_ws_trades.binance.disconnects import REASONS
+from loader_ws_trades.config.settings import OPTIONS, Settings, load
+from loader_ws_trades.errors import ConfigurationError
+from tests.tools.apache_kafka.client import Kafka
+from tests.tools.apache_kafka.distribution import POM
+from tests.tools.docs import README, ROOT
+from tests.tools.image import building, rules
+from tests.tools.rights import RIGHTS, TRANSACTIONS, Right
+
+DOCKER = ROOT / "docker"
+VARIABLES = {option.variable: option for option in OPTIONS}
+
+
+def parts(file: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DOCKER / file).read_text("utf-8")))
+
+
+[JOB], [FLEET], [COMPOSE] = parts("k8s/job.yaml"), parts("k8s/fleet.yaml"), parts("compose.yaml")
+KAFKA, (POD_MONITOR, RULES) = parts("k8s/kafka.yaml"), parts("k8s/monitoring.yaml")
+FILES = {"KAFKA_PASSWORD_FILE", "CA_PATH"}
+LOADERS = ("loader", "loader-live")
+TOPICS = {part["metadata"]["name"]: part["spec"] for part in KAFKA if part["kind"] == "KafkaTopic"}
+[USER] = [part for part in KAFKA if part["kind"] == "KafkaUser"]
+ALL_RULES = [rule for group in RULES["spec"]["groups"] for rule in group["rules"]]
+[INFO], ALERTS = ([rule for rule in ALL_RULES if kind in rule] for kind in ("record", "alert"))
+BOTH = pytest.mark.parametrize("job", [JOB, FLEET], ids=["job", "fleet"])
+
+
+def pod(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["spec"]["template"]["spec"]
+    return found
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    [found] = pod(job)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def variables(job: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container(job)["env"]}
+
+
+def settings(given: Mapping[str, str], tmp_path: Path) -> Settings:
+    """What the loader makes of variables, with a file in place of each secret that is mounted."""
+    secrets = {"KAFKA_PASSWORD_FILE": tmp_path / "password", "CA_PATH": tmp_path / "ca.crt"}
+    secrets["KAFKA_PASSWORD_FILE"].write_text("a secret\n", "utf-8")
+    trustme.CA().cert_pem.write_to_path(str(secrets["CA_PATH"]))
+    mounted = {name: str(secrets[name]) for name in FILES & given.keys()}
+    return load({VARIABLES[name].name: value for name, value in {**given, **mounted}.items() if name in VARIABLES})
+
+
+def dockerfile(pattern: str) -> str:
+    found = re.search(pattern, building.DOCKERFILE.read_text("utf-8"), re.MULTILINE)
+    assert found, pattern
+    return found[1]
+
+
+# The Jobs
+
+
+def test_every_variable_is_a_setting() -> None:
+    for given in (variables(JOB), variables(FLEET), *(COMPOSE["services"][name]["environment"] for name in LOADERS)):
+        assert set(given) <= set(VARIABLES)
+
+
+def test_the_job_is_configured_by_its_variables_alone(tmp_path: Path) -> None:
+    found = settings(variables(JOB), tmp_path)
+    assert (found.queue_id, found.symbol, found.kafka_topic) == ("wf-1", "BTCUSDT", "trades")
+    assert not {"command", "args"} & set(container(JOB))
+
+
+def test_each_index_of_the_fleet_is_configured_for_a_symbol_of_its_own(tmp_path: Path) -> None:
+    symbols, spec = variables(FLEET)["SYMBOLS"].split(","), FLEET["spec"]
+    assert spec["completions"] == spec["parallelism"] == len(symbols)
+    assert spec["completionMode"] == "Indexed"
+    found = [
+        settings({**variables(FLEET), "JOB_COMPLETION_INDEX": str(index)}, tmp_path)
+        for index in range(spec["completions"])
+    ]
+    assert [each.symbol for each in found] == symbols
+    assert len({each.telemetry_producer_id for each in found}) == len(symbols)
+    assert {each.queue_id for each in found} == {"wf-2"}
+
+
+def test_the_fleet_is_the_job_but_for_its_variables() -> None:
+    def rest(job: dict[str, Any]) -> dict[str, Any]:
+        return {**pod(job), "containers": [{**container(job), "env": None}]}
+
+    assert rest(FLEET) == rest(JOB)
+    differing = {"QUEUE_ID", "SYMBOL", "SYMBOLS", "TELEMETRY_PRODUCER_ID"}
+    same = [{name: value for name, value in variables(job).items() if name not in differing} for job in (JOB, FLEET)]
+    assert same[0] == same[1]
+
+
+@BOTH
+def test_what_will_not_help_ends_a_pod_for_good_and_a_disruption_does_not_count(job: dict[str, Any]) -> None:
+    fail, ignore = job["spec"]["podFailurePolicy"]["rules"]
+    assert fail["action"] == ("FailIndex" if job is FLEET else "FailJob")
+    assert fail["onExitCodes"] == {
+        "containerName": container(job)["name"],
+        "operator": "In",
+        "values": [ConfigurationError.exit_code],
+    }
+    assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert pod(job)["restartPolicy"] == "Never"
+    assert job["spec"]["backoffLimitPerIndex" if job is FLEET else "backoffLimit"] >= 100
+
+
+@BOTH
+def test_a_pod_has_the_time_to_deliver_its_tail(job: dict[str, Any], tmp_path: Path) -> None:
+    longest = settings({"JOB_COMPLETION_INDEX": "0", **variables(job)}, tmp_path).shutdown_timeout
+    assert pod(job)["terminationGracePeriodSeconds"] > longest
+    for service in LOADERS:
+        assert float(COMPOSE["services"][service]["stop_grace_period"].removesuffix("s")) > longest
+
+
+@BOTH
+def test_a_pod_is_restricted(job: dict[str, Any]) -> None:
+    context = pod(job)["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == dockerfile(r"^USER (\d+:\d+)$")
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(job)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod(job)["automountServiceAccountToken"] is False
+    assert pod(job)["enableServiceLinks"] is False
+    assert {"requests", "limits"} == set(container(job)["resources"])
+
+
+@BOTH
+def test_files_that_variables_name_are_mounted(job: dict[str, Any]) -> None:
+    volumes = {volume["name"]: volume for volume in pod(job)["volumes"]}
+    files = {
+        f"{mount['mountPath']}/{item['path']}"
+        for mount in container(job)["volumeMounts"]
+        for item in volumes[mount["name"]].get("secret", {}).get("items", [])
+    }
+    assert files == {variables(job)[name] for name in FILES}
+    assert all(mount["readOnly"] for mount in container(job)["volumeMounts"] if mount["mountPath"] != "/tmp")  # noqa: S108
+
+
+@BOTH
+def test_the_port_of_metrics_is_one(job: dict[str, Any]) -> None:
+    [port] = container(job)["ports"]
+    assert str(port["containerPort"]) == variables(job)["METRICS_PORT"] == dockerfile(r"^EXPOSE (\d+)$")
+    probe = container(job)["livenessProbe"]
+    assert probe["httpGet"] == {"path": "/healthz", "port": port["name"]}
+    [endpoint] = POD_MONITOR["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == port["name"]
+
+
+@BOTH
+def test_the_monitor_finds_the_pods(job: dict[str, Any]) -> None:
+    selected = POD_MONITOR["spec"]["selector"]["matchLabels"]
+    assert selected.items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert job["metadata"]["name"].startswith("loader-ws-trades-")  # as the alerts on Jobs want it
+
+
+# Kafka
+
+
+@BOTH
+def test_topics_user_and_addresses_are_those_of_the_cluster(job: dict[str, Any], tmp_path: Path) -> None:
+    found = settings({"JOB_COMPLETION_INDEX": "0", **variables(job)}, tmp_path)
+    assert set(TOPICS) == {found.kafka_topic, found.queue_events_topic, found.queue_control_topic}
+    assert found.kafka_user_producer == USER["metadata"]["name"]
+    [secret] = [volume["secret"] for volume in pod(job)["volumes"] if volume["name"] == "user"]
+    assert secret["secretName"] == USER["metadata"]["name"]
+    for part in KAFKA:
+        cluster, namespace = part["metadata"]["labels"]["strimzi.io/cluster"], part["metadata"]["namespace"]
+        assert found.kafka_bootstrap_servers == f"{cluster}-kafka-bootstrap.{namespace}:9093"
+        assert any(v.get("secret", {}).get("secretName") == f"{cluster}-cluster-ca-cert" for v in pod(job)["volumes"])
+
+
+def test_the_user_has_the_rights_of_the_table_and_no_other(tmp_path: Path) -> None:
+    found = settings(variables(JOB), tmp_path)
+
+    def wanted(right: Right) -> tuple[str, str, str, str]:
+        operation = right.operation.title().replace("_", "")
+        if right is TRANSACTIONS:
+            return operation, "transactionalId", "loader-ws-trades.", "prefix"
+        return operation, "topic", getattr(found, right.setting), "literal"
+
+    given = [
+        (operation, acl["resource"]["type"], acl["resource"]["name"], acl["resource"]["patternType"])
+        for acl in USER["spec"]["authorization"]["acls"]
+        for operation in acl["operations"]
+    ]
+    assert sorted(given) == sorted(map(wanted, RIGHTS))
+
+
+def test_the_operators_resources_have_the_shape_that_they_want() -> None:
+    assert [(part["apiVersion"], part["kind"]) for part in KAFKA] == [
+        *[("kafka.strimzi.io/v1", "KafkaTopic")] * 3,
+        ("kafka.strimzi.io/v1", "KafkaUser"),
+    ]
+    for spec in TOPICS.values():
+        assert set(spec) == {"partitions", "replicas", "config"}
+    assert USER["spec"].keys() == {"authentication", "authorization"}
+    assert USER["spec"]["authentication"] == {"type": "scram-sha-512"}
+    assert USER["spec"]["authorization"].keys() == {"type", "acls"}
+    assert USER["spec"]["authorization"]["type"] == "simple"
+    assert all(set(acl) == {"resource", "operations"} for acl in USER["spec"]["authorization"]["acls"])
+    assert [(part["apiVersion"], part["kind"]) for part in (POD_MONITOR, RULES)] == [
+        ("monitoring.coreos.com/v1", "PodMonitor"),
+        ("monitoring.coreos.com/v1", "PrometheusRule"),
+    ]
+    assert set(POD_MONITOR["spec"]) == {"selector", "podMetricsEndpoints"}
+    assert set(RULES["spec"]) == {"groups"}
+    assert all(set(group) == {"name", "rules"} for group in RULES["spec"]["groups"])
+
+
+@pytest.mark.parametrize("topic", sorted(TOPICS))
+def test_kafka_takes_the_settings_of_the_topics(kafka: Kafka, topic: str) -> None:
+    config = {key: str(value) for key, value in TOPICS[topic]["config"].items()}
+    wanted = NewTopic(f"manifest-{topic}", TOPICS[topic]["partitions"], 1, config=config)
+    [done] = kafka.admin.create_topics([wanted], validate_only=True).values()
+    assert done.result(30) is None
+
+
+# Alerts
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    known = set(re.findall(r"^\| `(loader_ws_trades_\w+)", README.read_text("utf-8"), re.MULTILINE))
+    for rule in ALL_RULES:
+        assert set(re.findall(r"\bloader_ws_trades_\w+", str(rule))) <= known, rule
+
+
+def test_alerts_learn_what_a_pod_works_for_in_one_way_which_no_second_pod_at_its_address_breaks() -> None:
+    join = f"* on (namespace, pod) group_left (queue_id, symbol) {INFO['record']}"
+    for alert in ALERTS:
+        expr = alert["expr"]
+        assert expr.count("loader_ws_trades_info") == expr.count(join) == int("loader_ws_trades_" in expr), expr
+        # A pod, or a Job: an address is soon another pod's.
+        assert set(re.findall(r"\b(?:on|ignoring) \((.+?)\)", expr)) <= {"namespace, pod", "namespace, job_name"}
+
+
+def test_the_alerts_are_tried_with_the_labels_that_pods_have() -> None:
+    series = re.findall(r"'(?:loader_ws_trades_\w+|up)\{(.+?)\}'", rules.CASES.read_text("utf-8"))
+    assert series
+    for labels in series:
+        assert {"namespace", "pod", "job", "instance"} <= set(re.findall(r'(\w+)="', labels)), labels
+
+
+def test_reconnects_that_alert_are_of_connections_that_were_lost() -> None:
+    [alert] = [alert for alert in ALERTS if alert["alert"] == "LoaderReconnectsOften"]
+    [without] = re.findall(r'reason!~"(.+?)"', alert["expr"])
+    told = set(re.findall(r"`([a-z_]+)`", alert["annotations"]["action"])) & set(REASONS)
+    assert set(without.split("|")) == set(REASONS) - told == {"refused", "rotation", "unreachable"}
+
+
+def test_alerts_speak_of_settings_and_of_other_alerts_that_there_are() -> None:
+    for alert in ALERTS:
+        text = " ".join(alert["annotations"].values())
+        assert set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", text)) <= set(VARIABLES), alert["alert"]
+        assert set(re.findall(r"\bLoader[A-Z]\w+", text)) <= {other["alert"] for other in ALERTS}
+
+
+def test_alerts_say_what_is_wrong_and_what_to_do_and_each_is_tried() -> None:
+    cases = rules.CASES.read_text("utf-8")
+    for alert in ALERTS:
+        assert alert["labels"]["severity"] in {"warning", "critical"}
+        assert set(alert["annotations"]) == {"summary", "description", "action"}, alert["alert"]
+        assert f'alertname="{alert["alert"]}"' in cases
+
+
+# The image and the demo
+
+
+def test_the_image_is_called_by_the_version() -> None:
+    images = {container(JOB)["image"], container(FLEET)["image"], COMPOSE["services"]["loader"]["image"]}
+    assert images == {f"loader-ws-trades:{__version__}"}
+
+
+def test_the_image_is_built_with_versions_that_suit_and_none_is_forgotten() -> None:
+    lines = (DOCKER / "constraints.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    needed = [setup["options"]["install_requires"], setup["options.extras_require"]["sandbox"]]
+    for line in filter(None, "\n".join(needed).splitlines()):
+        requirement = Requirement(line)
+        assert pins[requirement.name] in requirement.specifier, line
+
+
+def test_the_builder_is_given_what_the_recipe_copies() -> None:
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", building.DOCKERFILE.read_text("utf-8"), re.MULTILINE)
+    assert {path for line in copied for path in line.split()} == let_in
+    assert all((ROOT / path).exists() for path in let_in)
+
+
+def test_the_demo_is_configured_by_its_variables_and_reaches_its_own_exchange(tmp_path: Path) -> None:
+    services = COMPOSE["services"]
+    found, live = (settings(services[name]["environment"], tmp_path) for name in LOADERS)
+    command = services["exchange"]["command"]
+    port, symbol = (command[command.index(flag) + 1] for flag in ("--port", "--symbol"))
+    assert found.binance_ws_url.startswith(f"ws://exchange:{port}/")
+    assert found.binance_rest_url == f"http://exchange:{port}"
+    assert found.symbol == symbol
+    assert live.binance_ws_url == VARIABLES["BINANCE_WS_URL"].default
+    assert found.kafka_bootstrap_servers == live.kafka_bootstrap_servers
+    # Two sequences of ids of one symbol would be one topic's disorder.
+    assert found.kafka_topic != live.kafka_topic
+    assert found.queue_id != live.queue_id
+    made = re.findall(r"for topic in (.+); do", services["topics"]["command"][0])[0].split()
+    assert {found.kafka_topic, live.kafka_topic, found.queue_events_topic, found.queue_control_topic} == set(made)
+
+
+def test_the_demo_runs_the_kafka_that_the_tests_run_against() -> None:
+    version = re.search(r"<kafka\.version>(.+?)</", POM.read_text("utf-8"))
+    assert version
+    assert {COMPOSE["services"][name]["image"] for name in ("kafka", "topics", "reader")} == {
+        f"apache/kafka:{version[1]}"
+    }
+
+
+def test_the_readme_names_each_manifest() -> None:
+    text = (DOCKER / "README.md").read_text("utf-8")
+    for file in (DOCKER / "k8s").iterdir():
+        assert f"`{file.name}`" in text
