@@ -66,6 +66,6 @@ def test_a_reset_names_what_is_missing_before_it_and_ends_other_connections(
 def test_late_trades_are_told_of(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
     source, sink = Source(*trades(1, 4, 2, 3)), Sink(clock)
     signals(clock, 1.0)
-    ended = Ended(source, sink, log, gap_repair="off")
+    Ended(source, sink, log, gap_repair="off")
     assert any(message.startswith("Trade ids 2-3 came after they had been given up") for message in log.messages)
     assert any("late 2" in message for message in log.messages)
