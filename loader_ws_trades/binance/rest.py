@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 ROWS = 1000  # the most that one request gives
 TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
 
+_AGGREGATES = 20  # those without trades have ids of -1, and are passed over
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
 _WAIT_FOR_US = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}
 _RETRY_AFTER = 30.0  # seconds to wait where the exchange asks to wait and does not say how long
@@ -187,20 +188,25 @@ class Rest:
         Raises:
             UnavailableError: if the exchange did not answer, or not with what was asked for.
         """
-        body = self._get("/api/v3/aggTrades", {"symbol": symbol, "startTime": moment, "limit": 1}, AGGREGATES_WEIGHT)
+        body = self._get(
+            "/api/v3/aggTrades", {"symbol": symbol, "startTime": moment, "limit": _AGGREGATES}, AGGREGATES_WEIGHT
+        )
         try:
             found = msgspec.json.decode(body, type=list[_Aggregate])
         except BAD_INPUT as error:
             raise UnavailableError(f"REST's answer is not as documented ({error})") from error
         if not found:
             return None
-        first = found[0].f
+        first = next((row.f for row in found if row.f >= 0), None)
+        if first is None:
+            raise UnavailableError("REST's aggregated trades name no trade ids")
         while True:
             begin = max(0, first - ROWS // 2)
-            rows = [row for row in self.trades_from(symbol, begin)[0] if row.timestamp >= moment]
-            if not rows:
+            rows = [row for row in self.trades_from(symbol, begin)[0] if row.trade_id >= begin]
+            since = [row.trade_id for row in rows if row.timestamp >= moment]
+            if not since or all(row.trade_id != first for row in rows):
                 raise UnavailableError(f"REST does not have the trade {first} yet")
-            first = rows[0].trade_id
+            first = since[0]
             if first > begin or begin == 0:
                 return first
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 from loader_ws_trades.binance import rest
@@ -212,3 +213,41 @@ def test_short_waits_for_weight_are_not_logged(
             client.trades_from("POLUSDT", first)
     assert clock.now - began > 30
     assert caplog.messages == []
+
+
+def row(trade_id: int, time: int) -> dict[str, Any]:
+    return {"id": trade_id, "price": "1", "qty": "1", "quoteQty": "1", "time": time, "isBuyerMaker": True}
+
+
+@pytest.mark.parametrize(
+    ("aggregates", "rows", "found"),
+    [
+        ([], [], None),
+        ([100], [row(99, 9), row(100, 10)], 100),
+        ([100], [row(99, 10), row(100, 10)], 99),  # the aggregated trade before it ended later than the time asked for
+        ([-1, -1, 100], [row(100, 10)], 100),  # aggregated trades that hold no trade
+        ([-1], [], "name no trade ids"),
+        ([100], [row(7, 10), row(8, 11)], "does not have the trade 100"),  # another question's answer, out of a cache
+        ([100], [row(5000, 10)], "does not have the trade 100"),
+        ([100], [], "does not have the trade 100"),
+    ],
+)
+def test_the_first_trade_at_a_time(
+    make: Callable[..., rest.Rest],
+    monkeypatch: pytest.MonkeyPatch,
+    aggregates: list[int],
+    rows: list[dict[str, Any]],
+    found: int | str | None,
+) -> None:
+    client = make()
+
+    def get(_: Wire, url: str, _fields: Mapping[str, Any]) -> Answer:
+        answer = [{"f": first} for first in aggregates] if url.endswith("aggTrades") else rows
+        return Answer(200, {}, msgspec.json.encode(answer))
+
+    monkeypatch.setattr(Wire, "get", get)
+    if isinstance(found, str):
+        with pytest.raises(UnavailableError, match=found):
+            client.first_id_at("POLUSDT", 10)
+    else:
+        assert client.first_id_at("POLUSDT", 10) == found
