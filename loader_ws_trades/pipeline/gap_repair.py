@@ -164,7 +164,7 @@ class Repair:
         last = self._newest_seen(gap)
         left_open: Gap | None = gap
         while left_open is not None and left_open.first <= last:
-            self._ingest.skip(left_open.last + 1, "unrepaired")
+            self._skip(left_open.last + 1, "unrepaired")
             left_open = self._ingest.gap()
 
     def _pass_holes(self) -> None:
@@ -173,10 +173,24 @@ class Repair:
         passed = False
         while (gap := self._ingest.gap()) is not None and (hole := self._absence.hole(gap)) is not None:
             old = ", or older than what it keeps" if len(hole) > _PAGE else ""
-            self._ingest.skip(hole.last + 1, f"a hole: REST does not have them{old}")
+            self._skip(hole.last + 1, f"a hole: REST does not have them{old}")
             passed = True
         if gap is not None and not passed and self._absence.lacks(gap.first):
             self._stopping.wait(min(_LAG_DELAY, self._absence.patience(gap.first)))
+
+    def _skip(self, before: int, why: str) -> None:
+        # An id that only /api/v3/trades names may be another pair's, out of a cache: to give up ids for it would drop
+        # the real trades as late. If they exist, the next trade of the stream shows that they are missing.
+        if self._ingest.stop_expecting():
+            self._absence.clear()
+            self._told.warn(
+                "newest_unconfirmed",
+                f"REST names {before - 1} as its newest trade id and does not return the trades up to it; they are "
+                "requested again once the stream shows that they are missing",
+                newest=before - 1,
+            )
+        else:
+            self._ingest.skip(before, why)
 
 
 class _Progress:

@@ -186,12 +186,17 @@ class Ingest:
             self._sequence.resume(last)
 
     def expect(self, newest: int) -> None:
-        """Know that there are trades up to the id `newest`."""
+        """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
         with self._lock:
             self._sequence.expect(newest)
             in_order = self._sequence.in_order
         if not in_order:
             self.gap_seen.set()
+
+    def stop_expecting(self) -> bool:
+        """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
+        with self._lock:
+            return self._sequence.stop_expecting()
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trade seen."""

@@ -36,7 +36,10 @@ class Intake(Protocol):
         """Go on behind `last`, which is out already; only while nothing is held back."""
 
     def expect(self, newest: int) -> None:
-        """Know that there are trades up to the id `newest`."""
+        """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
+
+    def stop_expecting(self) -> bool:
+        """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trade seen."""

@@ -59,9 +59,10 @@ class Absence:
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._newest_time = 0
-        self._clear()
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget all answers."""
         self._asked = self._reach = -1  # of the last answer: what was asked for, and the last id that it tells about
         self._at = 0.0
         self._ids: list[int] = []
@@ -84,7 +85,7 @@ class Absence:
             rows: what it holds.
         """
         if first < self._asked:
-            self._clear()  # the exchange has begun its ids anew
+            self.clear()  # the exchange has begun its ids anew
         self._asked, self._at = first, time.monotonic()
         self._times = {row.trade_id: row.timestamp for row in rows if row.trade_id >= first - 1}
         self._ids = sorted(self._times)

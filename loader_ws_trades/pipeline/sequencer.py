@@ -95,6 +95,7 @@ class Sequence:
         self._order: list[int] = []  # a heap of the ids held
         self._top = _EMPTY  # the highest id held, if one is
         self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
+        self._is_announced = False  # whether `_newest` is an id that was announced, and of no trade of the stream
         self._given_up = GivenUp()
         self._runs: dict[int, list[Trade]] = {}  # what may begin a new sequence, by connection
         self._of_stream = True
@@ -111,10 +112,17 @@ class Sequence:
         self._given_up.clear()
 
     def expect(self, newest: int) -> None:
-        """Know that there are trades up to the id `newest`, though none of them has come."""
-        if newest >= self._expected > _EMPTY:
+        """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
+        if newest > self._newest_seen and newest >= self._expected > _EMPTY:
             self.gaps += self.in_order
-            self._newest = newest
+            self._newest, self._is_announced = newest, True
+
+    def stop_expecting(self) -> bool:
+        """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
+        if self._order or not self._is_announced or self._newest == _EMPTY:
+            return False
+        self._newest = _EMPTY
+        return True
 
     @property
     def newest_time(self) -> int:
@@ -220,6 +228,7 @@ class Sequence:
         elif trade_id - self._expected > self._window:
             self.gaps += self.in_order
             self._newest = trade_id
+            self._is_announced &= not self._of_stream
         elif trade_id in self._held:
             self.duplicates += self._of_stream
         else:

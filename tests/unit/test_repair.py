@@ -201,11 +201,10 @@ def test_an_id_that_began_to_be_missing_later_has_its_own_clock(stage: Stage) ->
 
 
 def test_ids_at_the_end_of_a_gap_that_grew_have_the_clock_of_the_answer_that_first_lacked_them(stage: Stage) -> None:
-    stage.stream(1)
-    stage.ingest.expect(2)
-    stage.clock.after(20.5, lambda: stage.ingest.expect(9))
+    stage.stream(1, 60_000)  # further ahead than what is held
+    stage.clock.after(20.5, lambda: stage.stream(60_009))
     stage.repair.fill_gaps()
-    assert stage.gaps() == [(60, Gap(2, 2)), (81, Gap(3, 9))]
+    assert stage.gaps() == [(60, Gap(2, 60_000)), (81, Gap(60_001, 60_009))]
 
 
 def test_an_id_that_is_no_longer_in_an_answer_is_not_given_up_for_the_answers_before(stage: Stage) -> None:
@@ -437,6 +436,40 @@ def test_a_newest_trade_beyond_resume_limit_gives_nothing_up(clock: FakeClock, n
     stage.repair.run(resumed=Position(1, NOW))
     assert stage.out == sorted(stage.has)
     assert stage.named == []
+
+
+def test_a_newest_trade_that_rest_does_not_confirm_gives_nothing_up(stage: Stage) -> None:
+    stage.has = {1}
+    stage.newest = lambda: stage.trade(50)
+    stage.stream(1)
+    stage.clock.after(100, lambda: stage.stream(*range(2, 61)))
+    stage.clock.after(110, stage.stopping.set)
+    stage.repair.run(resumed=Position(1, NOW))
+    assert stage.out == list(range(1, 61))
+    assert stage.named == []
+
+
+def test_a_newest_trade_that_rest_does_not_confirm_begins_no_clock_for_what_the_stream_shows(stage: Stage) -> None:
+    stage.has = {1}
+    stage.newest = lambda: stage.trade(50)
+    stage.stream(1)
+    stage.clock.after(100, lambda: stage.stream(51))
+    stage.clock.after(100, stage.ingest.gap_seen.set)
+    stage.clock.after(200, stage.stopping.set)
+    stage.repair.run(resumed=Position(1, NOW))
+    [(at, gap)] = stage.gaps()
+    assert gap == Gap(2, 50)
+    assert 160 <= at <= 162
+
+
+def test_a_newest_trade_that_rest_names_is_given_up_where_trades_before_it_show_the_gap(stage: Stage) -> None:
+    stage.has = {1, 3}
+    stage.newest = lambda: stage.trade(3)
+    stage.stream(1)
+    stage.clock.after(100, stage.stopping.set)
+    stage.repair.run(resumed=Position(1, NOW))
+    assert stage.out == [1, 3]
+    assert [gap for _, gap in stage.gaps()] == [Gap(2, 2)]
 
 
 @pytest.mark.parametrize("resuming", [True, False])
