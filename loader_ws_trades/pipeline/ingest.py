@@ -263,7 +263,7 @@ class Ingest:
 
     def close(self) -> bool:
         """Take nothing more, and put what waits for room into the sink as far as there is; whether all of it is."""
-        self._closed = True
+        self._end()
         with self._lock_or_time():
             for _ in range(self._put(self._waiting)):
                 self._waiting.popleft()
@@ -271,13 +271,21 @@ class Ingest:
 
     def abandon(self) -> list[int]:
         """Take nothing more and wait for room no more; the ids of the trades that did."""
-        self._closed = True
+        self._end()
         self._abandoned.set()
         with self._lock_or_time():
             left = [trade.trade_id for trade in self._waiting]
             # A reader that is just about to put them must find none.
             self._waiting.clear()
         return left
+
+    def _end(self) -> None:
+        self._closed = True
+        with self._lock_or_time():
+            undecided = self._sequence.end()
+            self._hand_on([], undecided)
+        if undecided:
+            self._on_events(undecided, "the run ended before it was clear whether the trade ids were reset")
 
     @contextlib.contextmanager
     def _lock_or_time(self) -> Iterator[None]:

@@ -194,6 +194,12 @@ class Sequence:
         self._give_up(before, *found)
         return found
 
+    def end(self) -> list[Event]:
+        """Take nothing more; the ids of trades that may belong to a new sequence, too few to prove it, as gaps."""
+        undecided = {trade.trade_id for run in self._runs.values() for trade in run}
+        self._runs.clear()
+        return [Gap(trade_id, trade_id) for trade_id in sorted(undecided)]
+
     def _sort_in(self, trades: Many[Trade], connection: int) -> tuple[Many[Trade], list[Event]]:
         out: list[Trade] = []
         events: list[Event] = []

@@ -69,3 +69,16 @@ def test_late_trades_are_told_of(clock: FakeClock, log: pytest.LogCaptureFixture
     Ended(source, sink, log, gap_repair="off")
     assert any(message.startswith("Trade ids 2-3 came after they had been given up") for message in log.messages)
     assert any("late 2" in message for message in log.messages)
+
+
+@pytest.mark.parametrize("resume", ["on", "off"])
+def test_trades_that_are_too_few_to_prove_a_reset_are_named_at_the_end(
+    clock: FakeClock, log: pytest.LogCaptureFixture, resume: str
+) -> None:
+    new = [Trade(number, "1", "1", 1_800_000_000_000 + number, True, "BTCUSDT") for number in (1, 2)]
+    source, sink = Source(*trades(100, 101), *new), Sink(clock)
+    signals(clock, 1.0)
+    ended = Ended(source, sink, log, resume=resume)
+    assert sink.delivered_ids == [100, 101]
+    assert "missing trade ids 1-2" in ended.last
+    assert sorted(named(log.messages)) == [1, 2]
