@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from loader_ws_trades.check.exchange import ExchangeProbes
 from loader_ws_trades.check.kafka import KafkaProbes
 from loader_ws_trades.check.probes import Line, Outcome, Probe, attempt, ok, warn
-from loader_ws_trades.config import settings as config
-from loader_ws_trades.config.settings import OPTIONS, Settings
+from loader_ws_trades.config.loading import load
+from loader_ws_trades.config.settings import OPTIONS, Settings, redacted
 from loader_ws_trades.errors import ConfigurationError
 
 
@@ -37,7 +37,7 @@ def configuration(given: Mapping[str, Any], *, faults: Iterable[str] = (), notes
     for _ in OPTIONS:
         left = {name: text for name, text in given.items() if name not in unusable}
         try:
-            settings = config.load(left, needed=() if faults else None)
+            settings = load(left, needed=() if faults else None)
         except ConfigurationError as error:
             faults = faults or error.faults
             unusable |= {option.name for option in OPTIONS if any(str(option) in fault for fault in error.faults)}
@@ -75,4 +75,4 @@ def check(
             *cluster.probes(),
         ]
         for line in attempt(probes, made.unusable, on_begin=on_begin):
-            yield line._replace(text=config.redacted(line.text, settings))
+            yield line._replace(text=redacted(line.text, settings))

@@ -20,13 +20,13 @@ from loader_ws_trades.cli.options import collect, seconds, settings_options
     ),
 )
 @settings_options()
-@click.option("--timeout", default="30s", show_default=True, callback=seconds, help="How long a trade is waited for.")
+@click.option("--timeout", default="30s", show_default=True, callback=seconds, help="How long to wait for a trade.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 def check(*, env_file: str | None, timeout: float, as_json: bool, **flags: Any) -> None:
-    """Try every setting for real, and say what to mend.
+    """Test every setting against the real services and report what to fix.
 
-    It takes what `run` takes and writes nothing to the topics of trades and events. Exit code 0: a run works. 1: what
-    failed may mend itself. 2: it will not.
+    Takes the settings of `run`; writes to no topic. Exit code 0: a run would start. 1: a failure that may be temporary.
+    2: a failure that needs fixing.
     """
     from loader_ws_trades import logs  # noqa: PLC0415 - see the docstring of `cli`
     from loader_ws_trades.check import report as check_report  # noqa: PLC0415 - see the docstring of `cli`

@@ -26,13 +26,19 @@ if TYPE_CHECKING:
     from loader_ws_trades.pipeline.interfaces import Sink, Source
 
 STDOUT = click.option("--stdout", is_flag=True, help="Write records to standard output; only the symbol is needed.")
+BEYOND = click.option(
+    "--beyond",
+    is_flag=True,
+    help="Continue past the newest trade on the topic; unsafe alongside a live loader.",
+)
+NO_SCAN = click.option("--no-scan", is_flag=True, help="Load everything without scanning the topic first.")
 NO_PROGRESS = click.option("--no-progress", is_flag=True, help="Show no progress on a terminal.")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="loader-ws-trades")
 def cli() -> None:
-    """Loads every trade of one Binance pair into a Kafka topic.
+    """Load every trade of one Binance pair into a Kafka topic.
 
     Each setting is a flag, an environment variable or a line in .env, in this order of precedence.
     """
@@ -46,7 +52,7 @@ def cli() -> None:
     )
 )
 @settings_options()
-@click.option("--record", type=click.Path(), help="File that also gets the raw frames, one a line; .gz by name.")
+@click.option("--record", type=click.Path(), help="File to record raw frames to, one per line; .gz compresses it.")
 @STDOUT
 @NO_PROGRESS
 def run(env_file: str | None, record: str | None, stdout: bool, no_progress: bool, **flags: Any) -> None:
@@ -56,7 +62,7 @@ def run(env_file: str | None, record: str | None, stdout: bool, no_progress: boo
 
     settings = ready(flags, env_file, needed=_ALONE if stdout else None)
     if stdout:
-        settings = replace(settings, resume="off")  # there is no topic to go on from
+        settings = replace(settings, resume="off")  # there is no topic to resume from
 
     def make_source() -> Source:
         return Live(settings, recorder=Recorder(record) if record else None)
@@ -107,10 +113,10 @@ _BOUNDED = [option.name for option in OPTIONS if option.name not in _OF_THE_STRE
 )
 @settings_options(_BOUNDED)
 @bounds_options
-@click.option("--archive", multiple=True, help="File of the exchange's archive, zip or csv; may be said again.")
-@click.option("--beyond", is_flag=True, help="Go on behind the topic's newest trade; not beside a live loader.")
-@click.option("--no-scan", is_flag=True, help="Load all, without a look at what the topic holds already.")
-@click.option("--dry-run", is_flag=True, help="Say what would be loaded and what it takes, and load nothing.")
+@click.option("--archive", multiple=True, help="Binance archive file, zip or csv; repeatable.")
+@BEYOND
+@NO_SCAN
+@click.option("--dry-run", is_flag=True, help="Show what would be loaded and the cost, without loading.")
 @STDOUT
 @NO_PROGRESS
 def backfill(
@@ -124,19 +130,19 @@ def backfill(
     no_progress: bool,
     **flags: Any,
 ) -> None:
-    """Load what a topic lacks of a range of past trades, by id or by time.
+    """Backfill the trades a topic is missing in a range of ids or times.
 
-    Running it again goes on where it stopped, and doubles nothing. It stops at the topic's newest trade, so it is safe
-    beside a live loader: give it a queue id of its own then, because its last event says that it is finished.
+    Running it again resumes where it stopped, without duplicates. It stops at the newest trade on the topic, so it is
+    safe alongside a live loader; give it a queue id of its own then, because its last event reports it finished.
     """
     from loader_ws_trades.run.backfill import FromArchive, FromRest, cost  # noqa: PLC0415
     from loader_ws_trades.run.bounded import Bounded  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
     if archive and bounds:
-        faults.append("A range and --archive are given; an archive is loaded as a whole, so leave one of them out")
+        faults.append("A range cannot be combined with --archive, which is loaded as a whole; drop one of them")
     if not archive and bounds.from_id is None and bounds.since is None:
-        faults.append("The range has no beginning; give --from-id or --since")
+        faults.append("The range has no start; set --from-id or --since")
     needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None
     settings = ready(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
     settings = replace(settings, **_OF_A_STREAM)
@@ -166,9 +172,9 @@ def _speed(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.argument("file", type=click.Path())
 @settings_options([name for name in _BOUNDED if not name.startswith(("binance", "re"))])
-@click.option("--speed", default="1", show_default=True, callback=_speed, help="Times the recorded pace, or max.")
-@click.option("--beyond", is_flag=True, help="Go on behind the topic's newest trade; not beside a live loader.")
-@click.option("--no-scan", is_flag=True, help="Load all, without a look at what the topic holds already.")
+@click.option("--speed", default="1", show_default=True, callback=_speed, help="Multiple of the recorded pace, or max.")
+@BEYOND
+@NO_SCAN
 @STDOUT
 @NO_PROGRESS
 def replay(
@@ -182,7 +188,7 @@ def replay(
     no_progress: bool,
     **flags: Any,
 ) -> None:
-    """Load what a topic lacks of recorded frames, one a line in FILE, which may be gzipped."""
+    """Replay recorded frames (one per line) from FILE, skipping trades already on the topic."""
     from loader_ws_trades.run.bounded import Bounded  # noqa: PLC0415
     from loader_ws_trades.run.replay import FromRecording  # noqa: PLC0415
 
@@ -211,9 +217,9 @@ _JUDGED = ("symbol", "kafka_topic")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 @NO_PROGRESS
 def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) -> None:
-    """Read a topic and say what is missing, double, in disorder or malformed.
+    """Check a topic for missing, duplicate, out-of-order or malformed trades.
 
-    Exit code 0: all is right. 1: something is wrong, or nothing is there of the range that was asked for.
+    Exit code 0: no findings. 1: findings, or no trades in the given range.
     """
     from loader_ws_trades.audit import report  # noqa: PLC0415
     from loader_ws_trades.audit.scan import audit as judge  # noqa: PLC0415
@@ -235,13 +241,13 @@ def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) 
     )
 )
 @settings_options(("queue_id", "queue_control_topic", "queue_events_topic", *KAFKA))
-@click.option("--wait", is_flag=True, help="Wait for the event that says that the command was obeyed.")
+@click.option("--wait", is_flag=True, help="Wait for the last event of a loader that obeyed.")
 @click.option("--wait-timeout", default="60s", show_default=True, callback=seconds, help="How long --wait waits.")
 def stop(env_file: str | None, wait: bool, wait_timeout: float, **flags: Any) -> None:
     """Send the stop command to the loaders of a workflow.
 
-    With --wait the last event of the first loader that ends is printed. Exit code 0: it obeyed, or was complete.
-    1: it ended with an error, or no such event came in time.
+    With --wait, prints the last event of the first loader that ends. Exit code 0: it was stopped or had finished.
+    1: it ended with an error, or no such event arrived in time.
     """
     from loader_ws_trades.kafka.stop import stop as send_stop  # noqa: PLC0415
 
@@ -296,7 +302,7 @@ def demo(duration: float, rate: float) -> None:
     "--fault",
     multiple=True,
     metavar="KIND[:NAME=VALUE,...]",
-    help="What goes wrong and when, as in cut:at=5s,code=1008; may be said again. KIND is one of cut, half-open, "
+    help="What goes wrong and when, as in cut:at=5s,code=1008; repeatable. KIND is one of cut, half-open, "
     "freeze, server-shutdown, huge-frame, fragments, skip, hole, duplicate, replay, shuffle, malformed, id-reset, "
     "handshake-status, handshake-silence, rest-status, rest-silence, rest-cut, rest-truncated, rest-drip, "
     "rest-other-rows, rest-lag, random; a wrong NAME shows the right ones.",

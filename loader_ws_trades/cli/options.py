@@ -15,6 +15,7 @@ from dotenv.parser import parse_stream
 from loader_ws_trades.config import files
 from loader_ws_trades.config import parsers as values
 from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.text import printable
@@ -51,7 +52,7 @@ def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command],
                 multiple=bool(option.short),
                 help=f"{option.help} [{option.variable}]{default}{' [required]' if option.required else ''}",
             )(command)
-        click.option("--env-file", type=click.Path(), help="File of variables, or a pipe, instead of .env.")(command)
+        click.option("--env-file", type=click.Path(), help="File or pipe of variables, instead of .env.")(command)
         return command
 
     return decorate
@@ -119,7 +120,7 @@ def gather(
     given = collect(flags, env_file, defaults)
     found = [*given.faults, *faults]
     try:
-        settings = config.load(given.texts, needed=needed)
+        settings = load(given.texts, needed=needed)
     except ConfigurationError as error:
         # What looks wrong may be why something is required and not set.
         raise ConfigurationError(*error.faults, *found, *given.notes) from error
@@ -195,10 +196,10 @@ def bounds_options(command: _Command) -> _Command:
     """Flags for a range of trades, by id or by time."""
     for name, meaning in reversed(
         {
-            "--from-id": "First trade id.",
-            "--to-id": "Last trade id, included.",
-            "--since": "First moment: ISO 8601, in UTC if it names no zone, or milliseconds since 1970.",
-            "--until": "Moment behind the last one, not included.",
+            "--from-id": "First trade id (inclusive).",
+            "--to-id": "Last trade id (inclusive).",
+            "--since": "Start of the range (inclusive): ISO 8601 (UTC unless it has an offset) or Unix milliseconds.",
+            "--until": "End of the range (exclusive).",
         }.items()
     ):
         click.option(name, help=meaning)(command)

@@ -30,7 +30,7 @@ class _Document(msgspec.Struct):
 )
 @click.argument("message", type=click.Choice(MESSAGES), required=False, metavar="[record|event|command]")
 def schema(message: str | None) -> None:
-    """Print what all messages look like as AsyncAPI, or [record|event|command] as JSON Schema."""
+    """Print the message schemas as AsyncAPI, or [record|event|command] as JSON Schema."""
     text = _DOCUMENT.read_bytes()
     if message:
         # As it stands there: to read a number and to write it again may change its digits.

@@ -206,7 +206,7 @@ def test_killed_and_started_again_it_goes_on_where_it_stopped(workflow: Workflow
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((), "The range has no beginning; give --from-id or --since"),
+        ((), "The range has no start; set --from-id or --since"),
         (("--from-id", "7", "--since", "2024-08-01"), "by ids and by times"),
         (("--since", "yesterday"), "--since"),
     ],

@@ -14,7 +14,8 @@ import pytest
 
 from loader_ws_trades import logs
 from loader_ws_trades.binance.feed import Feed, _Leg
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.kafka import telemetry
 from loader_ws_trades.logs import LOGGER, Throttle
 from loader_ws_trades.pipeline.trade import Refusal
@@ -47,8 +48,8 @@ def _logger_as_before() -> Iterator[None]:
     LOGGER.setLevel(level)
 
 
-def settings(**given: str | None) -> config.Settings:
-    return config.load({**GIVEN, **given}, needed=())
+def settings(**given: str | None) -> Settings:
+    return load({**GIVEN, **given}, needed=())
 
 
 def written(capsys: pytest.CaptureFixture[str], **given: str | None) -> str:

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 import loader_ws_trades
 from loader_ws_trades.binance.disconnects import REASONS
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.monitoring.metrics import METRICS
 from loader_ws_trades.run import service
@@ -302,7 +302,7 @@ def test_the_server_ends_with_the_run(workflow: Workflow) -> None:
     # In this process, where a thread that is left behind shows.
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         given = {name.lower(): str(value) for name, value in (workflow.variables | to(exchange)).items()}
-        settings = config.load({**given, "max_records": "200"})
+        settings = load({**given, "max_records": "200"})
         assert service.run(settings, lambda: Live(settings), lambda: Publisher(settings)) == 0
     with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
         pass

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
@@ -40,7 +41,7 @@ def issuer() -> Iterator[tuple[str, list[bytes]]]:
 
 def settings(url: str) -> config.Settings:
     properties = ["sasl.oauthbearer.client.id=loader", "sasl.oauthbearer.client.secret=hush-hush-secret"]
-    return config.load(
+    return load(
         {
             "kafka_bootstrap_servers": "127.0.0.1:1",
             "kafka_sasl_mechanism": "oauthbearer",

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from loader_ws_trades.audit.scan import audit
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka import reader as reading
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import AnyRecord
@@ -238,7 +238,7 @@ def test_what_an_open_transaction_hides_is_told(kafka: Kafka, monkeypatch: pytes
     put(producer(kafka), topic, trades(*range(150, 160)).records)
     monkeypatch.setattr(reading, "_STALL", 1.0)
     given = {"symbol": SYMBOL, "kafka_topic": topic, "kafka_bootstrap_servers": kafka.bootstrap_servers}
-    audited = audit(config.load(given, needed=given), Bounds(), bar=False)
+    audited = audit(load(given, needed=given), Bounds(), bar=False)
     assert audited.hidden == {0: 100}
     assert audited.findings.records == 100
     assert audited.exit_code == 0

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.pipeline.sequencer import Position
@@ -47,7 +47,7 @@ def write(kafka: Kafka, topic: str, records: Iterable[tuple[str, bytes, int]], *
 
 def newest(kafka: Kafka, topic: str, symbol: str = "POLUSDT", **values: str) -> Position | None:
     settings = {"symbol": symbol, "kafka_topic": topic, "kafka_bootstrap_servers": kafka.bootstrap_servers}
-    return newest_trade(config.load(settings | values, needed=settings)).last
+    return newest_trade(load(settings | values, needed=settings)).last
 
 
 def live(symbol: str, count: int, first: int = 1000) -> list[tuple[str, bytes, int]]:
@@ -102,7 +102,7 @@ def test_a_broker_that_finds_nothing_by_time_is_read_back_behind_what_was_filled
             producer.produce("trades", value, key, partition=partition_of(b"POLUSDT", 4), timestamp=timestamp)
         assert producer.flush(10) == 0
         given = {"symbol": "POLUSDT", "kafka_topic": "trades", "kafka_bootstrap_servers": broker.bootstrap_servers}
-        found = newest_trade(config.load(given, needed=given)).last
+        found = newest_trade(load(given, needed=given)).last
     assert found is not None
     assert found.trade_id == 10_099
 
@@ -176,7 +176,7 @@ def test_no_right_to_read_is_told(kafka_cluster: Cluster) -> None:
         "ca_path": str(kafka_cluster.ca_path),
     }
     with pytest.raises(UnavailableError, match="no right to READ on the topic"):
-        newest_trade(config.load(settings, needed=settings))
+        newest_trade(load(settings, needed=settings))
 
 
 def test_killed_at_random_moments_and_started_again_the_topic_is_complete(kafka: Kafka) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka import properties
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, HandshakeStatus, Market
 from tests.tools.apache_kafka import Cluster, Kafka
@@ -132,7 +132,7 @@ def test_a_stop_command_with_an_odd_timestamp_is_obeyed(embedded: Workflow) -> N
 
 
 def test_what_the_producers_promise_stands_in_their_properties() -> None:
-    settings = config.load(
+    settings = load(
         {
             "queue_id": "q",
             "symbol": "s",

@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 
 from loader_ws_trades import __version__
 from loader_ws_trades.binance.disconnects import REASONS
-from loader_ws_trades.config.settings import OPTIONS, Settings, load
+from loader_ws_trades.config.loading import load
+from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
 from tests.tools.apache_kafka.client import Kafka
 from tests.tools.apache_kafka.distribution import POM

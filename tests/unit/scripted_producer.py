@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka import publisher
 from loader_ws_trades.kafka.publisher import Publisher
@@ -163,7 +163,7 @@ class Scripted:
         patch.setattr(kafka, "await_topic", lambda *_args, **_options: True)
         patch.setattr(publisher, "Inspector", Look)
         self.clock = clock
-        self.publisher = Publisher(config.load(REQUIRED | settings))
+        self.publisher = Publisher(load(REQUIRED | settings))
         self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))
         self.producer = made[-1]
         self.taken: list[int] = []

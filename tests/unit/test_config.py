@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from loader_ws_trades.cli.options import gather
 from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import OPTIONS, Option
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka import properties
@@ -145,7 +146,7 @@ def test_symbol_and_symbols_are_one_setting_of_which_the_place_above_decides(
     monkeypatch.setenv("SYMBOL", "btcusdt")
     with pytest.raises(ConfigurationError) as caught:
         gathered(flags, None)
-    assert caught.value.faults == ("SYMBOL (--symbol) and SYMBOLS (--symbols) are both set; set one",)
+    assert caught.value.faults == ("SYMBOL (--symbol) and SYMBOLS (--symbols) are both set; set only one",)
 
 
 @pytest.mark.usefixtures("_no_variables")
@@ -157,21 +158,21 @@ def test_another_env_file_can_be_named(tmp_path: Path) -> None:
 
 
 def of_many(symbols: str, index: str | None = None, **given: str) -> config.Settings:
-    return config.load({**REQUIRED, "symbol": "", "symbols": symbols, "job_completion_index": index, **given})
+    return load({**REQUIRED, "symbol": "", "symbols": symbols, "job_completion_index": index, **given})
 
 
 def test_the_index_picks_one_of_many_symbols() -> None:
     for index, symbol in enumerate(("BTCUSDT", "ETHUSDT", "币安USDT")):
         settings = of_many(" btcusdt ,ETHusdt,\n币安usdt", str(index))
         assert settings.symbol == symbol
-        assert settings.stream_url == config.load(REQUIRED | {"symbol": symbol}).stream_url
+        assert settings.stream_url == load(REQUIRED | {"symbol": symbol}).stream_url
         assert properties.transactional_id(settings) == f"loader-ws-trades.wf-1.{symbol}"
     assert of_many("btcusdt").symbol == "BTCUSDT", "there is nothing to choose"
-    assert config.load(REQUIRED | {"job_completion_index": "0"}).symbol == "BTCUSDT", "any Indexed Job has an index"
+    assert load(REQUIRED | {"job_completion_index": "0"}).symbol == "BTCUSDT", "any Indexed Job has an index"
     with pytest.raises(ConfigurationError, match=r"SYMBOL .--symbol. names one pair for all") as caught:
-        config.load(REQUIRED | {"job_completion_index": "2"})
+        load(REQUIRED | {"job_completion_index": "2"})
     assert len(caught.value.faults) == 1
-    assert config.load(REQUIRED | {"job_completion_index": "2"}, needed=("queue_id",)).queue_id == "wf-1"
+    assert load(REQUIRED | {"job_completion_index": "2"}, needed=("queue_id",)).queue_id == "wf-1"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_what_is_wrong_with_many_symbols_is_one_sentence(
 
 
 def test_who_needs_no_symbol_need_not_choose_one() -> None:
-    settings = config.load(
+    settings = load(
         {
             "symbols": "a,b",
             "kafka_topic": "t-{symbol}",
@@ -217,11 +218,11 @@ def test_the_symbol_is_put_into_topic_and_producer() -> None:
         "telemetry_producer_id": "loader-{symbol}/币安",
         "heartbeat_file": "/tmp/{symbol}/alive",  # noqa: S108 - nothing is written there
     }
-    for settings in (config.load(REQUIRED | places | {"symbol": "ethusdt"}), of_many("btcusdt,ethusdt", "1", **places)):
+    for settings in (load(REQUIRED | places | {"symbol": "ethusdt"}), of_many("btcusdt,ethusdt", "1", **places)):
         assert settings.kafka_topic == "trades.ETHUSDT_ETHUSDT"
         assert settings.telemetry_producer_id == "loader-ETHUSDT/币安"
         assert settings.heartbeat_file == "/tmp/ETHUSDT/alive"  # noqa: S108
-    assert config.load(REQUIRED | places | {"symbol": "币安usdt", "kafka_topic": "t"}).telemetry_producer_id == (
+    assert load(REQUIRED | places | {"symbol": "币安usdt", "kafka_topic": "t"}).telemetry_producer_id == (
         "loader-币安USDT/币安"
     )
 
@@ -237,7 +238,7 @@ def test_the_symbol_is_put_into_topic_and_producer() -> None:
         (
             {"kafka_topic": "{symbol}", "symbol": "queue", "queue_events_topic": "QUEUE"},
             "KAFKA_TOPIC (--kafka-topic), QUEUE_EVENTS_TOPIC (--queue-events-topic), QUEUE_CONTROL_TOPIC "
-            "(--queue-control-topic) are not three different topics; give each its own",
+            "(--queue-control-topic) must be three different topics",
         ),
         (
             {"kafka_topic": "trades-{Symbol}"},
@@ -254,7 +255,7 @@ def test_the_symbol_is_put_into_topic_and_producer() -> None:
 )
 def test_where_the_symbol_cannot_be_put_in_is_one_sentence(given: dict[str, str], fault: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        config.load(REQUIRED | given)
+        load(REQUIRED | given)
     [told] = caught.value.faults
     assert told.startswith(fault), told
 
@@ -325,14 +326,14 @@ WRONG = [
 def test_all_faults_are_told_at_once_with_variable_and_flag() -> None:
     for name, value in WRONG:
         with pytest.raises(ConfigurationError) as caught:
-            config.load(REQUIRED | {name: value})
+            load(REQUIRED | {name: value})
         [fault] = caught.value.faults
         assert fault.startswith(config.named(name)), fault
         assert fault.isprintable(), fault
         assert len(fault) < 400, fault
     worst = {name: value for name, value in WRONG}  # noqa: C416 - the last of each
     with pytest.raises(ConfigurationError) as caught:
-        config.load({**worst, "queue_id": ""})
+        load({**worst, "queue_id": ""})
     told = {fault.split(" ")[0] for fault in caught.value.faults}
     assert told >= {name.upper() for name in worst} | {"QUEUE_ID", "TYPE"}
 
@@ -348,11 +349,11 @@ def test_all_faults_are_told_at_once_with_variable_and_flag() -> None:
 )
 def test_half_a_pair_of_credentials_is_a_fault(values: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        config.load(REQUIRED | values)
+        load(REQUIRED | values)
 
 
 def test_only_what_a_command_needs_is_required() -> None:
-    settings = config.load({"symbol": "btcusdt"}, needed=["symbol"])
+    settings = load({"symbol": "btcusdt"}, needed=["symbol"])
     assert settings.symbol == "BTCUSDT"
     assert settings.queue_id is None
 
@@ -369,7 +370,7 @@ def test_only_what_a_command_needs_is_required() -> None:
     ],
 )
 def test_the_streams_name_goes_behind_the_path_and_before_the_query(base: str, symbol: str, expected: str) -> None:
-    settings = config.load(REQUIRED | {"binance_ws_url": base, "symbol": symbol})
+    settings = load(REQUIRED | {"binance_ws_url": base, "symbol": symbol})
     assert settings.stream_url == expected
     assert settings.combined_stream == ("/stream" in base)
 
@@ -378,7 +379,7 @@ def test_the_streams_name_goes_behind_the_path_and_before_the_query(base: str, s
     ("given", "seconds"), [("10", 10.0), ("0.5", 0.5), ("30s", 30.0), ("5m", 300.0), ("23h", 82800.0), ("1d", 86400.0)]
 )
 def test_time_spans_may_have_a_unit(given: str, seconds: float) -> None:
-    assert config.load(REQUIRED | {"duration": given}).duration == seconds
+    assert load(REQUIRED | {"duration": given}).duration == seconds
 
 
 def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
@@ -386,7 +387,7 @@ def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
     CERTIFICATE.write_to_path(ca)
 
     def made(**values: str) -> dict[str, object]:
-        return dict(properties.trade_producer_properties(config.load(REQUIRED | values)))
+        return dict(properties.trade_producer_properties(load(REQUIRED | values)))
 
     user = {"kafka_user_producer": "me", "kafka_password_producer": "hush"}
     assert made()["security.protocol"] == "PLAINTEXT"
@@ -408,7 +409,7 @@ def test_security_is_derived_and_can_be_overridden(tmp_path: Path) -> None:
 
 def test_oauthbearer_takes_properties_in_place_of_a_user() -> None:
     oauth = REQUIRED | {"kafka_sasl_mechanism": "oauthbearer", "kafka_properties": "sasl.oauthbearer.client.id=me"}
-    settings = config.load(oauth)
+    settings = load(oauth)
     for made in (properties.trade_producer_properties(settings), properties.consumer_properties(settings)):
         assert made["security.protocol"] == "SASL_SSL"
         assert made["sasl.mechanism"] == "OAUTHBEARER"
@@ -417,7 +418,7 @@ def test_oauthbearer_takes_properties_in_place_of_a_user() -> None:
         assert "sasl.username" not in made
     told = f"sasl.oauthbearer.* in {config.named('kafka_properties')}"
     assert config.producer_credentials(settings) == config.consumer_credentials(settings) == told
-    plain = config.load(oauth | {"kafka_security_protocol": "SASL_PLAINTEXT"})
+    plain = load(oauth | {"kafka_security_protocol": "SASL_PLAINTEXT"})
     assert properties.consumer_properties(plain)["security.protocol"] == "SASL_PLAINTEXT"
     for wrong in (
         {"kafka_security_protocol": "SSL"},
@@ -425,21 +426,21 @@ def test_oauthbearer_takes_properties_in_place_of_a_user() -> None:
         {"kafka_user_consumer": "u", "kafka_password_consumer": "p"},
     ):
         with pytest.raises(ConfigurationError, match="OAUTHBEARER"):
-            config.load(oauth | wrong)
+            load(oauth | wrong)
 
 
 def test_reading_has_credentials_of_its_own_or_the_writers() -> None:
     writer = {"kafka_user_producer": "w", "kafka_password_producer": "wp"}
     reader = {"kafka_user_consumer": "r", "kafka_password_consumer": "rp"}
-    assert properties.consumer_properties(config.load(REQUIRED | writer))["sasl.username"] == "w"
-    both = config.load(REQUIRED | writer | reader)
+    assert properties.consumer_properties(load(REQUIRED | writer))["sasl.username"] == "w"
+    both = load(REQUIRED | writer | reader)
     assert properties.consumer_properties(both)["sasl.username"] == "r"
     assert properties.consumer_properties(both)["sasl.password"] == "rp"
     assert properties.telemetry_producer_properties(both)["sasl.username"] == "w"
 
 
 def test_properties_reach_every_client_last() -> None:
-    settings = config.load(REQUIRED | {"kafka_properties": ("linger.ms=7", "debug=broker,topic")})
+    settings = load(REQUIRED | {"kafka_properties": ("linger.ms=7", "debug=broker,topic")})
     for made in (
         properties.trade_producer_properties,
         properties.telemetry_producer_properties,
@@ -456,11 +457,11 @@ def test_secrets_are_not_shown() -> None:
         "kafka_properties": "ssl.key.password=hush-property",
         "binance_ws_url": "wss://me:hush-url@h/ws",
     }
-    settings = config.load(REQUIRED | secrets | {"kafka_user_producer": "u", "kafka_user_consumer": "u"})
+    settings = load(REQUIRED | secrets | {"kafka_user_producer": "u", "kafka_user_consumer": "u"})
     assert "hush" not in repr(settings)
     assert "hush" not in config.redacted(f"{json.dumps(secrets)}", settings)
     with pytest.raises(ConfigurationError) as caught:
-        config.load(secrets | {"binance_ws_url": "wss//me:hush-url@h/ws", "kafka_properties": "hush-property"})
+        load(secrets | {"binance_ws_url": "wss//me:hush-url@h/ws", "kafka_properties": "hush-property"})
     assert "hush" not in str(caught.value)
 
 
@@ -481,7 +482,7 @@ def test_a_url_is_shown_without_user_password_and_query(url: str, shown: str) ->
 
 
 def test_what_a_url_holds_of_secrets_is_taken_out_of_whatever_is_shown() -> None:
-    settings = config.load(
+    settings = load(
         {"symbol": "BTCUSDT", "binance_ws_url": "wss://me:p%40ssw0rd@host/ws?token=hush-hush&timeUnit=MICROSECOND"},
         needed=("symbol",),
     )
@@ -497,7 +498,7 @@ AROUND = ("{}\n", "{}\r\n", "\ufeff{}", " {}\t", "\ufeff \n{}\u00a0\ufeff")
 def test_a_value_is_taken_without_what_stands_around_it(option: Option, around: str, tmp_path: Path) -> None:
     value = samples(option, tmp_path)[0]
     base = REQUIRED | COMPANIONS.get(option.name, {})
-    found = [config.load(base | {option.name: text}) for text in (value, around.format(value))]
+    found = [load(base | {option.name: text}) for text in (value, around.format(value))]
     assert getattr(found[0], option.name) == getattr(found[1], option.name)
 
 
@@ -505,7 +506,7 @@ def test_a_value_is_taken_without_what_stands_around_it(option: Option, around: 
 @pytest.mark.usefixtures("_no_variables")
 def test_a_blank_variable_counts_as_not_set(blank: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for option in OPTIONS:
-        assert getattr(config.load({option.name: blank}, needed=()), option.name) == (
+        assert getattr(load({option.name: blank}, needed=()), option.name) == (
             None if option.default is None else option.parse(option.default)
         )
     (tmp_path / ".env").write_text("SYMBOL=ethusdt")
@@ -517,7 +518,7 @@ def test_a_blank_variable_counts_as_not_set(blank: str, monkeypatch: pytest.Monk
 def test_a_password_file_is_taken_without_what_stands_around_the_password(around: str, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_bytes(around.format("hush hush").encode())
-    settings = config.load(REQUIRED | {"kafka_user_producer": "me", "kafka_password_file": str(file)})
+    settings = load(REQUIRED | {"kafka_user_producer": "me", "kafka_password_file": str(file)})
     assert settings.kafka_password_producer == "hush hush"
     assert config.producer_credentials(settings) == (
         f"{config.named('kafka_user_producer')} and {config.named('kafka_password_file')}"
@@ -547,7 +548,7 @@ NAMES = (
 )
 def test_what_is_in_no_name_is_refused(name: str, value: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        config.load({**REQUIRED, "kafka_password_producer": "x", name: value.replace("{}", "a")})
+        load({**REQUIRED, "kafka_password_producer": "x", name: value.replace("{}", "a")})
     fault = next(fault for fault in caught.value.faults if fault.startswith(config.named(name)))
     assert fault.startswith(f"{config.named(name)} {says}"), fault
     assert fault.isprintable()
@@ -558,7 +559,7 @@ def test_a_password_of_two_lines_is_refused_and_not_shown(tmp_path: Path) -> Non
     file.write_text("hush\nhush\n")
     for name, value in (("kafka_password_file", str(file)), ("kafka_password_producer", "hush\nhush")):
         with pytest.raises(ConfigurationError) as caught:
-            config.load(REQUIRED | {"kafka_user_producer": "me", name: value})
+            load(REQUIRED | {"kafka_user_producer": "me", name: value})
         [fault] = caught.value.faults
         assert fault.startswith(config.named(name))
         assert "control character" in fault
@@ -567,7 +568,7 @@ def test_a_password_of_two_lines_is_refused_and_not_shown(tmp_path: Path) -> Non
 
 def test_kubernetes_own_variable_for_a_service_called_metrics_is_explained() -> None:
     with pytest.raises(ConfigurationError, match=r"METRICS_PORT .*enableServiceLinks"):
-        config.load(REQUIRED | {"metrics_port": "tcp://10.0.0.1:9464"})
+        load(REQUIRED | {"metrics_port": "tcp://10.0.0.1:9464"})
 
 
 def test_a_secret_that_stands_in_another_setting_is_not_shown() -> None:
@@ -576,11 +577,11 @@ def test_a_secret_that_stands_in_another_setting_is_not_shown() -> None:
         for holding in ("kafka_password_producer", "kafka_properties"):
             given = f"ssl.key.password={secret}" if holding == "kafka_properties" else secret
             with pytest.raises(ConfigurationError) as caught:
-                config.load(REQUIRED | {"kafka_user_producer": "u", holding: given, name: f"x{secret}"})
+                load(REQUIRED | {"kafka_user_producer": "u", holding: given, name: f"x{secret}"})
             assert "hush" not in str(caught.value)
     for name in ("kafka_bootstrap_servers", "symbol"):
         with pytest.raises(ConfigurationError) as caught:
-            config.load(REQUIRED | {name: "me:hush-hush@kafka:x"})
+            load(REQUIRED | {name: "me:hush-hush@kafka:x"})
         assert "hush" not in str(caught.value)
 
 
@@ -590,7 +591,7 @@ def test_what_a_url_holds_of_a_user_is_a_secret() -> None:
         ("wss://hush-token@h/ws", ["hush-token"]),
         ("wss://h/ws", []),
     ):
-        assert config.load(REQUIRED | {"binance_ws_url": url}).secrets() == secrets
+        assert load(REQUIRED | {"binance_ws_url": url}).secrets() == secrets
 
 
 @pytest.mark.parametrize(
@@ -598,12 +599,12 @@ def test_what_a_url_holds_of_a_user_is_a_secret() -> None:
     ["wss://h", "ws://127.0.0.1:1/ws", "wss://[::1]:9443/ws", "wss://h.:9443/ws", "wss://币安.com/ws", "ws://a_b"],
 )
 def test_urls_with_every_kind_of_host(url: str) -> None:
-    assert config.load(REQUIRED | {"binance_ws_url": url}).binance_ws_url == url
+    assert load(REQUIRED | {"binance_ws_url": url}).binance_ws_url == url
 
 
 @pytest.mark.parametrize("servers", ["a:1", "[::1]:9092,b.c:65535", "a_b:1, c-d.:2", "币安.com:1"])
 def test_brokers_with_every_kind_of_host(servers: str) -> None:
-    found = config.load(REQUIRED | {"kafka_bootstrap_servers": servers}).kafka_bootstrap_servers
+    found = load(REQUIRED | {"kafka_bootstrap_servers": servers}).kafka_bootstrap_servers
     assert found == servers.replace(" ", "")
 
 
@@ -643,7 +644,7 @@ def test_any_text_gives_settings_or_sentences_that_show_no_secret(texts: dict[st
     texts["kafka_password_consumer"] = secret
     made, faults = [], list[str]()
     try:
-        made = [config.load(REQUIRED | texts)]
+        made = [load(REQUIRED | texts)]
     except ConfigurationError as error:
         faults += error.faults
     assert made or faults

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka import reader as reading
 from loader_ws_trades.kafka.control import Control
 from tests.unit.clock import FakeClock
@@ -44,7 +44,7 @@ def reader(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Reader:
 
 def run(clock: FakeClock, seconds: float) -> Control:
     settings = {"queue_id": "wf-1", "kafka_bootstrap_servers": "127.0.0.1:9"}
-    control = Control(config.load(settings, needed=settings))
+    control = Control(load(settings, needed=settings))
     clock.after(seconds, control.close)
     control._run()
     return control

@@ -18,7 +18,7 @@ from websocket import WebSocketBadStatusException, WebSocketConnectionClosedExce
 from loader_ws_trades.binance import feed
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed import Feed
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError
 from tests.unit.clock import FakeClock
 
@@ -82,7 +82,7 @@ class Scene:
     """A feed, and the connections that it makes."""
 
     def __init__(self, clock: FakeClock, **given: str) -> None:
-        settings = config.load({"symbol": "BTCUSDT", "max_connection_age": "1h", **given}, needed=("symbol",))
+        settings = load({"symbol": "BTCUSDT", "max_connection_age": "1h", **given}, needed=("symbol",))
         self.clock = clock
         self.in_order = True
         self.taken: list[bytes] = []

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.lifecycle import SLACK, Activity
 from loader_ws_trades.monitoring.health import STAGES, main_loop, verdict
 from loader_ws_trades.monitoring.vitals import Vitals
@@ -47,7 +47,7 @@ def test_a_stage_begins_with_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Mock(monotonic=lambda: now)
     monkeypatch.setattr("loader_ws_trades.monitoring.vitals.time", clock)
     source = Mock(activities=list)
-    vitals = Vitals(config.load(REQUIRED), source, Mock(), Mock(full=False), None)
+    vitals = Vitals(load(REQUIRED), source, Mock(), Mock(full=False), None)
     now += 60  # REST, say, did not answer
     assert vitals.trouble() is None
     vitals.enter("preparing")
@@ -61,7 +61,7 @@ def test_while_the_sink_is_full_the_feed_may_stand_still_but_not_be_dead(monkeyp
     monkeypatch.setattr("loader_ws_trades.monitoring.vitals.time", Mock(monotonic=lambda: now))
     activities = [Activity("It", "heard nothing", now, 60.0)]
     ingest = Mock(full=True)
-    vitals = Vitals(config.load(REQUIRED), Mock(activities=lambda: activities), Mock(), ingest, None)
+    vitals = Vitals(load(REQUIRED), Mock(activities=lambda: activities), Mock(), ingest, None)
     vitals.enter("loading")
     now += 1000
     vitals.turn()

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from loader_ws_trades.config import overrides
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka import client as kafka
 
@@ -29,7 +29,7 @@ KEPT = (
 def test_what_the_loader_sets_itself_is_refused_by_name(key: str, value: str) -> None:
     for given in (f"linger.ms=1, {key} = {value}", ["linger.ms=1", f"{key}={value}"]):
         with pytest.raises(ConfigurationError) as caught:
-            config.load({"kafka_properties": given}, needed=())
+            load({"kafka_properties": given}, needed=())
         [fault] = caught.value.faults
         assert fault.startswith(f"KAFKA_PROPERTIES (-X) holds {key}"), fault
         assert fault.endswith(("leave it out", "in its place")), fault

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.logs import LOGGER
 from loader_ws_trades.pipeline.gap_repair import Repair
@@ -71,7 +71,7 @@ class Stage:
         )
         self.ingest.gap_seen = clock.event()
         self.repair = Repair(
-            config.load(GIVEN | limits),
+            load(GIVEN | limits),
             fetch=self.fetch,
             newest=lambda: self.newest(),  # noqa: PLW0108 - the test puts another one there
             ingest=self.ingest,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint
 from loader_ws_trades.kafka.reader import HiddenError
@@ -65,7 +65,7 @@ def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
                 pass
 
         monkeypatch.setattr(resume, "search_for", lambda _settings, _pause: Search())
-        settings = config.load({"symbol": "POLUSDT", "kafka_outage_limit": "10"} | values, needed=["symbol"])
+        settings = load({"symbol": "POLUSDT", "kafka_outage_limit": "10"} | values, needed=["symbol"])
         return Resume(settings, exchange or Exchange(1000), clock.event())
 
     return made

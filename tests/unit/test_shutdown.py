@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.kafka import control
 from loader_ws_trades.lifecycle import Activity, Deadline, Task
@@ -138,8 +139,8 @@ def trades(*ids: int) -> list[Trade]:
     return [trade(trade_id) for trade_id in ids]
 
 
-def settings(**given: str) -> config.Settings:
-    return config.load({**REQUIRED, **given})
+def settings(**given: str) -> Settings:
+    return load({**REQUIRED, **given})
 
 
 @pytest.fixture
@@ -343,7 +344,7 @@ class Feed:
     connections = 0
     opened = lost = None
 
-    def __init__(self, _settings: config.Settings) -> None:
+    def __init__(self, _settings: Settings) -> None:
         self.reconnects: dict[str, int] = {}
 
     def start(self, *_: Any, **_named: Any) -> None: ...

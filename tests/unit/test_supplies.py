@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades.config import settings as config
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.trade import Refusal, Trade
@@ -45,7 +45,7 @@ class Rest:
 @pytest.fixture
 def survey(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stretch | None]:
     monkeypatch.setattr(backfill, "Rest", Rest)
-    settings = config.load({"symbol": "POLUSDT"}, needed=("symbol",))
+    settings = load({"symbol": "POLUSDT"}, needed=("symbol",))
     return lambda **bounds: FromRest(settings, Bounds(**bounds)).survey()
 
 
