@@ -75,13 +75,13 @@ def _load(
 ) -> NoReturn:
     """Load from a source into Kafka or to standard output, and end with the run's exit code."""
     from loader_ws_trades import logs  # noqa: PLC0415
-    from loader_ws_trades.kafka.publisher import Publisher  # noqa: PLC0415
+    from loader_ws_trades.kafka.transactions import make_publisher  # noqa: PLC0415
     from loader_ws_trades.monitoring.status import StatusLine  # noqa: PLC0415
     from loader_ws_trades.run import service  # noqa: PLC0415
     from loader_ws_trades.run.stdout import Output  # noqa: PLC0415
 
     def make_sink() -> Sink:
-        return Output(settings.symbol) if stdout else Publisher(settings, kind)
+        return Output(settings.symbol) if stdout else make_publisher(settings, kind)
 
     to = "standard output" if stdout else f"Kafka at {settings.kafka_bootstrap_servers}"
     logs.LOGGER.info(

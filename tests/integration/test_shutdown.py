@@ -80,7 +80,7 @@ def test_an_outage_beyond_the_limit_ends_the_run(workflow: Workflow, broker: Emb
     with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
         loader = loaded_then_cut_off(workflow, broker, exchange, KAFKA_OUTAGE_LIMIT="2", SHUTDOWN_TIMEOUT="4")
         assert loader.wait(30) == 1
-    assert "Kafka has acknowledged nothing for 2 s" in loader.errors
+    assert "No delivery acknowledged for 2 s" in loader.errors
 
 
 def test_a_run_that_none_resumes_names_what_it_could_not_repair(workflow: Workflow) -> None:

@@ -13,8 +13,8 @@ from confluent_kafka import KafkaError, KafkaException
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka import client as kafka
 from loader_ws_trades.kafka import publisher
-from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.kafka.topics import TopicSettings
+from loader_ws_trades.kafka.transactions import make_publisher
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
@@ -163,7 +163,7 @@ class Scripted:
         patch.setattr(kafka, "await_topic", lambda *_args, **_options: True)
         patch.setattr(publisher, "Inspector", Look)
         self.clock = clock
-        self.publisher = Publisher(load(REQUIRED | settings))
+        self.publisher = make_publisher(load(REQUIRED | settings))
         self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))
         self.producer = made[-1]
         self.taken: list[int] = []

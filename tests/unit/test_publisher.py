@@ -90,13 +90,13 @@ def test_an_outage_is_told_once_and_its_end(run: Scripted, caplog: pytest.LogCap
     run.poll(0.1, 0.1, 3.0)
     assert run.publisher.outages == 1
     [told] = caplog.messages
-    assert "nothing for 5 s" in told
-    assert "3 records wait; after 600 s" in told
+    assert "No delivery acknowledged for 5 s" in told
+    assert "3 records queued; the run ends after 600 s" in told
     assert "KAFKA_OUTAGE_LIMIT" in told
     assert waiting_since(run) == began
     run.producer.acknowledge(1)
     run.poll()
-    assert caplog.messages[1:] == ["Kafka acknowledges records again, after 8.2 s; 2 records wait"]
+    assert caplog.messages[1:] == ["Kafka acknowledges records again after 8.2 s; 2 records queued"]
     run.producer.acknowledge()
     run.poll(0, 100)
     assert (run.publisher.outages, waiting_since(run)) == (1, None)
@@ -111,7 +111,7 @@ def test_an_outage_that_is_too_long_ends_the_run(run: Scripted) -> None:
     run.producer.acknowledge(1)
     run.poll()  # an acknowledgement begins the time anew
     run.poll(600.0)
-    with pytest.raises(RunError, match=r"nothing for 600 s .*check the brokers"):
+    with pytest.raises(RunError, match=r"acknowledged for 600 s .*check the brokers"):
         run.poll(0.1)
 
 

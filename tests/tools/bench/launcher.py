@@ -76,7 +76,7 @@ class _Stages:
         self._time(BufferedSocket, "take_text_frames", "frame")
         self._time(FrameDecoder, "decode", "decode")
         self._time(Sequence, "push", "sequence")
-        self._time(Publisher, "_write", "write", look=self._look)
+        self._time(Publisher, "put", "write", look=self._look)
         self._time(Publisher, "poll", "report")
         _wrap(Ingest, "take", self._count)
 
