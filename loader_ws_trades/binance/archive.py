@@ -1,4 +1,4 @@
-"""The trades of the exchange's public archive files, ascending by id; all is checked before the first is given out."""
+"""The trades of Binance's public archive files, ascending by id; all is checked before the first one is used."""
 
 from __future__ import annotations
 
@@ -6,32 +6,47 @@ import heapq
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
-from loader_ws_trades.binance.archive_file import ArchiveFile
-from loader_ws_trades.binance.archive_tally import DisorderError, Summary, Tally
+from loader_ws_trades.binance.archive_csv import ArchiveFile
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.pipeline.trade import Trade
 
 log = logging.getLogger(__name__)
 
-_BATCH = 4000  # trades given out at once where files overlap or are not in order
+_BATCH = 4000  # trades at once, where files overlap or were sorted
 _PROGRESS_EVERY = 10.0  # seconds between two log lines about a long check
-_BYTES_PER_TRADE = 300  # of memory, where trades must be sorted
+_MAX_SORTED = 2_000_000  # rows of a file that is sorted in memory: about 600 MB
+
+_by_id = attrgetter("trade_id")
+
+
+class Summary(NamedTuple):
+    """What an archive contains."""
+
+    first_id: int
+    last_id: int
+    first_time: int
+    """Trade time of the first id, in milliseconds."""
+    trades: int
+    """Ids, each counted once."""
+    duplicates: int
+    """Rows that repeat another one; they are left out."""
 
 
 class Archive:
-    """Several archive files of one symbol, in any order: one sequence of trades.
+    """Archive files of one symbol, in any order, as one ascending sequence of trades.
 
-    `check` reads every file once, so that a broken one is found before anything is given out; `batches` reads them
-    again. Memory is bounded, but for a file that is not in order of ids: that one is sorted in memory.
+    `check` reads every file once, so that a damaged one is found before anything is published; `batches` reads them
+    again. Memory is bounded: only a file whose rows are not sorted is kept, up to `_MAX_SORTED` of them.
 
     Args:
-        paths: zip or csv files; `.CHECKSUM` files among them are passed over, for they are found by themselves.
-        symbol: in upper case; the rows do not name it, the names of the files do.
+        paths: zip or csv files; `.CHECKSUM` files among them are ignored, because each file looks for its own.
+        symbol: in upper case; only the file names contain it, not the rows.
         stopping: ends the check when it is set.
     """
 
@@ -39,48 +54,41 @@ class Archive:
         given = map(Path, paths)
         self._files = [ArchiveFile(path, symbol) for path in given if path.suffix.upper() != ".CHECKSUM"]
         self._stopping = stopping or threading.Event()
-        self._groups: list[list[_Source]] = []
-        self._read = 0
-        self._told = time.monotonic()
-
-    @property
-    def share(self) -> float:
-        """How much of the check is done, from 0 to 1; may be asked in any thread."""
-        return min(1.0, self._read / max(1, sum(file.size for file in self._files)))
+        self._groups: list[list[_Ascending]] = []
+        self._read = 0  # bytes of csv
+        self._next_line = time.monotonic() + _PROGRESS_EVERY
 
     def check(self) -> Summary:
-        """Read all files and find out what they hold.
+        """Read all files.
 
         Raises:
-            ConfigurationError: if a file is missing, damaged, of another symbol or kind, or contradicts another.
+            ConfigurationError: if a file is missing, damaged, of another symbol or kind, or contradicts another one.
             RunError: if `stopping` was set.
         """
         self._groups, self._read = [], 0
-        self._inspect()
-        sources = sorted((self._scan(file) for file in self._files), key=lambda source: source.tally.first_id)
-        groups = _groups(sources)
-        total = Tally("")
+        self._verify()
+        files = sorted((self._scan(file) for file in self._files), key=lambda file: file.first.trade_id)
+        groups = _overlapping(files)
+        trades = 0
         for group in groups:
             if len(group) == 1:
-                total.add(group[0].tally)
+                trades += group[0].trades
                 continue
             log.info("Files overlap and are merged: %s", _names(group), extra={"event": "archive_merged"})
-            merged = Tally(_names(group))
             for batch in _merged(group):
-                self._note(0)
-                merged.take(batch)
-            total.add(merged)
-        summary = total.summary()
+                self._progress(0)
+                trades += len(batch)
         self._groups = groups
+        first, last = files[0].first, max(file.last_id for file in files)
+        summary = Summary(first.trade_id, last, first.timestamp, trades, sum(file.rows for file in files) - trades)
         log.info(
-            "The archive holds %d trades, ids %d-%d, with %d ids missing in %d holes and %d duplicates",
-            summary.trades,
+            "The archive contains %d trades, ids %d-%d; %d ids are missing, %d rows are duplicates",
+            trades,
             summary.first_id,
             summary.last_id,
-            summary.missing,
-            summary.hole_count,
+            summary.last_id - summary.first_id + 1 - trades,
             summary.duplicates,
-            extra={"event": "archive_read", "trades": summary.trades},
+            extra={"event": "archive_read", "trades": trades},
         )
         return summary
 
@@ -90,130 +98,139 @@ class Archive:
         Raises:
             RunError: if a file is not as it was when it was checked.
         """
-        for group in self._groups:
-            tally = Tally(_names(group))
-            _must_be_unchanged(group)
-            try:
-                for batch in _merged(group) if len(group) > 1 else group[0].batches():
-                    if trades := tally.take(batch):
-                        yield trades
-            except (ConfigurationError, DisorderError) as error:
-                raise _changed(group) from error
-            _must_be_unchanged(group)
+        try:
+            for group in self._groups:
+                yield from _merged(group)
+        except (ConfigurationError, _NotSortedError) as error:
+            raise RunError(
+                f"{_names(group)} changed after the check; what was published before stays, run again once nothing "
+                "writes to it"
+            ) from error
 
-    def _inspect(self) -> None:
+    def _verify(self) -> None:
+        """Find out in seconds what is wrong with any of the files, before their rows are read."""
         faults: list[str] = []
         if not self._files:
             faults.append("No archive was given; name at least one zip or csv file")
         for file in self._files:
-            faults += self._faults(file)
+            try:
+                file.verify(lambda: self._progress(0))
+            except ConfigurationError as error:  # noqa: PERF203 - few files
+                faults += error.faults
         if faults:
             raise ConfigurationError(*faults)
 
-    def _faults(self, file: ArchiveFile) -> tuple[str, ...]:
+    def _scan(self, file: ArchiveFile) -> _Ascending:
         try:
-            file.inspect(lambda: self._note(0))
-        except ConfigurationError as error:
-            return error.faults
-        return ()
+            return _Ascending(file, self._progress)
+        except _NotSortedError:
+            log.info("%s is not sorted by trade id; sorting in memory", file.path, extra={"event": "archive_sorted"})
+        rows: list[Trade] = []
+        for _, batch in file.batches():
+            self._progress(0)
+            rows += batch
+            if len(rows) > _MAX_SORTED:
+                raise ConfigurationError(
+                    f"{file.path} is not sorted by trade id and has more than {_MAX_SORTED} rows; sort the csv first, "
+                    "for example with sort -t, -n"
+                )
+        rows.sort(key=_by_id)
+        return _Ascending(file, self._progress, rows)
 
-    def _scan(self, file: ArchiveFile) -> _Source:
-        before = self._read
-        source = _Source(file)
-        try:
-            for size, batch in file.batches():
-                self._note(size)
-                source.tally.take(batch)
-        except DisorderError:
-            self._read = before
-            log.info(
-                "%s is not in order of ids and is sorted in memory, for which about %d MB are needed",
-                file.path,
-                file.size // 75 * _BYTES_PER_TRADE // 1_000_000,
-                extra={"event": "archive_sorted"},
-            )
-            source = self._sorted(file)
-        if source.tally.last is None:
-            raise ConfigurationError(f"{file.path} holds no trades; give an archive that has some")
-        return source
-
-    def _sorted(self, file: ArchiveFile) -> _Source:
-        trades: list[Trade] = []
-        for size, batch in file.batches():
-            self._note(size)
-            trades += batch
-        trades.sort(key=_trade_id)
-        source = _Source(file, trades)
-        for batch in source.batches():
-            source.tally.take(batch)
-        return source
-
-    def _note(self, size: int) -> None:
-        """Count `size` bytes of csv as read."""
+    def _progress(self, size: int) -> None:
+        """Count `size` bytes of csv as read, and log how far the check is."""
         self._read += size
         if self._stopping.is_set():
-            raise RunError("Stopped while the archive was checked; nothing was published, run it again")
-        if time.monotonic() - self._told >= _PROGRESS_EVERY:
-            self._told = time.monotonic()
+            raise RunError("Stopped while the archive was being checked; nothing was published, run again")
+        if time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _PROGRESS_EVERY
+            done = min(1.0, self._read / max(1, sum(file.size for file in self._files)))
             log.info(
                 "Checking the archive, %.0f %% done",
-                100 * self.share,
-                extra={"event": "archive_checked", "done": round(self.share, 4)},
+                100 * done,
+                extra={"event": "archive_checked", "done": round(done, 4)},
             )
 
 
-class _Source:
-    """One file as ascending trades, duplicates included."""
+class _NotSortedError(Exception):
+    """Trade ids do not ascend."""
 
-    def __init__(self, file: ArchiveFile, trades: list[Trade] | None = None) -> None:
+
+class _Ascending:
+    """One file, read once: its trades, ascending by id; raises `_NotSortedError` if they are not."""
+
+    def __init__(self, file: ArchiveFile, progress: Callable[[int], None], rows: list[Trade] | None = None) -> None:
         self.file = file
-        self.tally = Tally(str(file.path))
-        self._trades = trades
+        self._in_memory = rows
+        self.rows = self.trades = 0
+
+        def counted() -> Iterator[list[Trade]]:
+            for size, batch in ((0, rows),) if rows else file.batches():
+                progress(size)
+                self.rows += len(batch)
+                yield batch
+
+        first = last = None
+        for batch in _distinct(counted(), str(file.path)):
+            first, last = first or batch[0], batch[-1]
+            self.trades += len(batch)
+        if first is None or last is None:
+            raise ConfigurationError(f"{file.path} contains no trades; give an archive that has some")
+        self.first, self.last_id = first, last.trade_id
 
     def batches(self) -> Iterator[list[Trade]]:
-        if self._trades is None:
+        """The trades once more, duplicates included."""
+        if self._in_memory is None:
             return (batch for _, batch in self.file.batches())
-        return _in_batches(self._trades)
+        return _batched(self._in_memory)
 
 
-_trade_id = attrgetter("trade_id")
-
-
-def _groups(sources: list[_Source]) -> list[list[_Source]]:
-    """Sources, in order of their first ids, put together where their ids overlap."""
-    groups: list[list[_Source]] = []
+def _overlapping(files: list[_Ascending]) -> list[list[_Ascending]]:
+    """Files, in the order of their first ids, grouped where their ids overlap."""
+    groups: list[list[_Ascending]] = []
     end = -1
-    for source in sources:
-        if groups and source.tally.first_id <= end:
-            groups[-1].append(source)
+    for file in files:
+        if groups and file.first.trade_id <= end:
+            groups[-1].append(file)
         else:
-            groups.append([source])
-        end = max(end, source.tally.last_id)
+            groups.append([file])
+        end = max(end, file.last_id)
     return groups
 
 
-def _merged(group: list[_Source]) -> Iterator[list[Trade]]:
-    trades = (chain.from_iterable(source.batches()) for source in group)
-    return _in_batches(heapq.merge(*trades, key=_trade_id))
+def _merged(group: list[_Ascending]) -> Iterator[list[Trade]]:
+    """The trades of a group, ascending and each once."""
+    if len(group) == 1:
+        return _distinct(group[0].batches(), _names(group))
+    trades = (chain.from_iterable(file.batches()) for file in group)
+    return _distinct(_batched(heapq.merge(*trades, key=_by_id)), _names(group))
 
 
-def _in_batches(trades: Iterable[Trade]) -> Iterator[list[Trade]]:
+def _distinct(batches: Iterable[list[Trade]], names: str) -> Iterator[list[Trade]]:
+    """Ascending trades without those that repeat the one before; no batch is empty."""
+    last: Trade | None = None
+    for batch in batches:
+        kept = []
+        for trade in batch:
+            if last is None or trade.trade_id > last.trade_id:
+                kept.append(trade)
+                last = trade
+            elif trade.trade_id < last.trade_id:
+                raise _NotSortedError
+            elif trade != last:
+                raise ConfigurationError(
+                    f"Trade id {trade.trade_id} occurs twice with different contents in {names}; nothing was "
+                    "published, leave out the file that is wrong"
+                )
+        if kept:
+            yield kept
+
+
+def _batched(trades: Iterable[Trade]) -> Iterator[list[Trade]]:
     rest = iter(trades)
     while batch := list(islice(rest, _BATCH)):
         yield batch
 
 
-def _names(group: list[_Source]) -> str:
-    return ", ".join(str(source.file.path) for source in group)
-
-
-def _must_be_unchanged(group: list[_Source]) -> None:
-    if not all(source.file.unchanged for source in group):
-        raise _changed(group)
-
-
-def _changed(group: list[_Source]) -> RunError:
-    return RunError(
-        f"{_names(group)} changed after the check; what was published before the change stays, run it again with files "
-        "that nobody writes"
-    )
+def _names(group: list[_Ascending]) -> str:
+    return ", ".join(str(file.file.path) for file in group)
