@@ -1,77 +1,71 @@
-"""What keeps the loader from its first connection to the exchange, and what it says: no Job must repeat it."""
+"""What keeps the loader from its first connection to the exchange ends with exit code 2, as no Job must repeat it."""
 
 from __future__ import annotations
 
 import ssl
+from contextlib import ExitStack
 
 import pytest
 import trustme
 
-from loader_ws_trades.sandbox import Exchange, HandshakeStatus, Market, RestStatus
+from loader_ws_trades.sandbox import Exchange, Fault, HandshakeStatus, Market, RestStatus
 from tests.tools.loader import Loader
 
 WS, REST = "BINANCE_WS_URL (--binance-ws-url)", "BINANCE_REST_URL (--binance-rest-url)"
 NO_PROXY = {"https_proxy": "", "http_proxy": "", "no_proxy": ""}
+LASTING = 3600.0
 
 
-def refused(**variables: object) -> str:
-    """Run it without Kafka; the one sentence."""
-    loader = Loader(
-        "run", "--stdout", SYMBOL="POLUSDT", FEED_OUTAGE_LIMIT="60", STARTUP_GRACE="0.5", **(NO_PROXY | variables)
-    )
+def rejected(*arguments: str, **variables: object) -> str:
+    """What a start that ends with 2 shows."""
+    loader = Loader(*arguments, SYMBOL="POLUSDT", STARTUP_GRACE="0.5", **(NO_PROXY | variables))
     try:
         assert loader.wait() == 2, loader.errors
-        assert "Traceback" not in loader.errors
-        return loader.errors
+        shown = loader.errors + loader.output()
     finally:
         loader.close()
+    assert "Traceback" not in shown
+    return shown
 
 
-def secured(name: str) -> Exchange:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert(name).configure_cert(context)
-    return Exchange([Market.generated("POLUSDT")], ssl=context)
+def exchange(*faults: Fault, tls: bool = False) -> Exchange:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+    if context:
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return Exchange([Market.generated("POLUSDT")], faults=faults, ssl=context)
 
 
-def test_a_stream_whose_certificate_is_not_trusted() -> None:
-    with Exchange([Market.generated("POLUSDT")]) as plain, secured("127.0.0.1") as exchange:
-        shown = refused(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=plain.rest_url)
-    assert "SSL_CERT_FILE" in shown
-    assert WS in shown
+@pytest.mark.parametrize(
+    ("stream", "rest", "words", "setting"),
+    [
+        (exchange(tls=True), exchange(), "SSL_CERT_FILE", WS),
+        (exchange(), exchange(tls=True), "SSL_CERT_FILE", REST),
+        (exchange(HandshakeStatus(404, lasting=LASTING)), exchange(), "(HTTP 404)", WS),
+        (exchange(HandshakeStatus(451, lasting=LASTING)), exchange(), "HTTP 451", WS),
+        (exchange(), exchange(RestStatus(404, lasting=LASTING)), "There is no REST API at", REST),
+    ],
+    ids=["untrusted stream", "untrusted REST", "no stream", "stream not served here", "no REST API"],
+)
+def test_rejected_first_connection_names_the_setting(
+    stream: Exchange, rest: Exchange, words: str, setting: str
+) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(stream)
+        stack.enter_context(rest)
+        shown = rejected("run", "--stdout", BINANCE_WS_URL=stream.ws_url, BINANCE_REST_URL=rest.rest_url)
+    assert words in shown
+    assert setting in shown
 
 
-def test_rest_whose_certificate_is_not_trusted() -> None:
-    with Exchange([Market.generated("POLUSDT")]) as plain, secured("127.0.0.1") as exchange:
-        shown = refused(BINANCE_WS_URL=plain.ws_url, BINANCE_REST_URL=exchange.rest_url)
-    assert "SSL_CERT_FILE" in shown
-    assert REST in shown
-
-
-def test_a_url_without_a_stream() -> None:
-    with Exchange([Market.generated("POLUSDT")], faults=[HandshakeStatus(404, lasting=3600)]) as exchange:
-        shown = refused(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
-    assert "There is no stream at the URL (HTTP 404)" in shown
-    assert WS in shown
-
-
-def test_a_url_without_rest() -> None:
-    with Exchange([Market.generated("POLUSDT")], faults=[RestStatus(404, lasting=3600)]) as exchange:
-        shown = refused(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
-    assert "There is no REST API at" in shown
-    assert REST in shown
-
-
-@pytest.mark.parametrize("proxy", ["socks5h://me:hush-hush@127.0.0.1:1080", "http://me:hush-hush@127.0.0.1:x"])
-def test_a_proxy_that_cannot_be_used(proxy: str) -> None:
-    for command in ("run", "backfill", "check"):
-        limits = ("--from-id", "1", "--to-id", "2") if command == "backfill" else ()
-        flags = () if command == "check" else ("--stdout",)
-        loader = Loader(command, *flags, *limits, SYMBOL="POLUSDT", **(NO_PROXY | {"https_proxy": proxy}))
-        try:
-            assert loader.wait() == 2
-            shown = loader.errors + loader.output()
-        finally:
-            loader.close()
-        assert "https_proxy names a proxy that cannot be used" in shown
-        assert "hush" not in shown
-        assert "Traceback" not in shown
+@pytest.mark.parametrize(
+    ("command", "proxy"),
+    [
+        (("run", "--stdout"), "socks5h://me:hush-hush@127.0.0.1:1080"),
+        (("backfill", "--stdout", "--from-id", "1", "--to-id", "2"), "http://me:hush-hush@127.0.0.1:x"),
+        (("check",), "socks5h://me:hush-hush@127.0.0.1:1080"),
+    ],
+)
+def test_unusable_proxy_is_named_without_its_password(command: tuple[str, ...], proxy: str) -> None:
+    shown = rejected(*command, https_proxy=proxy)
+    assert "https_proxy names a proxy that cannot be used" in shown
+    assert "hush" not in shown

@@ -1,19 +1,20 @@
-"""Rows 1 to 11 and 26 of the fault matrix: whatever the exchange does, each trade once and in order, or named.
+"""A quick selection of the fault matrix: whatever the exchange does, every trade once and in order, or named.
 
-The rows and what is checked are in `tests/tools/chaos`; here are those that take seconds. The embedded broker serves
-where nothing is claimed about "once"; Apache Kafka where it is.
+`make chaos` runs all rows; both use `tests/tools/chaos`. Rows that claim nothing about duplicates run on the embedded
+broker, the others on Apache Kafka.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from loader_ws_trades.sandbox import EmbeddedBroker, Limits, Market, Random
 from tests.tools.apache_kafka import Kafka
-from tests.tools.chaos.exchange_rows import ONCE, QUICKLY_FROZEN, ROWS, Row, live_through
+from tests.tools.chaos.exchange_rows import ONCE, QUICKLY_FROZEN, RATE, ROWS, live_through
 from tests.tools.chaos.exchange_scripts import (
     RESETS,
     USELESS_REST,
@@ -28,120 +29,106 @@ from tests.tools.chaos.exchange_scripts import (
 from tests.tools.chaos.outcome import Outcome
 from tests.tools.chaos.trial import Trial
 
-QUICK = [QUICKLY_FROZEN, *ROWS]
+QUICK = {
+    "1 cut within a frame",
+    "4 shutdown announced",
+    "4 maximum age",
+    "5 malformed frames",
+    "8 ids skipped on the stream",
+    "9 a true hole, and every 2nd request fails",
+    "10 REST 429",
+    "11 handshake 429",
+}
+QUICK_WITHOUT_REST = ("REST away for good", "REST's body drips", "REST has rows of ids that passed")
+ALL_OF_IT = ONCE[-1]
 _AT_ONCE = 6
 
-
-@pytest.fixture
-def embedded() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as broker:
-        yield broker
+Play = Callable[[EmbeddedBroker], Outcome]
 
 
-def on(broker: EmbeddedBroker | Kafka, row: Row) -> Outcome:
-    """What comes of a row on a broker."""
+def trial_on(broker: EmbeddedBroker | Kafka, name: str, market: Market | None = None, **options: object) -> Trial:
     create_topic = broker.create_topics if isinstance(broker, EmbeddedBroker) else broker.create_topic
-    market = Market.generated("POLUSDT", rate=row.rate, start="subscriber")
-    trial = Trial(row.name, broker.bootstrap_servers, create_topic, market, faults=row.faults)
-    live_through(row, trial)
-    return trial.outcome
+    market = market or Market.generated("POLUSDT", rate=RATE, start="subscriber")
+    return Trial(name, broker.bootstrap_servers, create_topic, market, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, Future[Outcome]]:
-    """What became of each of `QUICK`."""
-
-    def live(row: Row) -> Outcome:
-        with EmbeddedBroker() as broker:
-            return on(broker, row)
-
-    return several_at_once(live, QUICK)
-
-
-@pytest.fixture(scope="module")
-def outcomes_once(kafka: Kafka) -> dict[str, Future[Outcome]]:
-    """What became of each of `ONCE`."""
-    return several_at_once(lambda row: on(kafka, row), ONCE)
-
-
-def several_at_once(live: Callable[[Row], Outcome], rows: list[Row]) -> dict[str, Future[Outcome]]:
-    """Live through all rows, a few at a time: they spend their time waiting."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return {row.name: pool.submit(live, row) for row in rows}
-
-
-@pytest.mark.parametrize("row", QUICK, ids=lambda row: row.name)
-def test_nothing_is_lost_by_a_fault(outcomes: dict[str, Future[Outcome]], row: Row) -> None:
-    outcomes[row.name].result().check()
-
-
-@pytest.mark.parametrize("row", ONCE, ids=lambda row: row.name)
-def test_nothing_comes_twice_or_out_of_order(outcomes_once: dict[str, Future[Outcome]], row: Row) -> None:
-    outcomes_once[row.name].result().check()
-
-
-def trial_on(broker: EmbeddedBroker, name: str, market: Market, **options: object) -> Trial:
-    return Trial(name, broker.bootstrap_servers, broker.create_topics, market, **options)  # type: ignore[arg-type]
-
-
-def test_a_quiet_pair_whose_pings_come_is_left_alone(embedded: EmbeddedBroker) -> None:
-    limits = Limits(client_frames=None)
-    trial = trial_on(embedded, "3 a quiet pair", quiet_market(), ping_interval=0.3, limits=limits)
-    stay_quiet(trial, pings=13, FEED_SILENCE_LIMIT="1")
-    trial.outcome.check()
-
-
-@pytest.mark.parametrize("title", RESETS)
-def test_ids_that_begin_anew_are_a_new_sequence(embedded: EmbeddedBroker, title: str) -> None:
-    trial = trial_on(embedded, f"26 {title}", reset_market(), faults=[RESETS[title]])
-    begin_anew(trial, RESETS[title])
-    trial.outcome.check()
-
-
-def test_trades_that_come_after_they_were_given_up_are_no_reset(embedded: EmbeddedBroker) -> None:
-    market = Market.generated("POLUSDT", rate=300, start="subscriber")
-    trial = trial_on(embedded, "26 given up and late", market)
-    repeat_what_was_given_up(trial)
-    trial.outcome.check()
-
-
-@pytest.fixture(scope="module")
-def outcomes_without_rest() -> dict[str, Future[Outcome]]:
-    """What became of each of `USELESS_REST`."""
-
-    def live(title: str) -> Outcome:
-        market = Market.generated("POLUSDT", rate=200, start="subscriber")
-        with EmbeddedBroker() as broker:
-            trial = trial_on(broker, f"10 {title}", market, faults=WITHOUT_REST)
-            stay_without_rest(trial, USELESS_REST[title])
+def scenarios() -> Mapping[str, Play]:
+    def row(broker: EmbeddedBroker, index: int) -> Outcome:
+        trial = trial_on(broker, rows[index].name, faults=rows[index].faults)
+        live_through(rows[index], trial)
         return trial.outcome
 
+    def quiet(broker: EmbeddedBroker) -> Outcome:
+        limits = Limits(client_frames=None)
+        trial = trial_on(broker, "3 a quiet pair", quiet_market(), ping_interval=0.3, limits=limits)
+        stay_quiet(trial, pings=13, FEED_SILENCE_LIMIT="1")
+        return trial.outcome
+
+    def reset(broker: EmbeddedBroker, title: str) -> Outcome:
+        trial = trial_on(broker, f"26 {title}", reset_market(), faults=[RESETS[title]])
+        begin_anew(trial, RESETS[title])
+        return trial.outcome
+
+    def given_up(broker: EmbeddedBroker) -> Outcome:
+        trial = trial_on(broker, "26 given up and late", Market.generated("POLUSDT", rate=300, start="subscriber"))
+        repeat_what_was_given_up(trial)
+        return trial.outcome
+
+    def without_rest(broker: EmbeddedBroker, title: str) -> Outcome:
+        market = Market.generated("POLUSDT", rate=200, start="subscriber")
+        trial = trial_on(broker, f"10 {title}", market, faults=WITHOUT_REST)
+        stay_without_rest(trial, USELESS_REST[title])
+        return trial.outcome
+
+    rows = [QUICKLY_FROZEN, *(row for row in ROWS if row.name in QUICK)]
+    return {
+        **{rows[index].name: partial(row, index=index) for index in range(len(rows))},
+        "3 a quiet pair": quiet,
+        **{f"10 {title}": partial(without_rest, title=title) for title in QUICK_WITHOUT_REST},
+        **{f"26 {title}": partial(reset, title=title) for title in RESETS},
+        "26 given up and late": given_up,
+    }
+
+
+SCENARIOS = scenarios()
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Mapping[str, Future[Outcome]]:
+    """What came of the selected scenarios, each with a broker of its own; several at once, as they mostly wait."""
+
+    def play(scenario: Play) -> Outcome:
+        with EmbeddedBroker() as broker:
+            return scenario(broker)
+
+    selected = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return {title: pool.submit(live, title) for title in USELESS_REST}
+        return {name: pool.submit(play, scenario) for name, scenario in SCENARIOS.items() if name in selected}
 
 
-@pytest.mark.parametrize("title", USELESS_REST)
-def test_where_rest_is_of_no_use_the_stream_goes_on_and_the_gaps_are_named(
-    outcomes_without_rest: dict[str, Future[Outcome]], title: str
-) -> None:
-    outcomes_without_rest[title].result().check()
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_trade_is_lost_by_a_fault_of_the_exchange(outcomes: Mapping[str, Future[Outcome]], name: str) -> None:
+    outcomes[name].result().check()
+
+
+def test_no_trade_is_duplicated_by_replays_resets_and_shuffles(kafka: Kafka) -> None:
+    trial = trial_on(kafka, ALL_OF_IT.name, faults=ALL_OF_IT.faults)
+    live_through(ALL_OF_IT, trial)
+    trial.outcome.check()
 
 
 def test_random_faults_of_all_kinds_one_after_another(kafka: Kafka, request: pytest.FixtureRequest) -> None:
     seed = request.config.getoption("--seed")
     kinds = ("cut", "skip", "duplicate", "shuffle", "replay", "server-shutdown", "rest-status", "rest-lag", "malformed")
     market = Market.generated("POLUSDT", rate=2000, seed=seed, start="subscriber")
-    limits = Limits(connection_attempts=None)
-    name = f"0 seed {seed}"
-    with Trial(name, kafka.bootstrap_servers, kafka.create_topic, market, limits=limits) as trial:
+    with trial_on(kafka, f"0 seed {seed}", market, limits=Limits(connection_attempts=None)) as trial:
         trial.start(MAX_CONNECTION_AGE="7")
-        # Not before: a loader cannot know of trades that were skipped before the first one that it saw.
+        # Not before: a loader cannot know of trades skipped before the first one it received.
         trial.let_load(500)
-        trial.exchange.inflict(Random(seed=seed, every=1.5, kinds=kinds))
-        trial.let_issue(50_000, 120)
+        trial.exchange.inflict(Random(seed=seed, every=1.0, kinds=kinds))
+        trial.let_strike(9)
         trial.exchange.heal()
         trial.let_load(500)
         trial.stop()
         trial.check_events()
     trial.outcome.check()
-    assert len(trial.exchange.struck) > 8

@@ -53,7 +53,7 @@ def _java(path: str) -> str:
     java = shutil.which("java", path=path)
     if java is None:
         raise UnavailableError(f"Apache Kafka needs Java {OLDEST_JAVA} or newer: no `java` on the PATH")
-    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
     version = re.search(r'version "(\d+)', shown.stderr)
     if version is None or int(version[1]) < OLDEST_JAVA:
         found = version[1] if version else "one that does not run"

@@ -89,8 +89,8 @@ def _about(now: datetime, contenders: tuple[Contender, ...], *, quick: bool) -> 
 def _commit() -> str:
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        return subprocess.run(git, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 

@@ -13,6 +13,7 @@ from tests.tools.bench.process import ROOT, RunError
 
 LOADER = "loader"
 CACHE = ROOT / ".cache" / "bench"
+_INSTALL_LIMIT = 600.0  # seconds
 
 
 class Run(NamedTuple):
@@ -56,8 +57,8 @@ class Contender(NamedTuple):
         pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         try:
             venv.create(folder, with_pip=True, clear=True)
-            subprocess.run([*pip, *self.packages], check=True)
-        except subprocess.CalledProcessError as error:
+            subprocess.run([*pip, *self.packages], timeout=_INSTALL_LIMIT, check=True)
+        except subprocess.SubprocessError as error:
             raise RunError(
                 f"{self.name}: {', '.join(self.packages)} could not be installed; ALONE=1 leaves it out"
             ) from error
@@ -70,7 +71,8 @@ class Contender(NamedTuple):
     def versions(self, *packages: str) -> dict[str, str]:
         """The versions of packages that it runs with."""
         code = "import sys,importlib.metadata as m\nfor p in sys.argv[1:]: print(m.version(p))"
-        shown = subprocess.run([self.python, "-c", code, *packages], capture_output=True, text=True, check=True)
+        command = [self.python, "-c", code, *packages]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         return dict(zip(packages, shown.stdout.split(), strict=True))
 
     def command(self, run: Run) -> list[str]:

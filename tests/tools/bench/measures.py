@@ -190,7 +190,7 @@ def start(bench: Bench) -> None:
         bench.say(f"start: round {number + 1} of {bench.scale.rounds}")
         began = time.monotonic()
         command = [sys.executable, "-m", "loader_ws_trades", "--help"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60, check=True)
         spent = (time.monotonic() - began) * 1000
         bench.results.add("start", "--help", "ms", LOADER, spent, better="lower")
         with bench.arena.run(bench.loader, MarketSpec(count=_ENDLESS, rate=0.01)) as (process, run, exchange):
