@@ -21,7 +21,7 @@ from tests.tools.chaos.exchange_scripts import (
     WITHOUT_REST,
     begin_anew,
     quiet_market,
-    repeat_what_was_given_up,
+    replay_what_rest_only_named,
     reset_market,
     stay_quiet,
     stay_without_rest,
@@ -69,9 +69,9 @@ def scenarios() -> Mapping[str, Play]:
         begin_anew(trial, RESETS[title])
         return trial.outcome
 
-    def given_up(broker: EmbeddedBroker) -> Outcome:
-        trial = trial_on(broker, "26 given up and late", Market.generated("POLUSDT", rate=300, start="subscriber"))
-        repeat_what_was_given_up(trial)
+    def named_by_rest(broker: EmbeddedBroker) -> Outcome:
+        trial = trial_on(broker, "26 named by REST and late", Market.generated("POLUSDT", rate=300, start="subscriber"))
+        replay_what_rest_only_named(trial)
         return trial.outcome
 
     def without_rest(broker: EmbeddedBroker, title: str) -> Outcome:
@@ -86,7 +86,7 @@ def scenarios() -> Mapping[str, Play]:
         "3 a quiet pair": quiet,
         **{f"10 {title}": partial(without_rest, title=title) for title in QUICK_WITHOUT_REST},
         **{f"26 {title}": partial(reset, title=title) for title in RESETS},
-        "26 given up and late": given_up,
+        "26 named by REST and late": named_by_rest,
     }
 
 
