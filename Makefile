@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.dev-ready
 ARGS ?=
 JOBS ?= 3
 ROWS ?=
@@ -18,40 +19,45 @@ SOURCE ?=
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-install: $(READY)  ## Make the virtual environment .venv with all that the other targets need
+install: $(DEV_READY)  ## Make the virtual environment .venv with everything the other targets need
 
 $(READY): setup.cfg setup.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
-	@echo 'Making $(VENV) ...' >&2
+	@echo 'Installing the loader and its sandbox into $(VENV), in about 15 s ...' >&2
 	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[sandbox]'
+	@touch $@
+
+$(DEV_READY): $(READY)
+	@echo 'Adding the development tools to $(VENV), about 380 MB ...' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## Show trades flow from a simulated exchange into an embedded broker (ARGS='--duration 30s')
+demo: $(READY)  ## Load from a simulated exchange that loses the connection and skips trades (ARGS='--duration 30s')
 	$(BIN)/loader-ws-trades demo $(ARGS)
 
-unit: $(READY)  ## Run the tests that need neither a broker nor a socket (ARGS='-k name')
+unit: $(DEV_READY)  ## Run the tests that need neither a broker nor a socket (ARGS='-k name')
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
-test: $(READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
+test: $(DEV_READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
-chaos: $(READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
+chaos: $(DEV_READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
 	$(BIN)/python -m tests.tools.chaos --rows "$(ROWS)" --seed $(SEED)
 
-fleet: $(READY)  ## Load 20 symbols at once from one set of variables, and say what it takes (ARGS='--symbols 50 --rate 50 --seconds 60 --topic-each')
+fleet: $(DEV_READY)  ## Load 20 symbols at once from one set of variables, and say what it takes (ARGS='--symbols 50 --rate 50 --seconds 60 --topic-each')
 	$(BIN)/python -m tests.tools.fleet $(ARGS)
 
-kube-test: $(READY)  ## Let Kubernetes' own Job controller run the Jobs of docker/k8s, without a cluster (ARGS='-k fleet')
+kube-test: $(DEV_READY)  ## Let Kubernetes' own Job controller run the Jobs of docker/k8s, without a cluster (ARGS='-k fleet')
 	$(BIN)/python -m tests.tools.kube $(ARGS)
 
-bench: $(READY)  ## Measure the loader beside other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
+bench: $(DEV_READY)  ## Measure the loader beside other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
 	$(BIN)/python -m tests.tools.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)
 
-bench-compare: $(READY)  ## Show two results of `make bench` side by side (A=file B=file)
+bench-compare: $(DEV_READY)  ## Show two results of `make bench` side by side (A=file B=file)
 	$(BIN)/python -m tests.tools.bench compare '$(A)' '$(B)'
 
-check: $(READY)  ## Check style, types, the image's recipe and the manifests
+check: $(DEV_READY)  ## Check style, types, the image's recipe and the manifests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -61,21 +67,21 @@ check: $(READY)  ## Check style, types, the image's recipe and the manifests
 	$(BIN)/kubernetes-validate --strict --kubernetes-version 1.36 docker/k8s/job.yaml docker/k8s/fleet.yaml
 	$(BIN)/shellcheck .ci/run
 
-format: $(READY)  ## Put the code into the agreed style
+format: $(DEV_READY)  ## Put the code into the agreed style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(READY)  ## Make the tables of README.md and .env.example from the code
+docs: $(DEV_READY)  ## Make the tables of README.md and .env.example from the code
 	$(BIN)/python -m tests.tools.docs
 
-kafka: $(READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
+kafka: $(DEV_READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
 	@$(BIN)/python -m tests.tools.apache_kafka
 
 image:  ## Build the image with Docker (IMAGE=name:tag EXTRAS=sandbox SOURCE=url)
 	docker build --file docker/Dockerfile --tag '$(IMAGE)' --build-arg EXTRAS='$(EXTRAS)' --build-arg SOURCE='$(SOURCE)' \
 		--build-arg VERSION='$(VERSION)' --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" .
 
-image-test: $(READY)  ## Build the image without Docker, run it restricted, and try the alerts (root, buildah, debootstrap, prometheus)
+image-test: $(DEV_READY)  ## Build the image without Docker, run it restricted, and try the alerts (root, buildah, debootstrap, prometheus)
 	$(BIN)/python -m tests.tools.image
 
 clean:  ## Remove all that the other targets made, the downloaded broker too

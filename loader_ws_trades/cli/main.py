@@ -266,12 +266,12 @@ _RATE = click.FloatRange(min=0, max=1_000_000, min_open=True)
 @click.option("--duration", default="15s", show_default=True, callback=seconds, help="How long the loader runs.")
 @click.option("--rate", type=_RATE, default=500.0, show_default=True, help="Trades a second, on average.")
 def demo(duration: float, rate: float) -> None:
-    """Show trades flow from a simulated exchange into an embedded broker; needs no settings."""
+    """Load from a simulated exchange that loses the connection and skips trades; needs no settings."""
     with _extra_needed():
-        from loader_ws_trades.sandbox.demo import demonstrate  # noqa: PLC0415
+        from loader_ws_trades.sandbox.demo import run_demo  # noqa: PLC0415
     if not rate > 0:
         raise click.BadParameter("--rate is no number; give trades a second")
-    sys.exit(demonstrate(duration, rate))
+    sys.exit(run_demo(duration, rate))
 
 
 @cli.command(

@@ -1,4 +1,4 @@
-"""The demonstration: a simulated exchange, the loader as a process, an embedded broker, and a reader of its topics."""
+"""The demo: a simulated exchange with two faults, the loader as a process, an embedded broker and a consumer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from rich.console import Console, Group
@@ -23,44 +21,59 @@ from rich.table import Table
 from rich.text import Text
 
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
+from loader_ws_trades.sandbox.connection_faults import Cut
 from loader_ws_trades.sandbox.exchange import Exchange
+from loader_ws_trades.sandbox.fault import Fault
 from loader_ws_trades.sandbox.market import Market
+from loader_ws_trades.sandbox.trade_faults import Skip
 
 TRADES, EVENTS, CONTROL = "trades", "queue-events", "queue-control"
 _SYMBOL = "BTCUSDT"
-_PATIENCE = 30.0  # seconds that the loader has to start, and to end
+_FAULTS: tuple[tuple[str, Fault], ...] = (
+    ("cuts the connection", Cut()),
+    ("skips the next 5 trades on the stream", Skip(5)),
+)
+_FAULT_INTERVAL = 5.0  # seconds, or a third of a shorter demo
+_TIMEOUT = 30.0  # seconds that the loader has to start, and to end
+_SHOWN_LOG_EVENTS = {"connected", "gap", "repaired"}  # and all warnings and errors
 
 
-def demonstrate(duration: float, rate: float) -> int:
-    """Run the loader for `duration` seconds at `rate` trades a second; 0 if all that it did is right, else 1."""
+def run_demo(duration: float, rate: float) -> int:
+    """Run the loader for `duration` seconds at `rate` trades a second; 0 if it lost and duplicated nothing, else 1."""
     console = Console()
     with EmbeddedBroker() as broker, Exchange([Market.generated(_SYMBOL, rate=rate)]) as exchange:
         servers, queue_id = broker.bootstrap_servers, f"demo-{uuid.uuid4().hex[:6]}"
         broker.create_topics(TRADES, EVENTS, CONTROL)
-        console.print(f"{rate:g} trades of {_SYMBOL} a second from a simulated exchange, for {duration:g} s.\n")
-        with tempfile.TemporaryFile() as log:
+        console.print(
+            f"A simulated exchange sends {rate:g} trades of {_SYMBOL} a second for {duration:g} s.\n"
+            f"It cuts the connection once and skips a few trades once.\n"
+        )
+        with tempfile.TemporaryFile() as log_file:
             loader = subprocess.Popen(
                 [sys.executable, "-m", "loader_ws_trades", "run"],
                 env=os.environ
                 | loader_variables(exchange, servers, _SYMBOL, queue_id)
-                | {"TELEMETRY_INTERVAL": "2", "LOG_FORMAT": "json"},
+                | {"TELEMETRY_INTERVAL": "3", "LOG_FORMAT": "json", "LOG_LEVEL": "info"},
                 stdin=subprocess.DEVNULL,
-                stderr=log,
+                stderr=log_file,
             )
+            topics, log = _Topics(servers), _Log(log_file)
             try:
-                seen = _watch(console, loader, servers, duration, stop=lambda: send_stop(servers, queue_id))
+                display = _Display(console, topics, log)
+                _follow(display, loader, exchange, lambda: _send_stop(servers, queue_id), duration)
             except KeyboardInterrupt:
                 return _interrupt(console, loader)
             finally:
+                topics.close()
                 if loader.poll() is None:
                     loader.kill()
                     loader.wait()
-            log.seek(0)
-            return _sum_up(console, seen, loader.returncode, log.read().decode())
+            log.read()
+            return _summarize(console, topics, log, loader.returncode)
 
 
 def loader_variables(exchange: Exchange, bootstrap_servers: str, symbol: str, queue_id: str) -> dict[str, str]:
-    """The variables with which a loader finds the simulated exchange, and a broker that has our three topics."""
+    """Return the variables for a loader of the simulated exchange, and a broker that has our three topics."""
     return {
         "QUEUE_ID": queue_id,
         "SYMBOL": symbol,
@@ -75,39 +88,84 @@ def loader_variables(exchange: Exchange, bootstrap_servers: str, symbol: str, qu
     }
 
 
-def send_stop(bootstrap_servers: str, queue_id: str) -> None:
-    """Write the stop command for `queue_id`."""
+def _send_stop(bootstrap_servers: str, queue_id: str) -> None:
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     producer.produce(CONTROL, json.dumps({"command": "stop", "queue_id": queue_id}))
     producer.flush(10)
 
 
 def _interrupt(console: Console, loader: subprocess.Popen[bytes]) -> int:
-    # On a terminal Ctrl-C has reached the loader too, and a second signal would cut its tail off.
+    # On a terminal Ctrl-C has reached the loader too, and a second signal would cut its shutdown short.
     if not sys.stdin.isatty():
         loader.send_signal(signal.SIGINT)
-    code = loader.wait(_PATIENCE)
+    code = loader.wait(_TIMEOUT)
     console.print("Stopped by Ctrl-C.")
     return code
 
 
-@dataclass
-class _Seen:
-    """What a reader has seen on the topics."""
+class _Log:
+    """The loader's JSON log, read from the file that it writes to."""
 
-    records: int = 0
-    last_id: int | None = None
-    out_of_order: int = 0
-    latest: deque[str] = field(default_factory=lambda: deque(maxlen=3))
-    events: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, file: IO[bytes]) -> None:
+        self.lines: list[str] = []
+        self.entries: list[dict[str, Any]] = []
+        self._descriptor = file.fileno()
+        self._offset = 0
 
-    def take(self, topic: str | None, value: str) -> None:
+    def read(self) -> list[dict[str, Any]]:
+        """Return the entries that were written since the last call."""
+        # The loader shares the file's position: it must not move.
+        data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size - self._offset, self._offset)
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        lines = complete.decode(errors="replace").splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        self.lines += lines
+        self.entries += entries
+        return entries
+
+    def result(self, name: str) -> int:
+        """Return a number of the last line, in which the loader sums up its run; 0 if there is none."""
+        return next((int(entry[name]) for entry in reversed(self.entries) if name in entry), 0)
+
+
+class _Topics:
+    """What is on the topics of trades and events, read from their beginning."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.records = 0
+        self.last_id: int | None = None
+        self.missing = 0
+        self.disordered = 0
+        self.latest: deque[str] = deque(maxlen=3)
+        self.events: list[dict[str, Any]] = []
+        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "demo"})
+        self._consumer.assign(
+            [
+                TopicPartition(topic, partition, OFFSET_BEGINNING)
+                for topic in (TRADES, EVENTS)
+                for partition in self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            ]
+        )
+
+    def read(self) -> None:
+        """Take what has come, after at most 0.1 s."""
+        for message in self._consumer.consume(5000, timeout=0.1):
+            if message.error() is None:
+                self._add(message.topic(), (message.value() or b"").decode())
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _add(self, topic: str | None, value: str) -> None:
         if topic == EVENTS:
             self.events.append(json.loads(value))
             return
         trade_id = json.loads(value)["trade_id"]
-        self.out_of_order += self.last_id is not None and trade_id != self.last_id + 1
-        self.last_id = trade_id
+        if self.last_id is not None:
+            self.missing += max(trade_id - self.last_id - 1, 0)
+            self.disordered += trade_id <= self.last_id
+        self.last_id = max(self.last_id or 0, trade_id)
         self.records += 1
         self.latest.append(value)
 
@@ -117,13 +175,59 @@ class _Seen:
         return bool(self.events) and self.events[-1]["finished"] and self.records >= self.events[-1]["records_written"]
 
 
-def _watch(
-    console: Console, loader: subprocess.Popen[bytes], servers: str, duration: float, stop: Callable[[], None]
-) -> _Seen:
-    """Read the topics and show what is there; stop the loader when its time is over, and read on to the end."""
-    seen = _Seen()
-    reader = Consumer({"bootstrap.servers": servers, "group.id": "demo", "enable.auto.commit": False})
-    show = _Screen(seen) if console.is_terminal else _Lines(console, seen)
+class _Display:
+    """A line for each thing that happens; below them, on a terminal, the rate and the latest trades."""
+
+    def __init__(self, console: Console, topics: _Topics, log: _Log) -> None:
+        self._console = console
+        self.topics = topics
+        self.log = log
+        self._began = time.monotonic()
+        self._events_shown = 0
+        self._first_shown = False
+        self._rate = 0.0
+        self._rate_since = (self._began, 0)
+        self.live = Live(get_renderable=self._panel, console=console, auto_refresh=False, transient=True)
+
+    def say(self, source: str, text: str, style: str = "") -> None:
+        line = Text(f"{time.monotonic() - self._began:5.1f} s  {source:<13} {text}", style)
+        self._console.print(line, soft_wrap=True)
+
+    def update(self) -> None:
+        for entry in self.log.read():
+            if entry["level"] != "INFO":
+                self.say("loader", entry["message"], "yellow")
+            elif entry.get("event") in _SHOWN_LOG_EVENTS:
+                self.say("loader", entry["message"], "green")
+        topics = self.topics
+        if topics.latest and not self._first_shown:
+            self._first_shown = True
+            self.say(TRADES, topics.latest[0], "cyan")
+        for event in topics.events[self._events_shown :]:
+            self.say(EVENTS, f"{event['status']}: {event['message']}", "dim")
+        self._events_shown = len(topics.events)
+        now, (then, before) = time.monotonic(), self._rate_since
+        if now - then >= 1:
+            self._rate = (topics.records - before) / (now - then)
+            self._rate_since = (now, topics.records)
+        if self._console.is_terminal:
+            self.live.refresh()
+
+    def _panel(self) -> Group:
+        topics = self.topics
+        counts = f"\n[bold green]{self._rate:,.0f}[/] trades/s   [bold]{topics.records:,}[/] records on the topic"
+        counts += f"   [bold {'red' if topics.missing else 'green'}]{topics.missing}[/] missing"
+        lines = [Text.from_markup(counts), *(Text(value, "cyan") for value in topics.latest)]
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
+
+
+def _follow(
+    display: _Display, loader: subprocess.Popen[bytes], exchange: Exchange, stop: Callable[[], None], duration: float
+) -> None:
+    """Show what happens, make the exchange misbehave, then stop the loader and read to the end."""
+    topics = display.topics
 
     def ended() -> bool:
         return loader.poll() is not None
@@ -131,120 +235,48 @@ def _watch(
     def read_until(condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not condition() and time.monotonic() < deadline:
-            for message in reader.consume(5000, timeout=0.1):
-                if message.error() is None:
-                    seen.take(message.topic(), (message.value() or b"").decode())
-            show.update()
+            topics.read()
+            display.update()
 
-    try:
-        reader.assign(
-            [
-                TopicPartition(topic, partition, OFFSET_BEGINNING)
-                for topic in (TRADES, EVENTS)
-                for partition in reader.list_topics(topic, timeout=10).topics[topic].partitions
-            ]
-        )
-        with Live(show, console=console, transient=True) if isinstance(show, _Screen) else nullcontext():
-            read_until(lambda: ended() or bool(seen.events), _PATIENCE)
-            read_until(ended, duration)
-            stop()
-            read_until(ended, _PATIENCE)
-            read_until(lambda: seen.complete, _PATIENCE if loader.poll() == 0 else 1.0)
-    finally:
-        reader.close()
-    return seen
+    with display.live:
+        read_until(lambda: ended() or bool(topics.events), _TIMEOUT)
+        interval = min(duration / (len(_FAULTS) + 1), _FAULT_INTERVAL)
+        for what, fault in _FAULTS:
+            read_until(ended, interval)
+            if not ended():
+                display.say("exchange", what, "bold red")
+                exchange.inflict(fault)
+        read_until(ended, duration - len(_FAULTS) * interval)
+        stop()
+        read_until(ended, _TIMEOUT)
+        read_until(lambda: topics.complete, _TIMEOUT if loader.poll() == 0 else 1.0)
+        display.update()
 
 
-class _Rate:
-    """Records a second, over about the last second."""
-
-    def __init__(self) -> None:
-        self._from = (time.monotonic(), 0)
-        self.value = 0.0
-
-    def update(self, records: int) -> bool:
-        """Whether a second has passed and the rate is a new one."""
-        now, (then, before) = time.monotonic(), self._from
-        if now - then < 1:
-            return False
-        self.value = (records - before) / (now - then)
-        self._from = (now, records)
-        return True
-
-
-class _Screen:
-    """The topics on a terminal, drawn anew as they change; nothing wraps."""
-
-    def __init__(self, seen: _Seen) -> None:
-        self._seen = seen
-        self._rate = _Rate()
-
-    def update(self) -> None:
-        self._rate.update(self._seen.records)
-
-    def __rich__(self) -> Group:
-        seen = self._seen
-        counts = f"[bold green]{self._rate.value:,.0f}[/] trades/s   [bold]{seen.records:,}[/] records on the topic"
-        lines = [Text.from_markup(f"\n{counts}\n")]
-        lines += [Text(TRADES, "bold"), *(Text(value, "cyan") for value in seen.latest)]
-        lines += [Text(f"\n{EVENTS}", "bold"), *(_event_line(event) for event in seen.events[-8:])]
-        for line in lines:
-            line.no_wrap, line.overflow = True, "ellipsis"
-        return Group(*lines)
-
-
-class _Lines:
-    """The same as plain lines: each event as it comes, and once a second the rate and a record."""
-
-    def __init__(self, console: Console, seen: _Seen) -> None:
-        self._console = console
-        self._seen = seen
-        self._rate = _Rate()
-        self._shown = 0
-
-    def update(self) -> None:
-        for event in self._seen.events[self._shown :]:
-            self._print(f"{EVENTS}  {json.dumps(event)}")
-        self._shown = len(self._seen.events)
-        if self._rate.update(self._seen.records) and self._seen.latest:
-            self._print(f"{self._rate.value:,.0f} trades/s, {self._seen.records:,} records on the topic")
-            self._print(f"{TRADES}  {self._seen.latest[-1]}")
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _event_line(event: dict[str, Any]) -> Text:
-    return Text.assemble(
-        (f"{event['status']:<12}", "bold yellow" if event["finished"] else "yellow"), f"{event['message']}"
-    )
-
-
-def _sum_up(console: Console, seen: _Seen, code: int, log: str) -> int:
-    """Show what was received, delivered and read, and whether it all fits together; the exit code."""
-    entries = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    received = next((entry["received"] for entry in reversed(entries) if "received" in entry), 0)
-    delivered = seen.events[-1]["records_written"] if seen.events else 0
-    statuses = [event["status"] for event in seen.events]
+def _summarize(console: Console, topics: _Topics, log: _Log, code: int) -> int:
+    """Show what was received, delivered and read back, and whether it agrees; return the exit code."""
+    received, repaired = log.result("received"), log.result("repaired")
+    delivered = topics.events[-1]["records_written"] if topics.events else 0
+    statuses = [event["status"] for event in topics.events]
     in_order = statuses[:1] == ["started"] and set(statuses[1:-1]) <= {"loading"} and statuses[-1:] == ["interrupted"]
+    events = f"started, {len(statuses) - 2} x loading, interrupted" if in_order else ", ".join(statuses)
     rows: list[tuple[str, object, bool]] = [
-        ("trades received from the exchange", received, received > 0),
-        ("delivered, as telemetry says", delivered, delivered == received),
-        ("records read back from the topic", seen.records, seen.records == received),
-        ("out of order, missing or twice", seen.out_of_order, seen.out_of_order == 0),
-        (
-            "events",
-            f"started, {len(statuses) - 2} x loading, interrupted" if in_order else ", ".join(statuses),
-            in_order,
-        ),
+        ("received on the stream", received, received > 0),
+        ("+ repaired from REST", repaired, True),
+        ("= delivered, according to telemetry", delivered, delivered == received + repaired),
+        ("= read back from the topic", topics.records, topics.records == delivered),
+        ("missing", topics.missing, topics.missing == 0),
+        ("duplicate or out of order", topics.disordered, topics.disordered == 0),
+        ("events", events, in_order),
         ("exit code after the stop command", code, code == 0),
     ]
-    table = Table(title="\nWhat happened", title_justify="left", title_style="bold", show_header=False)
+    table = Table(show_header=False)
     for what, value, right in rows:
         shown = f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(what, shown, "[green]ok[/]" if right else "[red]wrong[/]")
+    console.print("\nResult", style="bold")
     console.print(table)
     if all(right for _, _, right in rows):
         return 0
-    console.print(log, markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(log.lines), markup=False, highlight=False, soft_wrap=True)
     return 1
