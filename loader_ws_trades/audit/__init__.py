@@ -1,1 +1,1 @@
-"""Reads a topic and judges it."""
+"""Reads a topic and reports missing, duplicate, out-of-order and malformed trades."""

@@ -1,91 +1,114 @@
-"""What can be found out about a symbol's records on a topic, in lists that do not grow with the number of faults."""
+"""The findings of an audit: everything is counted, and the first few of each kind are listed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from loader_ws_trades.pipeline.sequencer import Gap
 
-LISTED: Final = 20  # of each kind of finding; the rest is counted
+LISTED: Final = 20  # findings of each kind
 
 _T = TypeVar("_T")
 
 
 @dataclass
-class Stretch:
-    """Records with ids that ascend one by one, and where the first of them stands."""
+class RecordRange:
+    """Records with consecutive trade ids, in this order, and the location of the first of them."""
 
     first: int
     last: int
     partition: int
     offset: int
 
-    def __len__(self) -> int:
-        return self.last - self.first + 1
-
 
 class Malformed(NamedTuple):
-    """A record that is not as the contract wants it."""
+    """A record that does not have the documented format."""
 
     partition: int
     offset: int
     reason: str
 
 
-@dataclass
-class Listed(Generic[_T]):
-    """Findings of one kind: how many there are, how many ids or records they hold, and the first of them."""
-
-    count: int = 0
-    size: int = 0
-    first: list[_T] = field(default_factory=list)
-
-    def add(self, item: _T, size: int = 1) -> None:
-        """Count one, and list it if there is room."""
-        self.count += 1
-        self.size += size
-        if len(self.first) < LISTED:
-            self.first.append(item)
-
-
-class Place(NamedTuple):
-    """A trade by id and time in milliseconds."""
+class IdAndTime(NamedTuple):
+    """A trade by its id and its time in milliseconds."""
 
     trade_id: int
     timestamp: int
 
 
 class Span(NamedTuple):
-    """One sequence of ids from its lowest to its highest."""
+    """The ids between two resets, from the lowest to the highest."""
 
-    first: Place
-    last: Place
+    first: IdAndTime
+    last: IdAndTime
+
+
+@dataclass
+class Listed(Generic[_T]):
+    """Findings of one kind: how many, how many ids or records they cover, and the first of them."""
+
+    count: int = 0
+    size: int = 0
+    first: list[_T] = field(default_factory=list)
+
+    def add(self, item: _T, size: int = 1) -> None:
+        """Count a finding, and list it if there is room."""
+        self.count += 1
+        self.size += size
+        if len(self.first) < LISTED:
+            self.first.append(item)
+
+
+@dataclass
+class RecordRanges(Listed[RecordRange]):
+    """Records, grouped by consecutive ids."""
+
+    _latest: RecordRange | None = None
+
+    def continued_by(self, trade_id: int, partition: int) -> bool:
+        """Whether the id is the next one of the latest range."""
+        latest = self._latest
+        return latest is not None and (trade_id, partition) == (latest.last + 1, latest.partition)
+
+    def add_record(self, trade_id: int, partition: int, offset: int) -> None:
+        """Extend the latest range by a record, or start a new one."""
+        if self._latest and self.continued_by(trade_id, partition):
+            self._latest.last = trade_id
+            self.size += 1
+        else:
+            self._latest = RecordRange(trade_id, trade_id, partition, offset)
+            self.add(self._latest)
 
 
 @dataclass
 class Findings:
-    """What was found of one symbol on a topic."""
+    """What an audit found out about one symbol on a topic."""
 
-    scanned: int  # records of all kinds
-    records: int  # records of the symbol that are judged, malformed ones that show no trade id left out
-    partitions: dict[int, int]  # how many of them are on which partition
-    spans: Listed[Span]  # the sequences of ids: more than one if the exchange began anew
-    missing: Listed[Gap]
-    fillable: list[Gap]  # the first missing ranges of the last sequence, which the exchange may still have
-    duplicates: Listed[Stretch]
-    disorder: Listed[Stretch]
-    filled_later: Listed[Stretch]
-    malformed: Listed[Malformed]
-    others: dict[str, int]  # records of other symbols
+    scanned: int = 0  # records of all symbols
+    partitions: Counter[int] = field(default_factory=Counter)  # partition -> audited records with a trade id
+    spans: Listed[Span] = field(default_factory=Listed)  # more than one if the exchange reset its ids
+    missing: Listed[Gap] = field(default_factory=Listed)
+    fillable: list[Gap] = field(default_factory=list)  # those after the last reset, which the exchange may still have
+    duplicates: RecordRanges = field(default_factory=RecordRanges)
+    out_of_order: RecordRanges = field(default_factory=RecordRanges)
+    filled_later: RecordRanges = field(default_factory=RecordRanges)
+    malformed: Listed[Malformed] = field(default_factory=Listed)
+    others: Counter[str] = field(default_factory=Counter)  # other symbol -> records
+
+    @property
+    def records(self) -> int:
+        """How many records of the symbol were audited, without those that have no readable trade id."""
+        return sum(self.partitions.values())
 
     @property
     def faults(self) -> list[str]:
-        """The kinds of faults that were found."""
+        """The kinds of faults found."""
         kinds = {
             "missing ids": self.missing.count,
             "duplicates": self.duplicates.count,
-            "disorder": self.disorder.count,
+            "out of order": self.out_of_order.count,
             "malformed records": self.malformed.count,
             "several partitions": len(self.partitions) > 1,
         }

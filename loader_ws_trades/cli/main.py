@@ -202,7 +202,7 @@ def replay(
 cli.add_command(check)
 cli.add_command(schema)
 
-_JUDGED = ("symbol", "kafka_topic")
+_AUDITED = ("symbol", "kafka_topic")
 
 
 @cli.command(
@@ -212,21 +212,21 @@ _JUDGED = ("symbol", "kafka_topic")
         "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
     )
 )
-@settings_options((*_JUDGED, "symbols", "job_completion_index", *KAFKA))
+@settings_options((*_AUDITED, "symbols", "job_completion_index", *KAFKA))
 @bounds_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 @NO_PROGRESS
 def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) -> None:
     """Check a topic for missing, duplicate, out-of-order or malformed trades.
 
-    Exit code 0: no findings. 1: findings, or no trades in the given range.
+    Exit code 0: no faults. 1: faults, or no trades in the given range.
     """
     from loader_ws_trades.audit import report  # noqa: PLC0415
-    from loader_ws_trades.audit.scan import audit as judge  # noqa: PLC0415
+    from loader_ws_trades.audit.scan import audit as read  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
-    settings = ready(flags, env_file, needed=(*_JUDGED, "kafka_bootstrap_servers"), faults=faults)
-    audited = judge(settings, bounds, bar=not no_progress)
+    settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), faults=faults)
+    audited = read(settings, bounds, bar=not no_progress)
     if as_json:
         say(report.as_json(audited, settings))
     else:

@@ -126,7 +126,7 @@ def two_at_once(stage: Stage) -> None:
     if not (counts and counts.duplicated):
         trial.outcome.broken.append("no duplicates were seen: the reader, or the row, cannot show any")
     elif found["duplicates"]["records"] != counts.duplicated:
-        trial.outcome.broken.append(f"audit found other duplicates: {found['duplicates']['count']}")
+        trial.outcome.broken.append(f"audit found other duplicates: {found['duplicates']['records']}")
 
 
 def two_at_once_fenced(stage: Stage) -> None:
