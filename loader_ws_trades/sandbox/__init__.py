@@ -1,19 +1,23 @@
 """A simulated exchange with faults and an embedded broker, for `demo`, `sandbox` and the tests."""
 
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
-from loader_ws_trades.sandbox.chance import REPAIRABLE, Random
-from loader_ws_trades.sandbox.connection_faults import Cut, Fragments, Freeze, HalfOpen, HugeFrame, ServerShutdown
 from loader_ws_trades.sandbox.counters import Attempt, Counters, Request, Session
-from loader_ws_trades.sandbox.exchange import Exchange
-from loader_ws_trades.sandbox.fault import Fault
-from loader_ws_trades.sandbox.fault_text import KINDS, fault_text, parse_fault
-from loader_ws_trades.sandbox.faults import Faults
-from loader_ws_trades.sandbox.handshake_faults import HandshakeSilence, HandshakeStatus
-from loader_ws_trades.sandbox.history import Generated, Recorded, Trade
-from loader_ws_trades.sandbox.ledger import Sequence
-from loader_ws_trades.sandbox.limits import Limits
-from loader_ws_trades.sandbox.market import Market
-from loader_ws_trades.sandbox.rest_faults import (
+from loader_ws_trades.sandbox.exchange.exchange import Exchange
+from loader_ws_trades.sandbox.exchange.limits import Limits
+from loader_ws_trades.sandbox.faults.chance import REPAIRABLE, Random
+from loader_ws_trades.sandbox.faults.connection_faults import (
+    Cut,
+    Fragments,
+    Freeze,
+    HalfOpen,
+    HugeFrame,
+    ServerShutdown,
+)
+from loader_ws_trades.sandbox.faults.fault import Fault
+from loader_ws_trades.sandbox.faults.fault_text import KINDS, fault_text, parse_fault
+from loader_ws_trades.sandbox.faults.faults import Faults
+from loader_ws_trades.sandbox.faults.handshake_faults import HandshakeSilence, HandshakeStatus
+from loader_ws_trades.sandbox.faults.rest_faults import (
     RestCut,
     RestDrip,
     RestLag,
@@ -22,7 +26,10 @@ from loader_ws_trades.sandbox.rest_faults import (
     RestStatus,
     RestTruncated,
 )
-from loader_ws_trades.sandbox.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
+from loader_ws_trades.sandbox.faults.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
+from loader_ws_trades.sandbox.market.history import Generated, Recorded, Trade
+from loader_ws_trades.sandbox.market.ledger import Sequence
+from loader_ws_trades.sandbox.market.market import Market
 
 __all__ = [
     "KINDS",

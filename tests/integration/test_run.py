@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Message
 
 from loader_ws_trades.sandbox import Exchange, Faults, Market
-from loader_ws_trades.sandbox.connection import Connection
-from loader_ws_trades.sandbox.frames import Batch, text_frame
+from loader_ws_trades.sandbox.exchange.connection import Connection
+from loader_ws_trades.sandbox.exchange.frames import Batch, text_frame
 from tests.tools import recorded
 from tests.tools.apache_kafka import Kafka
 from tests.tools.loader import Loader, Workflow, check_events, workflow_on

@@ -24,8 +24,8 @@ from websocket import (
 )
 
 from loader_ws_trades.sandbox import Exchange, Faults, Limits, Market
-from loader_ws_trades.sandbox.connection import Connection
-from loader_ws_trades.sandbox.frames import Batch
+from loader_ws_trades.sandbox.exchange.connection import Connection
+from loader_ws_trades.sandbox.exchange.frames import Batch
 from tests.tools.recorded import COUNT, frames, frames_file
 from tests.tools.waiting import wait_for
 

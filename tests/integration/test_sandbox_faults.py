@@ -43,7 +43,7 @@ from loader_ws_trades.sandbox import (
     Shuffle,
     Skip,
 )
-from loader_ws_trades.sandbox.malformed import KINDS as MALFORMED
+from loader_ws_trades.sandbox.faults.malformed import KINDS as MALFORMED
 from tests.integration.test_sandbox_exchange import next_frame, raw_client, read_until_closed
 from tests.tools.waiting import wait_for
 

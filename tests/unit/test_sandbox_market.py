@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loader_ws_trades.sandbox.history import BLOCK, PATTERNS, Generated, Recorded, Trade
-from loader_ws_trades.sandbox.market import Market
+from loader_ws_trades.sandbox.market.history import BLOCK, PATTERNS, Generated, Recorded, Trade
+from loader_ws_trades.sandbox.market.market import Market
 from tests.tools.recorded import COUNT, frames, frames_file
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from loader_ws_trades.sandbox.fault import Fault, Occasion
-from loader_ws_trades.sandbox.frames import header, text_frame
-from loader_ws_trades.sandbox.tampering import Break
+from loader_ws_trades.sandbox.exchange.frames import header, text_frame
+from loader_ws_trades.sandbox.faults.fault import Fault, Occasion
+from loader_ws_trades.sandbox.faults.tampering import Break
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.connection import Connection
-    from loader_ws_trades.sandbox.faults import Faults
+    from loader_ws_trades.sandbox.exchange.connection import Connection
+    from loader_ws_trades.sandbox.faults.faults import Faults
 
 _ABNORMAL = 1006
 _CHUNK = 64 * 1024

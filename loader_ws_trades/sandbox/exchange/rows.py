@@ -4,8 +4,8 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from loader_ws_trades.sandbox.history import BLOCK, Trade
-from loader_ws_trades.sandbox.market import Market
+from loader_ws_trades.sandbox.market.history import BLOCK, Trade
+from loader_ws_trades.sandbox.market.market import Market
 
 
 def trade_row(trade: Trade) -> dict[str, Any]:

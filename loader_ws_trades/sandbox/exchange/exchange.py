@@ -9,15 +9,15 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from loader_ws_trades.sandbox.connection import Connection
 from loader_ws_trades.sandbox.counters import Counters
-from loader_ws_trades.sandbox.fault import Fault
-from loader_ws_trades.sandbox.faults import Faults
-from loader_ws_trades.sandbox.limits import Limits
-from loader_ws_trades.sandbox.market import Market
-from loader_ws_trades.sandbox.rest import Rest
-from loader_ws_trades.sandbox.stream import Stream
-from loader_ws_trades.sandbox.venue import Venue
+from loader_ws_trades.sandbox.exchange.connection import Connection
+from loader_ws_trades.sandbox.exchange.limits import Limits
+from loader_ws_trades.sandbox.exchange.rest import Rest
+from loader_ws_trades.sandbox.exchange.stream import Stream
+from loader_ws_trades.sandbox.exchange.venue import Venue
+from loader_ws_trades.sandbox.faults.fault import Fault
+from loader_ws_trades.sandbox.faults.faults import Faults
+from loader_ws_trades.sandbox.market.market import Market
 
 _LEAVE_TIMEOUT = 2.0
 

@@ -9,9 +9,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.connection import Connection
-    from loader_ws_trades.sandbox.frames import Batch
-    from loader_ws_trades.sandbox.market import Market
+    from loader_ws_trades.sandbox.exchange.connection import Connection
+    from loader_ws_trades.sandbox.exchange.frames import Batch
+    from loader_ws_trades.sandbox.market.market import Market
 
 
 class Frame(NamedTuple):

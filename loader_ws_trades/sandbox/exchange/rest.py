@@ -11,9 +11,15 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from loader_ws_trades.sandbox.counters import Counters
-from loader_ws_trades.sandbox.limits import Limits, Refusal, Weights
-from loader_ws_trades.sandbox.market import Market
-from loader_ws_trades.sandbox.rows import first_aggregates, first_trades, last_aggregates, last_trades, trade_row
+from loader_ws_trades.sandbox.exchange.limits import Limits, Refusal, Weights
+from loader_ws_trades.sandbox.exchange.rows import (
+    first_aggregates,
+    first_trades,
+    last_aggregates,
+    last_trades,
+    trade_row,
+)
+from loader_ws_trades.sandbox.market.market import Market
 
 Parameters = Mapping[str, str]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from loader_ws_trades.sandbox.frames import payload, text_frame
+from loader_ws_trades.sandbox.exchange.frames import payload, text_frame
 
 
 def malformed(kind: str, number: int, frame: bytes) -> bytes:

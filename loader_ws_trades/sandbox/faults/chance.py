@@ -7,10 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from loader_ws_trades.sandbox.connection_faults import Cut, Fragments, Freeze, HalfOpen, HugeFrame, ServerShutdown
-from loader_ws_trades.sandbox.fault import Fault, Occasion
-from loader_ws_trades.sandbox.handshake_faults import HandshakeSilence, HandshakeStatus
-from loader_ws_trades.sandbox.rest_faults import (
+from loader_ws_trades.sandbox.faults.connection_faults import (
+    Cut,
+    Fragments,
+    Freeze,
+    HalfOpen,
+    HugeFrame,
+    ServerShutdown,
+)
+from loader_ws_trades.sandbox.faults.fault import Fault, Occasion
+from loader_ws_trades.sandbox.faults.handshake_faults import HandshakeSilence, HandshakeStatus
+from loader_ws_trades.sandbox.faults.rest_faults import (
     RestCut,
     RestDrip,
     RestLag,
@@ -19,7 +26,7 @@ from loader_ws_trades.sandbox.rest_faults import (
     RestStatus,
     RestTruncated,
 )
-from loader_ws_trades.sandbox.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
+from loader_ws_trades.sandbox.faults.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
 
 Chance = random.Random
 

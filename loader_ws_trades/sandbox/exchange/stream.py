@@ -3,10 +3,10 @@
 import asyncio
 from typing import Protocol
 
-from loader_ws_trades.sandbox.faults import Faults
-from loader_ws_trades.sandbox.frames import Batch, Encoder, Form
-from loader_ws_trades.sandbox.history import BLOCK
-from loader_ws_trades.sandbox.market import Market
+from loader_ws_trades.sandbox.exchange.frames import Batch, Encoder, Form
+from loader_ws_trades.sandbox.faults.faults import Faults
+from loader_ws_trades.sandbox.market.history import BLOCK
+from loader_ws_trades.sandbox.market.market import Market
 
 _TICK = 0.001
 _IDLE = 0.25

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from loader_ws_trades.sandbox.history import BLOCK, Generated, History, Recorded, Trade
-from loader_ws_trades.sandbox.ledger import Ledger, Sequence
+from loader_ws_trades.sandbox.market.history import BLOCK, Generated, History, Recorded, Trade
+from loader_ws_trades.sandbox.market.ledger import Ledger, Sequence
 
 _FASTEST = 5_000_000.0
 

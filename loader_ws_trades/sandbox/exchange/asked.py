@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loader_ws_trades.sandbox.counters import Counters
-from loader_ws_trades.sandbox.rest import Answer
+from loader_ws_trades.sandbox.exchange.rest import Answer
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.connection import Connection
+    from loader_ws_trades.sandbox.exchange.connection import Connection
 
 
 @dataclass(frozen=True)

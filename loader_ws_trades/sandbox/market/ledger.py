@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from loader_ws_trades.sandbox.history import BLOCK, Block, History
+from loader_ws_trades.sandbox.market.history import BLOCK, Block, History
 
 
 class Run(NamedTuple):

@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loader_ws_trades.sandbox.fault import Fault, Occasion, OnOpening
-from loader_ws_trades.sandbox.frames import payload, text_frame
-from loader_ws_trades.sandbox.malformed import KINDS, malformed
-from loader_ws_trades.sandbox.tampering import Change, Frame, Shuffling, Stretch
+from loader_ws_trades.sandbox.exchange.frames import payload, text_frame
+from loader_ws_trades.sandbox.faults.fault import Fault, Occasion, OnOpening
+from loader_ws_trades.sandbox.faults.malformed import KINDS, malformed
+from loader_ws_trades.sandbox.faults.tampering import Change, Frame, Shuffling, Stretch
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.connection import Connection
-    from loader_ws_trades.sandbox.venue import Venue
+    from loader_ws_trades.sandbox.exchange.connection import Connection
+    from loader_ws_trades.sandbox.exchange.venue import Venue
 
 
 _DIGITS_OF_MILLISECONDS = 13

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from loader_ws_trades.sandbox.agenda import Agenda
-from loader_ws_trades.sandbox.fault import Fault, Occasion
-from loader_ws_trades.sandbox.staying import Staying
-from loader_ws_trades.sandbox.tampering import Frame, Tampering
+from loader_ws_trades.sandbox.faults.agenda import Agenda
+from loader_ws_trades.sandbox.faults.fault import Fault, Occasion
+from loader_ws_trades.sandbox.faults.staying import Staying
+from loader_ws_trades.sandbox.faults.tampering import Frame, Tampering
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.asked import Asked
-    from loader_ws_trades.sandbox.connection import Connection
-    from loader_ws_trades.sandbox.frames import Batch
-    from loader_ws_trades.sandbox.market import Market
-    from loader_ws_trades.sandbox.venue import Venue
+    from loader_ws_trades.sandbox.exchange.asked import Asked
+    from loader_ws_trades.sandbox.exchange.connection import Connection
+    from loader_ws_trades.sandbox.exchange.frames import Batch
+    from loader_ws_trades.sandbox.exchange.venue import Venue
+    from loader_ws_trades.sandbox.market.market import Market
 
 
 @dataclass

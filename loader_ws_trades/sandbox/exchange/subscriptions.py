@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from loader_ws_trades.sandbox.frames import Form
-from loader_ws_trades.sandbox.stream import Stream, Subscriber
+from loader_ws_trades.sandbox.exchange.frames import Form
+from loader_ws_trades.sandbox.exchange.stream import Stream, Subscriber
 
 
 class Subscriptions:

@@ -6,8 +6,8 @@ from functools import lru_cache
 from itertools import accumulate, chain, pairwise, repeat
 from typing import NamedTuple
 
-from loader_ws_trades.sandbox.history import Block, Shape
-from loader_ws_trades.sandbox.market import Market
+from loader_ws_trades.sandbox.market.history import Block, Shape
+from loader_ws_trades.sandbox.market.market import Market
 
 _PAYLOAD = '{"e":"trade","E":%%d,"s":"%s","t":%%d,"p":"%s","q":"%s","T":%%d,"m":%s,"M":true}'
 _WRAPPED = '{"stream":"%s","data":%s}'

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from loader_ws_trades.sandbox import connection_faults, handshake_faults, rest_faults, trade_faults
-from loader_ws_trades.sandbox.chance import Random
-from loader_ws_trades.sandbox.fault import Fault
+from loader_ws_trades.sandbox.faults import connection_faults, handshake_faults, rest_faults, trade_faults
+from loader_ws_trades.sandbox.faults.chance import Random
+from loader_ws_trades.sandbox.faults.fault import Fault
 
 _CLASSES: tuple[type[Fault], ...] = (
     connection_faults.Cut,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loader_ws_trades.sandbox.fault import Fault, Occasion, OnAnswer, check_header, check_status
+from loader_ws_trades.sandbox.faults.fault import Fault, Occasion, OnAnswer, check_header, check_status
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.asked import Asked
+    from loader_ws_trades.sandbox.exchange.asked import Asked
 
 _BODIES: dict[int, dict[str, Any]] = {
     418: {"code": -1003, "msg": "Way too much request weight used; IP banned. Please use WebSocket Streams."},

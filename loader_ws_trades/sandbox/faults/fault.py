@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.asked import Asked
-    from loader_ws_trades.sandbox.connection import Connection
-    from loader_ws_trades.sandbox.faults import Faults
-    from loader_ws_trades.sandbox.venue import Venue
+    from loader_ws_trades.sandbox.exchange.asked import Asked
+    from loader_ws_trades.sandbox.exchange.connection import Connection
+    from loader_ws_trades.sandbox.exchange.venue import Venue
+    from loader_ws_trades.sandbox.faults.faults import Faults
 
 
 class Occasion(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from loader_ws_trades.sandbox.fault import Fault, OnAnswer, OnHandshake, OnOpening
-from loader_ws_trades.sandbox.rest_faults import RestLag
+from loader_ws_trades.sandbox.faults.fault import Fault, OnAnswer, OnHandshake, OnOpening
+from loader_ws_trades.sandbox.faults.rest_faults import RestLag
 
 
 @dataclass

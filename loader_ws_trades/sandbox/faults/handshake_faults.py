@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loader_ws_trades.sandbox.fault import OnHandshake, check_header, check_status
+from loader_ws_trades.sandbox.faults.fault import OnHandshake, check_header, check_status
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.connection import Connection
+    from loader_ws_trades.sandbox.exchange.connection import Connection
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loader_ws_trades.sandbox.counters import Counters
-from loader_ws_trades.sandbox.faults import Faults
-from loader_ws_trades.sandbox.limits import Limits, Rolling
-from loader_ws_trades.sandbox.market import Market
-from loader_ws_trades.sandbox.rest import Rest
-from loader_ws_trades.sandbox.stream import Stream
+from loader_ws_trades.sandbox.exchange.limits import Limits, Rolling
+from loader_ws_trades.sandbox.exchange.rest import Rest
+from loader_ws_trades.sandbox.exchange.stream import Stream
+from loader_ws_trades.sandbox.faults.faults import Faults
+from loader_ws_trades.sandbox.market.market import Market
 
 if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.connection import Connection
+    from loader_ws_trades.sandbox.exchange.connection import Connection
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""The simulated exchange: connections, streams and REST."""

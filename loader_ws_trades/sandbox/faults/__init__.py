@@ -1,0 +1,1 @@
+"""What can go wrong at the simulated exchange, and when it does."""
