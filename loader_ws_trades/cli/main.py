@@ -57,15 +57,15 @@ def cli() -> None:
 @NO_PROGRESS
 def run(env_file: str | None, record: str | None, stdout: bool, no_progress: bool, **flags: Any) -> None:
     """Stream trades into Kafka until stopped."""
+    from loader_ws_trades.run.frame_file import FrameWriter  # noqa: PLC0415
     from loader_ws_trades.run.live import Live  # noqa: PLC0415 - see the module's docstring
-    from loader_ws_trades.run.recording import Recorder  # noqa: PLC0415
 
     settings = ready(flags, env_file, needed=_ALONE if stdout else None)
     if stdout:
         settings = replace(settings, resume="off")  # there is no topic to resume from
 
     def make_source() -> Source:
-        return Live(settings, recorder=Recorder(record) if record else None)
+        return Live(settings, recorder=FrameWriter(record) if record else None)
 
     _load(settings, make_source, stdout=stdout, status=not no_progress)
 

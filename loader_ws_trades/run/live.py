@@ -12,7 +12,7 @@ from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.trade import SHUTDOWN, Refusal, Trade
-from loader_ws_trades.run.recording import Recorder
+from loader_ws_trades.run.frame_file import FrameWriter
 from loader_ws_trades.run.resume import Resume
 
 _FLUSH_EVERY = 0.9  # seconds between two writes of recorded frames: a kill loses at most the last second
@@ -27,7 +27,7 @@ class Live:
         recorder: takes the raw frames too.
     """
 
-    def __init__(self, settings: Settings, *, recorder: Recorder | None = None) -> None:
+    def __init__(self, settings: Settings, *, recorder: FrameWriter | None = None) -> None:
         self.total = settings.max_records
         self._settings = settings
         self._recorder = recorder

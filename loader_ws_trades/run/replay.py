@@ -1,9 +1,13 @@
-"""The supply of `replay`: recorded frames, decoded and put in order as those of the live stream are."""
+"""The supply of `replay`: recorded frames, decoded and sequenced like those of the live stream, at their own pace."""
 
 from __future__ import annotations
 
+import logging
+import math
+import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from loader_ws_trades.config.settings import named
@@ -13,17 +17,27 @@ from loader_ws_trades.pipeline.interfaces import Intake
 from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequence
 from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
 from loader_ws_trades.run.bounded import Stretch, give_lacking, runs
-from loader_ws_trades.run.capture import frames
-from loader_ws_trades.run.pacing import paced
+from loader_ws_trades.run.frame_file import read_frames
+
+log = logging.getLogger(__name__)
+
+_search_event_time = re.compile(rb'"E"\s*:\s*([0-9]{1,18})').search
+_search_trade_time = re.compile(rb'"T"\s*:\s*([0-9]{1,18})').search
+
+_MICROSECONDS_FROM = 10**15  # at or above this a time is in microseconds, below it in milliseconds
+_NEW_RECORDING_MS = 5000.0  # a time that far back begins another recording; less is frames out of order
+_TOGETHER = 0.001  # seconds within which frames are released together
+_LONGEST_WAIT = 3600.0  # seconds of one wait; a longer pause takes several
+_LOGGED_FROM = 10.0  # seconds of a pause that is logged
 
 
 class FromRecording:
     """The trades of a file of frames, one a line.
 
     Args:
-        path: the file, with gzip or without.
+        path: the file, plain or gzip.
         symbol: whose trades are taken.
-        speed: times the recorded pace; infinite is as fast as they can be taken.
+        speed: multiple of the recorded pace; infinite is as fast as they can be taken.
     """
 
     def __init__(self, path: str | Path, symbol: str, speed: float) -> None:
@@ -37,17 +51,17 @@ class FromRecording:
         self.rest_weight = 0
 
     def survey(self) -> Stretch:
-        """Read the whole file for the ids that it holds.
+        """Read the whole file for the ids that it contains.
 
         Raises:
-            ConfigurationError: if it cannot be read, or holds no trade of the symbol.
+            ConfigurationError: if it cannot be read, or contains no trade of the symbol.
         """
         first: Trade | None = None
         other: Refusal | None = None
         last_id = -1
-        for batch in frames(self._path):
+        for batch in read_frames(self._path):
             if self._stopping.is_set():
-                raise RunError("The recording was not read to its end")
+                raise RunError("The recording was not read to its end; run again")
             trades, refusals = self._decoder.decode(batch)
             other = other or next(iter(refusals), None)
             for run in runs(trades):
@@ -57,9 +71,10 @@ class FromRecording:
                 first = run[0] if first is None or begin < first.trade_id else first
                 last_id = max(last_id, end)
         if first is None:
-            held = f"its first line is {other.detail}" if other else "it is empty"
+            why = f"its first line is {other.detail}" if other else "it is empty"
             raise ConfigurationError(
-                f"{self._path} holds no trade of {self._symbol}: {held}; name another file, or change {named('symbol')}"
+                f"{self._path} contains no trade of {self._symbol}: {why}; give another file, or change "
+                f"{named('symbol')}"
             )
         self._first_id = first.trade_id
         return Stretch(first.trade_id, last_id, first.timestamp)
@@ -73,24 +88,78 @@ class FromRecording:
         self._stopping.set()
 
     def _ascending(self, intake: Intake) -> Iterator[list[Trade]]:
-        # It waits only for what the file holds further on, so what it keeps is bounded by the file's disorder.
+        # It waits only for what the file contains further on, so what it holds is bounded by the file's disorder.
         sequence = Sequence(2**63)
         sequence.resume(Position(self._first_id - 1, 0))
-        for batch in paced(frames(self._path), self._speed, self._stopping):
-            ready, events = sequence.push(self._decoded(batch, intake))
+        for batch in paced(read_frames(self._path), self._speed, self._stopping):
+            trades, refusals = self._decoder.decode(batch)
+            intake.refuse(refusals)
+            ready, events = sequence.push(trades)
             out = list(ready)
             while (gap := sequence.gap()) is not None and gap.first not in self._recorded:
                 more, _ = sequence.skip(gap.last + 1)
                 out += more
             for event in events:
                 if isinstance(event, Reset):
-                    raise RunError(f"The recording begins its ids anew with {event.first}; replay it in two parts")
+                    raise RunError(
+                        f"Trade ids were reset within the recording, to {event.first}; split it there and replay the "
+                        "parts one after the other"
+                    )
             if self._stopping.is_set():
                 return
             if out:
                 yield out
 
-    def _decoded(self, batch: list[bytes], intake: Intake) -> list[Trade]:
-        trades, refusals = self._decoder.decode(batch)
-        intake.refuse(refusals)
-        return trades
+
+def paced(batches: Iterable[list[bytes]], speed: float, stopping: threading.Event) -> Iterator[list[bytes]]:
+    """Frames as they are due: what happened `t` seconds after the first comes `t / speed` seconds after it.
+
+    The clock does not wait for a slow reader. Frames without a time go with those before them. Where times go back far,
+    another recording begins, and its first frame comes at once. A pause is as long as it was.
+
+    Args:
+        batches: frames in the order of the recording.
+        speed: above 0; `math.inf` waits for nothing.
+        stopping: ends it at once.
+    """
+    start, passed, newest = time.monotonic(), 0.0, -math.inf
+    for batch in batches:
+        begin = 0
+        for index, frame in enumerate(batch) if speed < math.inf else ():
+            when = event_time(frame)
+            if when is None:
+                continue
+            if newest < when and newest > -math.inf:
+                passed += (when - newest) / 1000
+            if newest < when or when < newest - _NEW_RECORDING_MS:
+                newest = when
+            due = start + passed / speed
+            if due <= time.monotonic() + _TOGETHER:
+                continue
+            if index > begin:
+                yield batch[begin:index]
+                begin = index
+            _wait_until(due, stopping)
+            if stopping.is_set():
+                return
+        yield batch[begin:]
+
+
+def event_time(frame: bytes) -> float | None:
+    """The time of a frame in milliseconds: `E`, when the exchange sent it, else `T`, when the trade was; else none."""
+    match = _search_event_time(frame) or _search_trade_time(frame)
+    if match is None:
+        return None
+    when = int(match[1])
+    return when / 1000 if when >= _MICROSECONDS_FROM else float(when)
+
+
+def _wait_until(due: float, stopping: threading.Event) -> None:
+    if (left := due - time.monotonic()) >= _LOGGED_FROM:
+        log.info(
+            "The recording pauses here, the next frame is due in %.0f s",
+            left,
+            extra={"event": "recording_pause", "seconds": round(left)},
+        )
+    while left > 0 and not stopping.wait(min(left, _LONGEST_WAIT)):
+        left = due - time.monotonic()

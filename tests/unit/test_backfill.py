@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from loader_ws_trades.pipeline.trade import Refusal, Trade
 from loader_ws_trades.run import backfill
 from loader_ws_trades.run.backfill import FromRest
 from loader_ws_trades.run.bounded import Stretch
-from loader_ws_trades.run.replay import FromRecording
 
 BEGAN = 1_700_000_000_000
 HOLE = range(150, 160)
@@ -100,51 +97,3 @@ def test_a_time_in_which_nothing_was_printed_is_none(
         stretch = survey(since=BEGAN + 1000 * since, until=None if until is None else BEGAN + 1000 * until)
     assert (stretch and stretch[:2]) == found
     assert ("printed in that time" in caplog.text) == (found is None)
-
-
-def frame(trade_id: int, symbol: str = "POLUSDT") -> bytes:
-    fields = {"e": "trade", "s": symbol, "t": trade_id, "p": "1.5", "q": "2", "T": BEGAN + trade_id, "m": True}
-    return json.dumps(fields).encode()
-
-
-def wrapped(trade_id: int) -> bytes:
-    return b'{"stream":"polusdt@trade","data":' + frame(trade_id) + b"}"
-
-
-@pytest.mark.parametrize(
-    ("held", "words"),
-    [
-        (b"", "it is empty"),
-        (frame(1, "ETHUSDT") + b"\n" + frame(2, "ETHUSDT"), "ETHUSDT"),
-        (b'{"e":"aggTrade"}\n', "aggTrade"),
-        (b"rubbish", "rubbish"),
-    ],
-)
-def test_a_recording_without_a_trade_of_the_pair_is_a_fault_that_says_what_it_holds(
-    tmp_path: Path, held: bytes, words: str
-) -> None:
-    path = tmp_path / "frames.jsonl"
-    path.write_bytes(held)
-    with pytest.raises(ConfigurationError) as raised:
-        FromRecording(path, "POLUSDT", 1.0).survey()
-    text = str(raised.value)
-    assert words in text
-    assert "SYMBOL (--symbol)" in text
-    assert "\n" not in text
-
-
-def test_a_recording_is_taken_with_a_byte_order_mark_and_in_either_form(tmp_path: Path) -> None:
-    path = tmp_path / "frames.jsonl"
-    bom = b"\xef\xbb\xbf"
-    path.write_bytes(b"\n".join([bom + frame(1), wrapped(2), frame(3), bom + wrapped(4), wrapped(5)]))
-    supply = FromRecording(path, "POLUSDT", 1.0)
-    assert supply.survey() == Stretch(1, 5, BEGAN + 1)
-    assert [str(part) for part in supply._recorded.ranges()] == ["1-5"]
-
-
-def test_a_recording_in_disorder_is_surveyed_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "frames.jsonl"
-    path.write_bytes(b"\n".join(frame(number ^ 1) for number in range(20_000)))
-    supply = FromRecording(path, "POLUSDT", 1.0)
-    assert supply.survey() == Stretch(0, 19_999, BEGAN)
-    assert [str(part) for part in supply._recorded.ranges()] == ["0-19999"]
