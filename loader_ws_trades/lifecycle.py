@@ -108,11 +108,12 @@ class AttemptLimit:
         self._clock = clock
         self._times: deque[float] = deque(maxlen=attempts)
 
-    def wait_needed(self) -> float:
-        """The seconds to wait until one more attempt is within the limit."""
-        if len(self._times) < (self._times.maxlen or 0):
+    def wait_needed(self, kept: int = 0) -> float:
+        """The seconds to wait until one more attempt is within the limit, less so many that are kept for others."""
+        allowed = (self._times.maxlen or 0) - kept
+        if len(self._times) < allowed:
             return 0.0
-        return max(0.0, self._times[0] + self._period - self._clock())
+        return max(0.0, self._times[-allowed] + self._period - self._clock())
 
     def note(self) -> None:
         """Count an attempt made now."""

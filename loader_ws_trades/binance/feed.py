@@ -1,4 +1,4 @@
-"""The live source: one symbol's trade stream, connected again whenever it ends."""
+"""The live source: a set of connections to one symbol's trade stream, each made again whenever it ends."""
 
 from __future__ import annotations
 
@@ -8,67 +8,38 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from functools import partial
 
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.disconnects import REASONS, explain, is_location, refusal, retry_after, why_ended
+from loader_ws_trades.binance.feed_thread import FeedThread, Slot
 from loader_ws_trades.binance.proxies import proxy_for
-from loader_ws_trades.binance.transport import CONNECT_LIMIT
 from loader_ws_trades.config.settings import Settings, named, redacted_url
 from loader_ws_trades.errors import RunError
-from loader_ws_trades.lifecycle import SLACK, Activity, AttemptLimit, Backoff, Deadline, Task, spawn
+from loader_ws_trades.lifecycle import Activity, AttemptLimit, Deadline, spawn
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.pipeline.interfaces import OnDeath, Receiver
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, and the seconds they are counted over
-_FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between attempts
+_KEPT = 5  # one of so many attempts is kept for when no connection is open
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a connection may flap for days
-# Seconds that a connection must last for the next delay to begin anew. Trades do not count: an exchange that cuts us
-# off again and again must not see an attempt a second. Twice the cap: attempts then are as rare as at the cap.
-_LASTED = 60.0
-_NAME_LIMIT = 120.0  # seconds after which even the longest search for a host's name has failed
 _QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
 
 
-class _Leg:
-    """One thread's part in the feed: a connection, connected again until a successor takes over."""
-
-    def __init__(self, number: int, predecessor: _Leg | None, age: float) -> None:
-        self.number = number
-        self.predecessor = predecessor
-        self.task: Task | None = None
-        self.connection: Connection | None = None
-        self.serial = 0  # of the connection, for who takes the frames
-        self.opened: float | None = None
-        self.age = age
-        self.until = math.inf
-        self.does("not begun", 0.0)
-
-    def does(self, what: str, limit: float) -> None:
-        """Note what its thread does from now on, and for how many seconds that may go on."""
-        self._activity = Activity(f"The thread feed-{self.number}", what, time.monotonic(), limit + SLACK)
-
-    @property
-    def activity(self) -> Activity:
-        """What its thread does."""
-        connection = self.connection  # before what it does: that is noted before a connection is taken away
-        activity = self._activity
-        return activity._replace(since=max(activity.since, connection.heard)) if connection else activity
-
-
 class Feed:
-    """The trade stream of `settings.symbol`.
+    """The trade stream of `settings.symbol`, over `settings.feed_connections` connections at a time.
 
     Raises:
-        ConfigurationError: if it is to be had through a proxy that cannot be used.
+        ConfigurationError: if it is to be reached through a proxy that cannot be used.
 
-    One thread holds the connection, and waits in it or for the next attempt; `close` ends both. In a rotation a second
+    Each connection has a thread that holds it, or waits for the next attempt; `close` ends all. To replace one, another
     thread connects, and closes the first one's connection once it delivers: `tick` and `rotate`, called by the owner,
-    see to that.
+    see to that. The ages of several connections are staggered, so that they are not rotated at the same time.
     """
 
     def __init__(
@@ -80,61 +51,54 @@ class Feed:
     ) -> None:
         self._settings = settings
         self._connect = connect
-        self._proxy = proxy_for(settings.stream_url, os.environ)
-        self._stopping = stopping or threading.Event()
-        self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
+        self._proxies = {url: proxy_for(url, os.environ) for url in settings.stream_urls}
+        self.stopping = stopping or threading.Event()
         self._limit = AttemptLimit(*_ATTEMPTS, time.monotonic)
-        self._told = Throttle(log, *_LINES, time.monotonic)
-        self._lock = threading.Lock()  # guards `_leg`, and each leg's `connection` against `_stopping`
-        self._leg: _Leg | None = None
-        self._tasks: list[Task] = []
+        self._lines = Throttle(log, *_LINES, time.monotonic)
+        # Guards `_threads`, their `connection` against `stopping`, and the outage.
+        self._lock = threading.Lock()
+        self._threads: list[FeedThread] = []  # those whose connection may be open; a successor stands behind
+        self._started = 0
         self._down_since: float | None = None
         self._down_text = "no connection to the exchange yet"
-        self._told_down = False
+        self._down_logged = False
         self.connections = 0
         """How many were opened so far."""
         self.reconnects = dict.fromkeys(REASONS, 0)
         """How often another one was asked for, by what became of the one before, or of the attempt."""
 
     def start(
-        self,
-        take: Callable[[list[bytes], int], bool],
-        in_order: Callable[[], bool],
-        on_death: Callable[[BaseException], None],
-        *,
-        number: Callable[[], int],
+        self, receiver: Receiver, on_death: OnDeath, *, take: Callable[[list[bytes], int], bool] | None = None
     ) -> None:
         """Begin.
 
         Args:
-            take: gets the frames of a read and their connection's number, and says whether a trade is among them.
-            in_order: says whether no trade is missing before the newest one.
+            receiver: takes the frames, and is told which connections are open.
             on_death: gets what ended a thread.
-            number: gives a connection its number.
+            take: takes the frames in place of `receiver.take`.
         """
-        self._number = number
-        self._take = take
-        self._in_order = in_order
+        self._receiver = receiver
+        self._take = take or receiver.take
         self._on_death = on_death
         self._down_since = time.monotonic()
-        self._spawn(None)
+        count = self._settings.feed_connections
+        for number in range(count):
+            self._spawn(Slot(number, list(self._settings.stream_urls)), None, first_age=1 - number / count)
 
     def close(self) -> None:
         """Stop reading, without waiting; what was read is still handed over. May be called again."""
         with self._lock:
-            self._stopping.set()
-            leg = self._leg
-            while leg:
-                if leg.connection:
-                    leg.connection.close()
-                    if leg.opened is None:
-                        leg.connection.abort()
-                leg = leg.predecessor
+            self.stopping.set()
+            for thread in self._threads:
+                if thread.connection:
+                    thread.connection.close()
+                    if thread.opened is None:
+                        thread.connection.abort()
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for all threads to end; whether they have."""
         deadline = Deadline(timeout)
-        return all(task.join(deadline.remaining) for task in self._tasks)
+        return all(thread.task is None or thread.task.join(deadline.remaining) for thread in list(self._threads))
 
     def trouble(self) -> str | None:
         """Since when and why there is no connection; None while there is one."""
@@ -142,11 +106,8 @@ class Feed:
 
     @property
     def opened(self) -> float | None:
-        """When the present connection was opened (monotonic); None while there is none."""
-        leg = self._leg
-        while leg and leg.opened is None:
-            leg = leg.predecessor
-        return leg.opened if leg else None
+        """When the newest open connection was opened (monotonic); None while there is none."""
+        return max((thread.opened for thread in list(self._threads) if thread.opened is not None), default=None)
 
     @property
     def lost(self) -> float | None:
@@ -155,155 +116,181 @@ class Feed:
 
     def activities(self) -> list[Activity]:
         """What its threads do, while it is to read; may be asked in any thread."""
-        newest = leg = self._leg
         found = []
-        while leg and not self._stopping.is_set():
-            if leg.task is None or not leg.task.join(0):
-                found.append(leg.activity)
-            elif leg is newest:
-                found.append(leg.activity._replace(what="been dead", limit=0.0))
-            leg = leg.predecessor
+        for thread in list(self._threads) if not self.stopping.is_set() else []:
+            if thread.task is None or not thread.task.join(0):
+                found.append(thread.activity)
+            elif thread.successor is None:
+                found.append(thread.activity._replace(what="been dead", limit=0.0))
         return found
 
+    def announce_end(self, connection: int) -> None:
+        """Note that the exchange announced on the connection with this number that it will end."""
+        for thread in list(self._threads):
+            if thread.serial == connection and thread.opened is not None:
+                thread.announced = True
+
     def rotate(self, why: str, reason: str = "rotation") -> None:
-        """Replace the connection by a new one, which is up and delivers before the old one is closed."""
-        leg = self._leg
-        if leg is None or leg.predecessor or leg.opened is None or self._stopping.is_set():
-            return
-        self._told.info("rotating", f"Rotating the connection: {why}", reason=reason)
-        self.reconnects[reason] += 1
-        self._spawn(leg)
+        """Replace the oldest connection by a new one, which is up and delivers before the old one is closed."""
+        ready = [thread for thread in self._heads() if thread.opened is not None and thread.predecessor is None]
+        if ready:
+            self._replace(min(ready, key=lambda thread: thread.opened or 0.0), why, reason)
 
     def tick(self) -> None:
-        """Rotate when it is time to, let a successor that was given no trade take over, end what takes too long.
+        """Replace what is to be, let a successor that was given no trade take over, end what takes too long.
 
         Called now and again.
 
         Raises:
             RunError: when there was no connection for longer than the outage limit.
         """
-        leg, now = self._leg, time.monotonic()
-        if leg is None or self._stopping.is_set():
+        if not self._started or self.stopping.is_set():
             return
         self._check_outage()
-        if leg.predecessor is None and now > leg.until:
-            self.rotate("its age")
-        elif leg.predecessor and leg.opened is not None and now > leg.opened + _QUIET_TAKEOVER:
-            self._take_over(leg)
+        now = time.monotonic()
+        heads = list(self._heads())
+        settled = all(head.opened is not None and head.predecessor is None for head in heads)
+        for head in heads:
+            if head.opened is None:
+                continue
+            if head.predecessor:
+                if now > head.opened + _QUIET_TAKEOVER:
+                    self._take_over(head)
+            elif head.announced and head.slot.may_replace(now - head.opened):
+                self._replace(head, "the exchange announced its shutdown", "server_shutdown")
+            elif settled and now > head.rotate_at:
+                settled = False
+                self._replace(head, "its age", "rotation")
 
     def keep_only(self, connection: int) -> None:
         """End all connections but the one with this number, without waiting; others take their place."""
         with self._lock:
-            for leg in (self._leg, self._leg and self._leg.predecessor):
-                if leg and leg.connection and leg.serial != connection:
-                    leg.connection.close()
+            for thread in self._threads:
+                if thread.connection and thread.serial != connection:
+                    thread.connection.close()
 
-    def _spawn(self, predecessor: _Leg | None) -> None:
-        number = predecessor.number + 1 if predecessor else 1
+    def _heads(self) -> Iterator[FeedThread]:
+        """The threads that nobody has succeeded, one for each slot."""
+        return (thread for thread in list(self._threads) if thread.successor is None)
+
+    def _replace(self, thread: FeedThread, why: str, reason: str) -> None:
+        if self.stopping.is_set():
+            return
+        self._lines.info("rotating", f"Rotating the connection: {why}", reason=reason)
+        self.reconnects[reason] += 1
+        self._spawn(thread.slot, thread)
+
+    def _spawn(self, slot: Slot, predecessor: FeedThread | None, first_age: float = 1.0) -> None:
         # Up to a tenth sooner, so that a fleet that was started at once does not come back at once.
-        leg = _Leg(number, predecessor, self._settings.max_connection_age * random.uniform(0.9, 1.0))
+        age = first_age * self._settings.max_connection_age * random.uniform(0.9, 1.0)
         with self._lock:
-            self._leg = leg
-        self._tasks = [task for task in self._tasks if not task.join(0)]
-        leg.task = spawn(f"feed-{number}", lambda: self._run(leg), self._on_death)
-        self._tasks.append(leg.task)
+            self._started += 1
+            thread = FeedThread(self._started, slot, predecessor, age)
+            if predecessor:
+                predecessor.successor = thread
+            # One that has ended and has a successor is of no more interest.
+            self._threads = [
+                each for each in self._threads if each.successor is None or each.task is None or not each.task.join(0)
+            ]
+            self._threads.append(thread)
+        thread.task = spawn(f"feed-{thread.number}", lambda: thread.run(self), self._on_death)
 
-    def _take_over(self, leg: _Leg) -> None:
+    def _take_over(self, thread: FeedThread) -> None:
         with self._lock:
-            old, leg.predecessor = leg.predecessor, None
+            old, thread.predecessor = thread.predecessor, None
             opened = old.opened if old else None
             if old and old.connection:
                 old.connection.close()
         if old:
             lasted = f" after {format_duration(time.monotonic() - opened)}" if opened is not None else ""
-            self._told.info("rotated", f"The new connection has taken over; the old one is closed{lasted}")
+            self._lines.info("rotated", f"The new connection has taken over; the old one is closed{lasted}")
 
-    def _run(self, leg: _Leg) -> None:
-        while self._leg is leg and not self._stopping.is_set():
-            pause = self._limit.wait_needed()
-            leg.does("waited for its turn to connect", pause)
-            if self._stopping.wait(pause):
-                return
-            self._limit.note()
-            serial = self._number()
-            connection = self._connect(
-                self._settings.stream_url,
-                partial(self._on_frames, leg, serial),
-                lambda: self._on_open(leg),
-                silence_limit=self._settings.feed_silence_limit,
-                proxy=self._proxy,
-            )
-            leg.does("been connecting", CONNECT_LIMIT + _NAME_LIMIT)
-            with self._lock:
-                if self._stopping.is_set():
-                    connection.release()
-                    return
-                leg.connection, leg.serial = connection, serial
-            ending = connection.run()
-            leg.does("been at the end of a connection", 0.0)
-            with self._lock:
-                leg.connection = None
-            lasted = time.monotonic() - leg.opened if leg.opened is not None else None
-            reason = why_ended(ending, opened=leg.opened is not None)
-            leg.opened = None
-            if self._stopping.is_set():
-                return
-            text = explain(ending) + (f", after {format_duration(lasted)}" if lasted is not None else "")
-            is_down = self._note_down(text)
-            if lasted is not None and lasted >= _LASTED:
-                self._backoff.reset()
-            if self._leg is leg:
-                self.reconnects[reason] += 1
-                self._await_next(leg, ending, text, is_down=is_down)
-            elif is_down:
-                self._told.warn("disconnected", f"No connection to the exchange: {text}; the next one is being made")
+    # -- what the threads call
 
-    def _on_open(self, leg: _Leg) -> None:
-        leg.does("heard nothing, and handed nothing on,", self._settings.feed_silence_limit)
+    def attempt_wait(self) -> float:
+        """Seconds until another connection attempt keeps the exchange's limit; at 0 the attempt is counted."""
+        with self._lock:
+            kept = _ATTEMPTS[0] // _KEPT if self._is_open() else 0
+            wait = self._limit.wait_needed(kept)
+            if not wait:
+                self._limit.note()
+            return wait
+
+    def make(self, thread: FeedThread, url: str) -> Connection | None:
+        """A connection that calls back, now the thread's; None if the feed is closed."""
+        connection = self._connect(
+            url,
+            partial(self._on_frames, thread),
+            partial(self._on_open, thread, url),
+            silence_limit=self._settings.feed_silence_limit,
+            proxy=self._proxies[url],
+        )
+        with self._lock:
+            if self.stopping.is_set():
+                connection.release()
+                return None
+            thread.connection = connection
+        return connection
+
+    def _on_open(self, thread: FeedThread, url: str) -> None:
+        thread.set_activity("heard nothing, and handed nothing on,", self._settings.feed_silence_limit)
+        thread.serial = self._receiver.connect()
         now = time.monotonic()
         with self._lock:
-            leg.opened, leg.until = now, now + leg.age
+            thread.opened, thread.rotate_at, thread.announced = now, now + thread.age, False
+            # Only the first connection of a slot has a shorter age; the next one's keeps the distance.
+            thread.age = self._settings.max_connection_age * random.uniform(0.9, 1.0)
             down_since, self._down_since = self._down_since, None
-            self._told_down = False
-        down = now - down_since if self.connections and down_since is not None else 0.0
+            self._down_logged = False
+            number = self.connections = self.connections + 1
+        down = now - down_since if number > 1 and down_since is not None else 0.0
         how = f" again, after {format_duration(down)}" if down else ""
-        line = f"Connected to {redacted_url(self._settings.stream_url)}{how}"
-        self._told.info("connected", line, connections=self.connections + 1, down=round(down, 3))
-        self.connections += 1
+        self._lines.info("connected", f"Connected to {redacted_url(url)}{how}", connections=number, down=round(down, 3))
 
-    def _on_frames(self, leg: _Leg, serial: int, frames: list[bytes]) -> None:
+    def _on_frames(self, thread: FeedThread, frames: list[bytes]) -> None:
         # The old connection may have trades on their way that came before the new one's first.
-        if self._take(frames, serial) and leg.predecessor and self._in_order():
-            self._take_over(leg)
+        if self._take(frames, thread.serial) and thread.predecessor and self._receiver.in_order():
+            self._take_over(thread)
+
+    def on_end(self, thread: FeedThread, ending: Exception | None, lasted: float | None) -> float | None:
+        """Seconds to wait before the next attempt; None if the thread's place is another's, or the feed is closed."""
+        with self._lock:
+            thread.connection = thread.opened = None
+        if lasted is not None:
+            self._receiver.disconnect(thread.serial)
+        if self.stopping.is_set():
+            return None
+        text = explain(ending) + (f", after {format_duration(lasted)}" if lasted is not None else "")
+        is_down = self._note_down(text)
+        if thread.successor is not None:
+            if is_down:
+                self._lines.warn("disconnected", f"No connection to the exchange: {text}; the next one is being made")
+            return None
+        self.reconnects[why_ended(ending, opened=lasted is not None)] += 1
+        # What is refused otherwise may pass while an exchange starts.
+        grace_over = time.monotonic() - (self._down_since or math.inf) >= self._settings.startup_grace
+        if not self.connections and (refused := refusal(ending)) and (is_location(ending) or grace_over):
+            raise refused
+        delay = max(thread.slot.backoff.next(), retry_after(ending))
+        what = "No connection to the exchange" if is_down else "A connection to the exchange ended, another is open"
+        self._lines.warn("disconnected", f"{what}: {text}; next attempt in {delay:.1f} s", delay=round(delay, 3))
+        return delay
+
+    def _is_open(self) -> bool:
+        return any(thread.opened is not None for thread in self._threads)
 
     def _note_down(self, reason: str) -> bool:
         """Whether there is no connection at all now; since when, and why, is kept."""
         with self._lock:
-            if self.opened is not None:
+            if self._is_open():
                 return False
             if self._down_since is None:
                 self._down_since = time.monotonic()
-            if not self._told_down:
-                self._told_down = True
+            if not self._down_logged:
+                self._down_logged = True
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 self._down_text = f"no connection to the exchange since {now} ({reason})"
             return True
-
-    def _await_next(self, leg: _Leg, ending: Exception | None, reason: str, *, is_down: bool) -> None:
-        if not self.connections and (refused := refusal(ending)) and (is_location(ending) or self._grace_over()):
-            raise refused
-        delay = max(self._backoff.next(), retry_after(ending))
-        what = (
-            "No connection to the exchange" if is_down else "No second connection to the exchange, the old one goes on"
-        )
-        self._told.warn("disconnected", f"{what}: {reason}; next attempt in {delay:.1f} s", delay=round(delay, 3))
-        leg.does("waited to connect again", delay)
-        self._stopping.wait(delay)
-
-    def _grace_over(self) -> bool:
-        """Whether what may pass while an exchange starts has lasted for too long."""
-        began = self._down_since
-        return began is not None and time.monotonic() - began >= self._settings.startup_grace
 
     def _check_outage(self) -> None:
         down_since = self._down_since  # a thread of the feed may set it to None

@@ -128,6 +128,17 @@ def url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def url_list(value: str) -> list[str]:
+    """The URLs in a text where commas separate them; a query may hold commas of its own."""
+    return re.split(r",\s*(?=[a-z]+://)", value)
+
+
+def urls(*schemes: str) -> Callable[[str], str]:
+    """One or more such URLs, separated by commas."""
+    parse_one = url(*schemes)
+    return lambda value: ",".join(parse_one(part) for part in url_list(value))
+
+
 def seconds(value: str, *, least: float = 0.001) -> float:
     """A time span: seconds, or a number with the unit s, m, h or d."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", value.strip())

@@ -111,8 +111,8 @@ class Settings:
         default="beginning",
     )
     binance_ws_url: str = _option(
-        parsers.url("ws", "wss"),
-        "Base URL of the streams; the stream name is appended.",
+        parsers.urls("ws", "wss"),
+        "Base URL of the streams; the stream name is appended. Several, separated by commas, are used in turn.",
         default="wss://stream.binance.com:9443/ws",
     )
     binance_rest_url: str = _option(
@@ -128,6 +128,11 @@ class Settings:
     )
     feed_outage_limit: float = _option(
         parsers.seconds, "Give up after this long without a connection to the exchange.", default="10m"
+    )
+    feed_connections: int = _option(
+        parsers.count_to(2, "which is enough for one to replace the other"),
+        "Connections that carry the stream; with 2 the first copy of each trade counts.",
+        default="1",
     )
     max_connection_age: float = _option(parsers.seconds, "Rotate the connection after about this long.", default="23h")
     gap_repair: str = _option(
@@ -203,32 +208,36 @@ class Settings:
         return f"Settings({', '.join(f'{option.name}={_shown(option, value)}' for option, value in shown)})"
 
     @property
-    def stream_url(self) -> str:
-        """URL of the symbol's trade stream: its name goes between the base URL's path and query."""
-        parts = urlsplit(self.binance_ws_url)
+    def stream_urls(self) -> tuple[str, ...]:
+        """URLs of the symbol's trade stream: its name goes between each base URL's path and query."""
         name = quote(self.symbol.lower(), safe="") + "@trade"
-        path = parts.path.rstrip("/")
-        if self.combined_stream:
-            query = "&".join(part for part in (f"streams={name}", parts.query) if part)
-            return urlunsplit(parts._replace(path=path, query=query))
-        return urlunsplit(parts._replace(path=f"{path}/{name}"))
+        return tuple(_stream_url(base, name) for base in parsers.url_list(self.binance_ws_url))
 
     @property
-    def combined_stream(self) -> bool:
-        """Whether frames are wrapped in `{"stream":..,"data":..}`."""
-        return urlsplit(self.binance_ws_url).path.rstrip("/").endswith("/stream")
+    def stream_url(self) -> str:
+        """The first of them."""
+        return self.stream_urls[0]
 
     def secrets(self) -> list[str]:
         """All secret values, longest first, for redaction."""
         found = {self.kafka_password_producer, self.kafka_password_consumer}
         found.update(value for _, value in self.kafka_properties or () if len(value) >= 8)
-        for address in (self.binance_ws_url, self.binance_rest_url):
+        for address in (*parsers.url_list(self.binance_ws_url or ""), self.binance_rest_url):
             parts = urlsplit(address or "")
             held = parts.password or parts.username or ""  # the user may be a token
             found |= {held, unquote(held)}
             found.update(value for _, value in parse_qsl(parts.query) if len(value) >= 8)
         # Replacing shorter ones would mangle unrelated words.
         return sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True)
+
+
+def _stream_url(base: str, name: str) -> str:
+    parts = urlsplit(base)
+    path = parts.path.rstrip("/")
+    if path.endswith("/stream"):  # combined streams: frames come wrapped in `{"stream":..,"data":..}`
+        query = "&".join(part for part in (f"streams={name}", parts.query) if part)
+        return urlunsplit(parts._replace(path=path, query=query))
+    return urlunsplit(parts._replace(path=f"{path}/{name}"))
 
 
 OPTIONS: Final = tuple(Option(name=part.name, **part.metadata) for part in fields(Settings))

@@ -33,7 +33,7 @@ class Ingest:
         put: takes trades in order, without blocking, and says how many it took.
         limit: the number of trades after which nothing more is taken.
         on_limit: called once they are all handed on.
-        on_refusal: gets what was no trade of ours.
+        on_refusal: gets what was no trade of ours, and the number of the connection that brought it.
         on_events: gets ids that will not come, and resets, with the reason.
         on_read: called once the sink has all of a read, with the time (monotonic) at which that came.
     """
@@ -46,7 +46,7 @@ class Ingest:
         *,
         limit: int | None,
         on_limit: Callable[[], None],
-        on_refusal: Callable[[Refusal], None],
+        on_refusal: Callable[[Refusal, int], None],
         on_events: Callable[[list[Event], str], None],
         on_read: Callable[[float], None] | None = None,
     ) -> None:
@@ -60,6 +60,7 @@ class Ingest:
         self._on_read = on_read
         self._told_limit = False
         self._connections = 0  # numbers given out
+        self._newest_of: dict[int, int] = {}  # of each open connection: the id that it brought last, or -1
         # After a reset: the connection that proved it, and the last one that may have frames of the sequence before.
         self._proved, self._doubtful = 0, 0
         self._lock = threading.Lock()
@@ -105,10 +106,16 @@ class Ingest:
         return self._sequence.newest_time
 
     def connect(self) -> int:
-        """A number for a connection that is about to be made, for `take`."""
+        """A number for a connection that was opened, for `take`."""
         with self._lock:
             self._connections += 1
+            self._newest_of[self._connections] = -1
             return self._connections
+
+    def disconnect(self, connection: int) -> None:
+        """Note that a connection has ended."""
+        with self._lock:
+            self._newest_of.pop(connection, None)
 
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
         """Take the frames of one read; whether a trade of ours was among them. Blocks while the sink is full."""
@@ -120,9 +127,11 @@ class Ingest:
             if connection <= self._doubtful and connection != self._proved:
                 trades, refusals = [], [_BEFORE_RESET] * len(frames)
             events = self._push(trades, connection)
+            if trades:
+                self._newest_of[connection] = trades[-1].trade_id
             in_order = self._sequence.in_order
         if refusals:
-            self.refuse(refusals)
+            self.refuse(refusals, connection)
         if not in_order:
             self.gap_seen.set()
         self._finish(events, "repair is off")
@@ -146,7 +155,7 @@ class Ingest:
         self._hand_on(ready, events)
         return events
 
-    def refuse(self, refusals: Iterable[Refusal]) -> None:
+    def refuse(self, refusals: Iterable[Refusal], connection: int = 0) -> None:
         """Count what was no trade of ours, and pass it on."""
         for refusal in refusals:
             kind = refusal.kind
@@ -157,7 +166,7 @@ class Ingest:
                     else:
                         self._foreign_kinds += 1
                 self.refused[kind] += 1
-            self._on_refusal(Refusal(kind, refusal.detail))
+            self._on_refusal(Refusal(kind, refusal.detail), connection)
 
     def fill(self, rows: Many[Trade]) -> int:
         """Take trades from REST, ascending; how many came out, held ones included. Blocks while the sink is full."""
@@ -217,6 +226,18 @@ class Ingest:
         """How many ids have not come out, up to the newest one seen."""
         with self._lock:
             return self._sequence.behind
+
+    def is_confirmed(self) -> bool:
+        """Whether the present gap is one on each open connection: all of them have brought a higher id."""
+        with self._lock:
+            gap = self._sequence.gap()
+            return gap is None or all(newest > gap.first for newest in self._newest_of.values())
+
+    @property
+    def newest_streamed(self) -> int:
+        """The highest of the ids that the open connections brought last; -1 if there is none."""
+        with self._lock:
+            return max(self._newest_of.values(), default=-1)
 
     def _hand_on(self, ready: Many[Trade], events: list[Event]) -> None:
         """Put trades into the sink, or in line behind those that wait for it."""

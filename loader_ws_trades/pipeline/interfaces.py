@@ -14,17 +14,27 @@ from loader_ws_trades.pipeline.trade import Refusal, Trade
 OnDeath = Callable[[BaseException], None]
 
 
-class Intake(Protocol):
+class Receiver(Protocol):
+    """What connections bring their frames to; all of it may be called in any thread."""
+
+    def connect(self) -> int:
+        """A number for a connection that was opened, for `take`."""
+
+    def disconnect(self, connection: int) -> None:
+        """Note that a connection has ended."""
+
+    def take(self, frames: list[bytes], connection: int = 0) -> bool:
+        """Take frames as they came over a connection; whether a trade of ours was among them. May block."""
+
+    def in_order(self) -> bool:
+        """Whether nothing is missing before the newest trade seen."""
+
+
+class Intake(Receiver, Protocol):
     """Where a source brings what it has; all of it may be called in any thread, and blocks while the sink is full."""
 
     gap_seen: threading.Event
     """Set when something is missing; cleared by who sees to it."""
-
-    def connect(self) -> int:
-        """A number for a connection that is about to be made, for `take`."""
-
-    def take(self, frames: list[bytes], connection: int = 0) -> bool:
-        """Take frames as they came over a connection; whether a trade of ours was among them."""
 
     def give(self, trades: Many[Trade]) -> None:
         """Take trades as they came."""
@@ -41,9 +51,6 @@ class Intake(Protocol):
     def stop_expecting(self) -> bool:
         """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
 
-    def in_order(self) -> bool:
-        """Whether nothing is missing before the newest trade seen."""
-
     def gap(self) -> Gap | None:
         """The ids that hold back what follows."""
 
@@ -57,6 +64,13 @@ class Intake(Protocol):
 
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""
+
+    def is_confirmed(self) -> bool:
+        """Whether the present gap is one on each open connection: all of them have brought a higher id."""
+
+    @property
+    def newest_streamed(self) -> int:
+        """The highest of the ids that the open connections brought last; -1 if there is none."""
 
     def fill(self, rows: Many[Trade]) -> int:
         """Take trades that were missing; how many trades came out, the held ones behind them among them."""
@@ -120,7 +134,7 @@ class Source(Protocol):
     def tick(self) -> None:
         """Do what the time has come for; called by the main thread now and again."""
 
-    def refused(self, refusal: Refusal) -> bool:
+    def refused(self, refusal: Refusal, connection: int) -> bool:
         """Note a frame that was no trade; whether it is one that the source was ready for."""
 
     def keep_only(self, connection: int) -> None:

@@ -191,7 +191,7 @@ class Bounded:
     def tick(self) -> None:
         """Nothing: the supply sees to itself."""
 
-    def refused(self, refusal: Refusal) -> bool:  # noqa: ARG002 - the port's
+    def refused(self, refusal: Refusal, connection: int) -> bool:  # noqa: ARG002 - the port's
         """False: it is counted already."""
         return False
 

@@ -35,7 +35,6 @@ class Live:
         self._closed = threading.Event()
         self._repair_stopping = threading.Event()
         self._feed_end = Deadline(_FEED_END)
-        self._announced = 0  # the connection that announced its shutdown, by count; set in a feed's thread
         self._resumed: Position | None = None
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
@@ -75,8 +74,7 @@ class Live:
             )
             repair, resumed = self._repair, self._resumed
             self._repair_task = spawn("repair", lambda: repair.run(resumed=resumed), on_death)
-        take = self._take if self._recorder else intake.take
-        self._feed.start(take, intake.in_order, on_death, number=intake.connect)
+        self._feed.start(intake, on_death, take=self._take if self._recorder else None)
 
     def _take(self, frames: list[bytes], connection: int) -> bool:
         if self._recorder:
@@ -88,11 +86,11 @@ class Live:
         self._intake.refuse(refusals)
         return rows
 
-    def refused(self, refusal: Refusal) -> bool:
+    def refused(self, refusal: Refusal, connection: int) -> bool:
         """Note a frame that is no trade: the exchange may have announced its shutdown."""
         if refusal.kind != SHUTDOWN:
             return False
-        self._announced = self._feed.connections
+        self._feed.announce_end(connection)
         return True
 
     def keep_only(self, connection: int) -> None:
@@ -109,10 +107,6 @@ class Live:
         if self._recorder and self._flush.passed:
             self._flush = Deadline(_FLUSH_EVERY)
             self._recorder.flush()
-        announced, self._announced = self._announced, 0
-        # One that has ended already has been replaced, or will be.
-        if announced and announced == self._feed.connections:
-            self._feed.rotate("the exchange announced its shutdown", "server_shutdown")
 
     @property
     def state(self) -> str:

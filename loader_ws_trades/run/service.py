@@ -176,8 +176,8 @@ class _Run:
 
     # -- what other threads call
 
-    def _on_refusal(self, refusal: Refusal) -> None:
-        if not self._source.refused(refusal):
+    def _on_refusal(self, refusal: Refusal, connection: int) -> None:
+        if not self._source.refused(refusal, connection):
             text = f"Frames that are no trade of ours are dropped ({refusal.kind}): {refusal.detail}"
             self._refusals.warn(refusal.kind, text, event="frame_rejected", frame=refusal.kind)
 

@@ -7,19 +7,15 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from loader_ws_trades import logs
-from loader_ws_trades.binance.feed import Feed, _Leg
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.kafka import telemetry
 from loader_ws_trades.logs import LOGGER, Throttle
-from loader_ws_trades.pipeline.trade import Refusal
-from loader_ws_trades.run.live import Live
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
 from tests.tools.loader import Loader, Workflow, workflow_on
 from tests.tools.unread import WAYS, redirected, unread
@@ -363,17 +359,6 @@ class _Messages:
         return len(self._caplog.messages)
 
 
-def test_a_connection_that_flaps_does_not_flood_the_log(told: list[str]) -> None:
-    feed = Feed(settings())
-    feed.close()  # so that no delay is waited for
-    leg = _Leg(1, None, 60.0)
-    for _ in range(500):
-        feed._on_open(leg)
-        feed._await_next(leg, None, "closed, after 0.10 s", is_down=True)
-    assert len(told) == 60
-    assert sum("No connection to the exchange: closed, after 0.10 s" in message for message in told) == 30
-
-
 def test_telemetry_that_is_refused_does_not_flood_the_log(told: list[str]) -> None:
     sender = telemetry.Telemetry(
         settings(kafka_security_protocol="PLAINTEXT", kafka_user_producer=None, kafka_password_producer=None)
@@ -384,19 +369,3 @@ def test_telemetry_that_is_refused_does_not_flood_the_log(told: list[str]) -> No
 
 
 # -- what a line says
-
-
-def test_an_announced_shutdown_is_no_frame_to_warn_of_and_rotates_its_own_connection_alone() -> None:
-    live = Live(settings())
-    rotated: list[str] = []
-    feed = SimpleNamespace(connections=1, rotate=lambda why, _reason: rotated.append(why), tick=lambda: None)
-    live._feed = cast("Feed", feed)
-    assert not live.refused(Refusal("malformed", ""))
-    assert live.refused(Refusal("event serverShutdown", ""))
-    feed.connections = 2  # the announced end came before the next look
-    live.tick()
-    assert rotated == []
-    live.refused(Refusal("event serverShutdown", ""))
-    live.tick()
-    live.tick()
-    assert len(rotated) == 1

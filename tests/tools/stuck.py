@@ -35,7 +35,7 @@ def _held(owner: Any, name: str, flag: Path, first: Callable[[], None]) -> None:
 
 def _break(how: str, flag: Path) -> None:
     from loader_ws_trades import errors  # noqa: PLC0415 - see the end
-    from loader_ws_trades.binance import connection, feed  # noqa: PLC0415
+    from loader_ws_trades.binance import connection, feed, feed_thread  # noqa: PLC0415
     from loader_ws_trades.kafka import checkpoint, publisher  # noqa: PLC0415
     from loader_ws_trades.pipeline import trade  # noqa: PLC0415
 
@@ -56,16 +56,16 @@ def _break(how: str, flag: Path) -> None:
     elif how == "connecting-hangs":
         _held(connection.Connection, "run", flag, stand_still)
     elif how == "feed-dies":
-        run = feed.Feed._run
+        run = feed_thread.FeedThread.run
 
-        def end_quietly(self: feed.Feed, leg: Any) -> None:
+        def end_quietly(self: feed_thread.FeedThread, owner: Any) -> None:
             try:
-                run(self, leg)
+                run(self, owner)
             except _GoneError:
                 return
 
-        feed.Feed._run = end_quietly  # type: ignore[method-assign]
-        _held(feed.Feed, "_await_next", flag, be_gone)
+        feed_thread.FeedThread.run = end_quietly  # type: ignore[method-assign, assignment]
+        _held(feed.Feed, "on_end", flag, be_gone)
     elif how == "no-checkpoint":
         _held(checkpoint.Search, "run", flag, be_unavailable)
     elif how != "nothing":
@@ -73,11 +73,11 @@ def _break(how: str, flag: Path) -> None:
 
 
 def _shorten() -> None:
-    from loader_ws_trades.binance import feed  # noqa: PLC0415 - see the end
+    from loader_ws_trades.binance import feed_thread  # noqa: PLC0415 - see the end
     from loader_ws_trades.monitoring import health  # noqa: PLC0415 - see the end
 
     vars(health).update(_TURN=3.0, _START=3.0, SLACK=2.0)
-    vars(feed).update(SLACK=2.0, CONNECT_LIMIT=2.0, _NAME_LIMIT=0.0)
+    vars(feed_thread).update(SLACK=2.0, CONNECT_LIMIT=2.0, _NAME_LIMIT=0.0)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ SAMPLES = {
     "kafka_properties": ("linger.ms=1", "linger.ms=2", "linger.ms=3"),
     "control_from": ("now", "beginning", "now"),
     "binance_ws_url": ("ws://a/ws", "ws://b/ws", "ws://c/ws"),
+    "feed_connections": ("2", "1", "2"),
     "binance_rest_url": ("http://a", "http://b", "http://c"),
     "gap_repair": ("off", "on", "off"),
     "delivery": ("transactional", "idempotent", "transactional"),
@@ -278,6 +279,9 @@ WRONG = [
     ("kafka_bootstrap_servers", "::1:9092"),
     ("kafka_bootstrap_servers", "kafka://kafka:9092"),
     ("binance_ws_url", "http://x/ws"),
+    ("binance_ws_url", "ws://x/ws,http://y/ws"),
+    ("binance_ws_url", "ws://x/ws,wss://"),
+    ("feed_connections", "3"),
     ("binance_ws_url", "wss://"),
     ("binance_ws_url", "wss://x:99999/ws"),
     ("binance_ws_url", "stream.binance.com"),
@@ -372,7 +376,6 @@ def test_only_what_a_command_needs_is_required() -> None:
 def test_the_streams_name_goes_behind_the_path_and_before_the_query(base: str, symbol: str, expected: str) -> None:
     settings = load(REQUIRED | {"binance_ws_url": base, "symbol": symbol})
     assert settings.stream_url == expected
-    assert settings.combined_stream == ("/stream" in base)
 
 
 @pytest.mark.parametrize(
@@ -656,3 +659,12 @@ def test_any_text_gives_settings_or_sentences_that_show_no_secret(texts: dict[st
     for settings in made:
         assert "SECRET" not in config.redacted(repr(settings), settings)
         assert settings.stream_url.isprintable()
+
+
+def test_several_stream_urls() -> None:
+    bases = "ws://a:1/ws, wss://u:secret-1@b/stream?x=1,2 ,ws://c/ws"
+    settings = load(REQUIRED | {"binance_ws_url": bases})
+    expected = ("ws://a:1/ws/btcusdt@trade", "wss://u:secret-1@b/stream?streams=btcusdt@trade&x=1,2")
+    assert settings.stream_urls == (*expected, "ws://c/ws/btcusdt@trade")
+    assert "secret-1" in settings.secrets()
+    assert "secret-1" not in repr(settings)

@@ -15,11 +15,12 @@ from typing import Any, cast
 import pytest
 from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
-from loader_ws_trades.binance import feed
+from loader_ws_trades.binance import feed, feed_thread
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.logs import LOGGER
 from tests.unit.clock import FakeClock
 
 WAIT = 10.0  # real seconds after which a test fails
@@ -30,7 +31,10 @@ LOST = WebSocketConnectionClosedException("lost")
 class Scripted:
     """Stands for a `Connection`: what happens on it is said by the test."""
 
-    def __init__(self, on_frames: Callable[[list[bytes]], None], on_open: Callable[[], None], clock: FakeClock) -> None:
+    def __init__(
+        self, url: str, on_frames: Callable[[list[bytes]], None], on_open: Callable[[], None], clock: FakeClock
+    ) -> None:
+        self.url = url
         self._on_frames = on_frames
         self._on_open = on_open
         self._clock = clock
@@ -84,23 +88,39 @@ class Scene:
     def __init__(self, clock: FakeClock, **given: str) -> None:
         settings = load({"symbol": "BTCUSDT", "max_connection_age": "1h", **given}, needed=("symbol",))
         self.clock = clock
-        self.in_order = True
+        self.is_in_order = True
+        self._counter = itertools.count(1)
+        self.open_numbers: list[int] = []
+        self.gone: SimpleQueue[int] = SimpleQueue()  # connections that ended
         self.taken: list[bytes] = []
         self.numbers: list[int] = []  # of the connections that brought them
         self.deaths: SimpleQueue[BaseException] = SimpleQueue()
+        self.begun: list[float] = []  # when each attempt began
         self._made: SimpleQueue[Scripted] = SimpleQueue()
         self.feed = Feed(settings, connect=cast("Callable[..., Connection]", self._make), stopping=clock.event())
 
-    def _make(self, _url: str, on_frames: Any, on_open: Any, **_options: object) -> Scripted:
-        made = Scripted(on_frames, on_open, self.clock)
+    def _make(self, url: str, on_frames: Any, on_open: Any, **_options: object) -> Scripted:
+        made = Scripted(url, on_frames, on_open, self.clock)
+        self.begun.append(made.begun_at)
         self._made.put(made)
         return made
 
     def start(self) -> Scripted:
-        self.feed.start(self._take, lambda: self.in_order, self.deaths.put, number=itertools.count(1).__next__)
+        self.feed.start(self, self.deaths.put)
         return self.next()
 
-    def _take(self, frames: list[bytes], connection: int) -> bool:
+    def connect(self) -> int:
+        self.open_numbers.append(next(self._counter))
+        return self.open_numbers[-1]
+
+    def disconnect(self, connection: int) -> None:
+        self.open_numbers.remove(connection)
+        self.gone.put(connection)
+
+    def in_order(self) -> bool:
+        return self.is_in_order
+
+    def take(self, frames: list[bytes], connection: int = 0) -> bool:
         self.numbers += [connection] * len(frames)
         if b"bad" in frames:
             raise ZeroDivisionError
@@ -120,6 +140,11 @@ class Scene:
         first.open()
         first.bring(TRADE)
         return first
+
+    def ended(self, number: int) -> bool:
+        """Whether the thread ends soon."""
+        task = self.feed._threads[number].task
+        return task is not None and task.join(WAIT)
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -205,7 +230,7 @@ def test_the_exchange_may_ask_for_a_longer_delay(scene: Callable[..., Scene]) ->
 
 def test_attempts_stay_below_the_exchange_s_limit(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_ATTEMPTS", (5, 300.0))
-    monkeypatch.setattr(feed, "_DELAY_CAP", 1.0)
+    monkeypatch.setattr(feed_thread, "_DELAY_CAP", 1.0)
     made = scene()
     connection = made.start()
     begun = [connection.begun_at]
@@ -278,12 +303,12 @@ def test_a_successor_does_not_take_over_while_a_trade_is_missing(scene: Callable
     made.feed.rotate("a test")
     new = made.next()
     new.open()
-    made.in_order = False
+    made.is_in_order = False
     new.bring(TRADE)
     made.wait(29.9)
     assert not old.is_closed(), "the old one may have it on its way"
     old.bring(TRADE)
-    made.in_order = True
+    made.is_in_order = True
     new.bring(TRADE)
     assert old.is_closed()
 
@@ -296,7 +321,7 @@ def test_a_successor_takes_over_without_a_trade_after_a_time(scene: Callable[...
     new = made.next()
     made.wait(100)
     new.open()
-    made.in_order = in_order
+    made.is_in_order = in_order
     made.wait(30)
     assert not old.is_closed(), "the time begins when it is open, and is not over yet"
     made.wait(0.1)
@@ -327,7 +352,7 @@ def test_an_old_one_that_ends_in_a_rotation_leaves_the_place_to_its_successor(sc
     made.feed.rotate("a test")
     new = made.next()
     old.end()
-    assert made.feed._tasks[0].join(WAIT), "its thread has ended"
+    assert made.ended(0)
     assert made.none_made()
     assert made.feed.trouble() is not None
     new.open()
@@ -351,7 +376,7 @@ def test_no_rotation_while_there_is_no_connection(scene: Callable[..., Scene]) -
 def test_all_connections_but_one_are_ended_and_made_again(scene: Callable[..., Scene], kept: int) -> None:
     made = scene()
     old = made.opened()
-    made.in_order = False
+    made.is_in_order = False
     made.feed.rotate("a test")
     new = made.next()
     new.open()
@@ -409,7 +434,7 @@ def test_what_the_taker_raises_ends_the_thread_and_is_told(scene: Callable[..., 
     made = scene()
     made.opened().bring(b"bad")
     assert isinstance(made.deaths.get(timeout=WAIT), ZeroDivisionError)
-    assert made.feed._tasks[0].join(WAIT)
+    assert made.ended(0)
     [activity] = made.feed.activities()
     assert activity.what == "been dead"
     assert made.none_made()
@@ -452,3 +477,166 @@ def test_what_may_pass_is_tried_again(scene: Callable[..., Scene], status: int) 
     made = scene(startup_grace="1")
     assert delays(made, made.start(), 4, lambda _: None, refused(status)) == [0.5, 1, 2, 4]
     assert made.deaths.empty()
+
+
+# -- announced shutdowns
+
+
+def test_a_connection_that_announces_its_end_is_replaced_at_once(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    old = made.opened()
+    made.feed.announce_end(1)
+    made.wait(0)
+    new = made.next()
+    new.open()
+    assert not old.is_closed(), "it serves until the new one delivers"
+    new.bring(TRADE)
+    assert old.is_closed()
+    assert made.feed.reconnects["server_shutdown"] == 1
+
+
+def test_an_announcement_of_a_connection_that_has_ended_replaces_nothing(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    made.opened().end()
+    new = made.next()
+    made.feed.announce_end(1)
+    new.open()
+    made.feed.announce_end(1)
+    made.wait(0)
+    assert made.none_made()
+
+
+def test_an_announcement_of_a_connection_that_is_taking_over_is_remembered(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    made.opened()
+    made.feed.announce_end(1)
+    made.wait(0)
+    second = made.next()
+    second.open()
+    made.feed.announce_end(2)
+    made.wait(1)
+    assert made.none_made(), "one replacement at a time"
+    second.bring(TRADE)
+    made.wait(10)
+    third = made.next()
+    third.open()
+    third.bring(TRADE)
+    assert second.is_closed()
+
+
+def test_announcements_without_end_are_followed_with_growing_pauses_and_a_cut_is_not_made_to_wait(
+    scene: Callable[..., Scene],
+) -> None:
+    made = scene(max_connection_age="100h")
+    connection, replaced = made.opened(), []
+    until = made.clock.now + 3600
+    while made.clock.now < until:
+        made.feed.announce_end(made.open_numbers[-1])
+        made.wait(1)
+        if not made.none_made():
+            replaced.append(made.clock.now)
+            connection = made.next()
+            connection.open()
+            connection.bring(TRADE)
+    pauses = [round(later - earlier) for earlier, later in itertools.pairwise(replaced)]
+    assert pauses[:6] == [10, 20, 40, 80, 160, 300]
+    assert set(pauses[5:]) == {300}
+    connection.end()
+    assert made.next().begun_at - made.clock.now <= 0.5
+
+
+def test_a_fifth_of_the_attempts_is_kept_for_when_no_connection_is_open(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_ATTEMPTS", (10, 300.0))
+    monkeypatch.setattr(feed_thread, "_DELAY_CAP", 1.0)
+    made = scene(max_connection_age="100h")
+    old, began = made.opened(), made.clock.now
+
+    def end() -> None:
+        old.end()
+        assert made.gone.get(timeout=WAIT)
+
+    made.feed.rotate("a test")
+    made.clock.after(100, end)
+    connection = made.next()
+    while made.clock.now < began + 99:
+        connection.end()
+        connection = made.next()
+    assert len(made.begun) == 9, "8 while one was open, and the next one when none was"
+    assert connection.begun_at <= began + 102
+
+
+# -- two connections
+
+
+def two(scene: Callable[..., Scene], **given: str) -> tuple[Scene, Scripted, Scripted]:
+    made = scene(feed_connections="2", **given)
+    first, second = made.start(), made.next()
+    for connection in (first, second):
+        connection.open()
+        connection.bring(TRADE)
+    return made, first, second
+
+
+def test_two_connections_take_different_urls_and_each_attempt_the_next_one(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_connections="2", binance_ws_url="ws://a:1/ws,ws://b:2/ws?x=1,2")
+    first, second = made.start(), made.next()
+    assert {first.url, second.url} == {"ws://a:1/ws/btcusdt@trade", "ws://b:2/ws/btcusdt@trade?x=1,2"}
+    first.end()
+    assert made.next().url == second.url
+
+
+def test_one_of_two_that_ends_is_no_outage_and_is_made_again(scene: Callable[..., Scene]) -> None:
+    made, first, second = two(scene, feed_outage_limit="1")
+    first.end()
+    again = made.next()
+    made.wait(5)
+    assert made.feed.trouble() is None
+    second.end()
+    made.next()
+    assert made.feed.trouble() is not None
+    again.open()
+    assert made.feed.trouble() is None
+    assert made.open_numbers == [3]
+
+
+def test_two_connections_are_never_rotated_at_the_same_time(scene: Callable[..., Scene]) -> None:
+    made, first, second = two(scene)
+    rotated = []
+    for _ in range(4 * 60):
+        made.wait(60)
+        if not made.none_made():
+            rotated.append(made.clock.now)
+            new = made.next()
+            new.open()
+            made.wait(1)
+            assert made.none_made(), "one at a time"
+            new.bring(TRADE)
+    assert len(rotated) >= 6
+    assert min(later - earlier for earlier, later in itertools.pairwise(rotated)) > 1000
+    assert first.is_closed()
+    assert second.is_closed()
+
+
+def test_a_reset_ends_all_connections_but_the_one_that_proved_it(scene: Callable[..., Scene]) -> None:
+    made, first, second = two(scene)
+    made.feed.keep_only(made.open_numbers[1])
+    assert [first.is_closed(), second.is_closed()].count(True) == 1
+    made.next().open()
+    assert len(made.open_numbers) == 2
+
+
+def test_a_connection_that_flaps_does_not_flood_the_log(
+    scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    made = scene()
+    connection = made.start()
+    with caplog.at_level("INFO", LOGGER.name):
+        for _ in range(100):
+            connection.open()
+            connection.end()
+            connection = made.next()
+    assert len(caplog.messages) <= 6 * 60
+    assert sum("Connected to" in message for message in caplog.messages) <= 6 * 30

@@ -44,7 +44,7 @@ class Watched:
             sink.put,
             limit=limit,
             on_limit=self._on_limit,
-            on_refusal=self.refusals.append,
+            on_refusal=lambda refusal, _: self.refusals.append(refusal),
             on_events=lambda events, _why: self.events.extend(events),
             on_read=self.reads.append,
         )

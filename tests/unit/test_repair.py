@@ -66,7 +66,7 @@ class Stage:
             self.put,
             limit=None,
             on_limit=lambda: None,
-            on_refusal=lambda _: None,
+            on_refusal=lambda *_: None,
             on_events=lambda events, why: self.named.extend((self.passed, event, why) for event in events),
         )
         self.ingest.gap_seen = clock.event()

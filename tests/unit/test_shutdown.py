@@ -106,7 +106,7 @@ class Source:
 
     def tick(self) -> None: ...
 
-    def refused(self, refusal: Refusal) -> bool:
+    def refused(self, refusal: Refusal, connection: int) -> bool:
         return False
 
     def keep_only(self, connection: int) -> None:
