@@ -93,9 +93,8 @@ class Sequence:
 class Analysis:
     """Takes the records of a topic, one partition after the other, each in the order of its offsets."""
 
-    def __init__(self, symbol: str, bounds: Bounds | None = None) -> None:
+    def __init__(self, symbol: str, bounds: Bounds) -> None:
         self._symbol = symbol
-        self._bounds = bounds = bounds or Bounds()
         self._from_id = bounds.from_id or 0
         self._to_id = _END if bounds.to_id is None else bounds.to_id
         self._since = -_END if bounds.since is None else bounds.since
@@ -105,7 +104,7 @@ class Analysis:
         self._last_id: int | None = None  # of the latest record, in the range or not
         self._partition = -1
         self._sequence = Sequence(self._since)
-        self._found = Findings()
+        self._found = Findings(bounds)
 
     def take(self, records: Iterable[AnyRecord]) -> None:
         """Analyse the next records."""
@@ -221,7 +220,7 @@ class Analysis:
         A range of ids must be there in full, unless a reset makes it ambiguous. At the ends of a range of times, what
         is missing may belong to the range and counts too.
         """
-        found, sequence, bounds = self._found, self._sequence, self._bounds
+        found, sequence, bounds = self._found, self._sequence, self._found.bounds
         is_first = not found.spans.count
         if sequence.first:
             first, last = sequence.first.trade_id, sequence.top

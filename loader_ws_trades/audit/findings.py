@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.sequencer import Gap
 
 LISTED: Final = 20  # findings of each kind
@@ -86,6 +87,10 @@ class RecordRanges(Listed[RecordRange]):
 class Findings:
     """What an audit found out about one symbol on a topic."""
 
+    bounds: Bounds
+    compacted: bool = False  # whether the topic is compacted, which deletes trades
+    hidden: dict[int, int] = field(default_factory=dict)  # partition -> offset from which an open transaction hides it
+    seconds: float = 0.0  # taken to read it
     scanned: int = 0  # records of all symbols
     partitions: Counter[int] = field(default_factory=Counter)  # partition -> audited records with a trade id
     spans: Listed[Span] = field(default_factory=Listed)  # more than one if the exchange reset its ids
@@ -111,5 +116,11 @@ class Findings:
             "out of order": self.out_of_order.count,
             "malformed records": self.malformed.count,
             "several partitions": len(self.partitions) > 1,
+            "compacted topic": self.compacted,
         }
         return [kind for kind, found in kinds.items() if found]
+
+    @property
+    def exit_code(self) -> int:
+        """1 if there is a fault, or no trade in the range asked for; else 0."""
+        return int(bool(self.faults) or (bool(self.bounds) and not self.spans.count))

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from loader_ws_trades.audit.findings import Findings, IdAndTime, Listed, RecordRanges
-from loader_ws_trades.audit.scan import Audited
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.sequencer import Gap
@@ -24,9 +23,8 @@ _COMMANDS = 10  # gaps for which the backfill command is shown
 _SYMBOLS = 10  # other symbols shown in the table
 
 
-def as_json(audited: Audited, settings: Settings) -> str:
+def as_json(found: Findings, settings: Settings) -> str:
     """One line; times are in milliseconds, and of each kind the first findings are listed."""
-    found = audited.findings
     commands = dict(_backfills(found, settings))
     missing = [
         {**gap._asdict(), **({"backfill": commands[gap]} if gap in commands else {})} for gap in found.missing.first
@@ -35,9 +33,9 @@ def as_json(audited: Audited, settings: Settings) -> str:
     shown: dict[str, Any] = {
         "symbol": settings.symbol,
         "topic": settings.kafka_topic,
-        "ok": audited.exit_code == 0,
-        "faults": audited.faults,
-        "range": {name: value for name, value in audited.bounds._asdict().items() if value is not None},
+        "ok": found.exit_code == 0,
+        "faults": found.faults,
+        "range": {name: value for name, value in found.bounds._asdict().items() if value is not None},
         "scanned": found.scanned,
         "records": found.records,
         "partitions": dict(sorted(found.partitions.items())),
@@ -48,8 +46,8 @@ def as_json(audited: Audited, settings: Settings) -> str:
         "filled_later": _ranges(found.filled_later),
         "malformed": {"records": found.malformed.size, "listed": [bad._asdict() for bad in found.malformed.first]},
         "other_symbols": dict(found.others.most_common()),
-        "in_open_transaction": [{"partition": number, "offset": offset} for number, offset in audited.hidden.items()],
-        "seconds": round(audited.seconds, 3),
+        "in_open_transaction": [{"partition": number, "offset": offset} for number, offset in found.hidden.items()],
+        "seconds": round(found.seconds, 3),
     }
     return json.dumps(shown)
 
@@ -75,14 +73,13 @@ class _Console(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def show(audited: Audited, settings: Settings) -> None:
+def show(found: Findings, settings: Settings) -> None:
     """Print the findings on standard output."""
     console = _Console()
-    found = audited.findings
     if found.spans.count:
-        console.print(_table(audited, settings))
+        console.print(_table(found, settings))
     else:
-        where = f" ({_range(audited.bounds)})" if audited.bounds else ""
+        where = f" ({_range(found.bounds)})" if found.bounds else ""
         others = f"; other symbols: {_others(found)}" if found.others else ""
         _print(console, f"The topic {settings.kafka_topic} has no trades of {settings.symbol}{where}{others}.", "bold")
     gaps = [f"{gap} ({len(gap):,} ids)" if len(gap) > 1 else str(gap) for gap in found.missing.first]
@@ -100,20 +97,19 @@ def show(audited: Audited, settings: Settings) -> None:
         _print(console, "\nCommands that may fill the first gaps", "bold")
         for _, command in _backfills(found, settings):
             _print(console, f"  {command}")
-    for partition, offset in audited.hidden.items():
+    for partition, offset in found.hidden.items():
         _print(console, f"\nNot audited because of an open transaction: {_where(partition, offset)} onwards", "yellow")
-    rate = found.scanned / audited.seconds if audited.seconds else 0.0
-    _print(console, f"\nRead {found.scanned:,} records in {audited.seconds:.1f} s ({rate:,.0f} per second).")
-    if audited.compacted:
+    rate = found.scanned / found.seconds if found.seconds else 0.0
+    _print(console, f"\nRead {found.scanned:,} records in {found.seconds:.1f} s ({rate:,.0f} per second).")
+    if found.compacted:
         _print(console, "\nThe topic is compacted, which deletes trades; set its cleanup.policy to delete.", "red")
-    if audited.faults:
-        _print(console, f"Faults found: {', '.join(audited.faults)}.", "bold red")
+    if found.faults:
+        _print(console, f"Faults found: {', '.join(found.faults)}.", "bold red")
     elif found.spans.count:
         _print(console, "No faults found.", "bold green")
 
 
-def _table(audited: Audited, settings: Settings) -> Table:
-    found = audited.findings
+def _table(found: Findings, settings: Settings) -> Table:
     title = f"{settings.symbol} on topic {settings.kafka_topic}"
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
 
@@ -125,8 +121,8 @@ def _table(audited: Audited, settings: Settings) -> Table:
         value = f"{kind.size:,} {things} in {kind.count:,} ranges" if kind.count else "none"
         row(name, value, is_fault=bool(kind.count) if is_fault else None)
 
-    if audited.bounds:
-        row("range", _range(audited.bounds))
+    if found.bounds:
+        row("range", _range(found.bounds))
     row("records", f"{found.records:,}")
     for number, span in enumerate(found.spans.first):
         row("first after id reset" if number else "first", _trade(span.first))

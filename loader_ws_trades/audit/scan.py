@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
 
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.findings import Findings
@@ -24,27 +24,7 @@ log = logging.getLogger(__name__)
 _BATCH = 10_000  # records between two updates of the progress bar
 
 
-class Audited(NamedTuple):
-    """The result of an audit."""
-
-    findings: Findings
-    bounds: Bounds
-    hidden: dict[int, int]  # partition -> the offset from which an open transaction hides the rest
-    seconds: float
-    compacted: bool = False  # whether the topic is compacted, which deletes trades
-
-    @property
-    def faults(self) -> list[str]:
-        """The kinds of faults found."""
-        return [*self.findings.faults, *(["compacted topic"] if self.compacted else [])]
-
-    @property
-    def exit_code(self) -> int:
-        """1 if there is a fault, or no trade in the range asked for; else 0."""
-        return int(bool(self.faults) or (bool(self.bounds) and not self.findings.spans.count))
-
-
-def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
+def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
     """Read what is committed on the topic now.
 
     Raises:
@@ -80,7 +60,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Audited:
         ) from error
     finally:
         scanner.close()
-    return Audited(analysis.findings(), bounds, hidden, seconds, compacted)
+    return replace(analysis.findings(), compacted=compacted, hidden=hidden, seconds=seconds)
 
 
 def _until_hidden(records: Iterator[Record], hidden: dict[int, int], partition: int) -> Iterator[Record]:

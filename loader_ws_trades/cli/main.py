@@ -226,12 +226,12 @@ def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) 
 
     bounds, faults = gather_bounds(flags)
     settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), faults=faults)
-    audited = read(settings, bounds, bar=not no_progress)
+    found = read(settings, bounds, bar=not no_progress)
     if as_json:
-        say(report.as_json(audited, settings))
+        say(report.as_json(found, settings))
     else:
-        report.show(audited, settings)
-    sys.exit(audited.exit_code)
+        report.show(found, settings)
+    sys.exit(found.exit_code)
 
 
 @cli.command(

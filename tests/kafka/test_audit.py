@@ -165,10 +165,10 @@ def test_the_records_before_an_open_transaction_are_audited(kafka: Kafka, monkey
     put(producer(kafka), topic, topic_of(*range(150, 160)).records)
     monkeypatch.setattr(reading, "_STALL", 1.0)
     given = {"symbol": SYMBOL, "kafka_topic": topic, "kafka_bootstrap_servers": kafka.bootstrap_servers}
-    audited = audit(load(given, needed=given), Bounds(), bar=False)
-    assert audited.hidden == {0: 100}
-    assert audited.findings.records == 100
-    assert audited.exit_code == 0
+    found = audit(load(given, needed=given), Bounds(), bar=False)
+    assert found.hidden == {0: 100}
+    assert found.records == 100
+    assert found.exit_code == 0
     client.abort_transaction(20)
 
 

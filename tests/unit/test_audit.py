@@ -19,6 +19,7 @@ from loader_ws_trades.pipeline.sequencer import Gap
 SYMBOL = "POLUSDT"
 START = 1_700_000_000_000
 DAY = 86_400_000
+ALL = Bounds()
 
 Ranges = list[tuple[int, int, int]]  # first id, last id, offset of the first
 
@@ -60,7 +61,7 @@ class Topic:
         return len(self.records) - 1
 
 
-def analysed(*topics: Topic, bounds: Bounds | None = None) -> Findings:
+def analysed(*topics: Topic, bounds: Bounds = ALL) -> Findings:
     analysis = Analysis(SYMBOL, bounds)
     for topic in topics:
         analysis.take(topic.records)
@@ -409,7 +410,7 @@ def test_everything_planted_is_found_and_nothing_else(
         planted.reset_ids(time_of(start) + DAY)
     planted.fill()
 
-    analysis = Analysis(SYMBOL)
+    analysis = Analysis(SYMBOL, ALL)
     for place in range(0, len(topic.records), batch):
         analysis.take(topic.records[place : place + batch])
     found = analysis.findings()
