@@ -11,10 +11,10 @@ from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.findings import Findings
 from loader_ws_trades.config.settings import Settings, consumer_credentials, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.kafka.properties import consumer_properties
-from loader_ws_trades.kafka.reader import HiddenError, Record, TopicScanner
-from loader_ws_trades.kafka.topics import Inspector
+from loader_ws_trades.kafka.reader import Record, TopicScanner
+from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.monitoring.progress import Progress
 from loader_ws_trades.pipeline.id_ranges import Bounds
@@ -35,9 +35,9 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
     scanner = TopicScanner(consumer_properties(settings), topic, credentials=consumer_credentials(settings))
     try:
         startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
-        kafka.await_topic(scanner, topic, "kafka_topic", startup, right=kafka.AclOperation.READ)
-        compacted = Inspector(scanner.properties).settings(topic).compacted
-        offsets = scanner.stretches(bounds.since)
+        await_topic(scanner, topic, "kafka_topic", startup, operation="READ")
+        compacted = scanner.settings().compacted
+        offsets = scanner.ranges(bounds.since)
         total = sum(end - start for start, end in offsets.values())
         log.info("Auditing %s on topic %s: %d offsets", settings.symbol, topic, total, extra={"event": "audit"})
         analysis, hidden = Analysis(settings.symbol, bounds), dict[int, int]()

@@ -12,10 +12,11 @@ from loader_ws_trades.check.network import resolve_brokers
 from loader_ws_trades.check.probes import Outcome, Probe, ok, skip, warn
 from loader_ws_trades.config.settings import OPTIONS, Settings, consumer_credentials, named, producer_credentials
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka import startup as kafka
+from loader_ws_trades.kafka.addresses import listed, unreachable
+from loader_ws_trades.kafka.admin import TopicAdmin, check_addresses
 from loader_ws_trades.kafka.checkpoint import newest_trade
-from loader_ws_trades.kafka.client import AclOperation
-from loader_ws_trades.kafka.listener import listed, unreachable
+from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import (
     KafkaProperties,
     consumer_properties,
@@ -24,7 +25,7 @@ from loader_ws_trades.kafka.properties import (
     transactional_id,
 )
 from loader_ws_trades.kafka.reader import TopicReader
-from loader_ws_trades.kafka.topics import Inspector, TopicSettings, check_addresses
+from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.text import format_duration, format_time
 
@@ -41,7 +42,7 @@ _KIND = "check"  # sets the transactional id that is tried apart from those of l
 _T = TypeVar("_T")
 
 
-def patiently(ask: Callable[[], _T], client: kafka.Asks) -> _T:
+def patiently(ask: Callable[[], _T], client: kafka.Client) -> _T:
     """Ask until brokers answer, for a while; a refusal counts at once.
 
     Raises:
@@ -54,14 +55,14 @@ def patiently(ask: Callable[[], _T], client: kafka.Asks) -> _T:
         try:
             found.append(ask())
         finally:
-            client.trouble.next_try()
+            client.diagnosis.next_attempt()
 
     def poll(seconds: float) -> None:
         # A producer that may write nowhere has failed, and can be asked all the same.
         with contextlib.suppress(RunError):
             client.poll(seconds)
 
-    kafka.persist(attempt, Startup(Deadline(ANSWER), 0, stopped=lambda: False), poll)
+    kafka.retry_until_ready(attempt, Startup(Deadline(ANSWER), 0, stopped=lambda: False), poll)
     return found[0]
 
 
@@ -70,7 +71,7 @@ class KafkaProbes:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._writer: kafka.Producer
+        self._writer: Producer
         self._reader: TopicReader | None = None
 
     def probes(self) -> list[Probe]:
@@ -85,13 +86,14 @@ class KafkaProbes:
         if settings.kafka_user_consumer:
             reads = "read credentials"
             found.append(Probe(reads, self._sign_in_to_read, after=("brokers",), needs=("ca_path", *CONNECTION)))
-        for name, setting, right in (
-            ("trades", "kafka_topic", AclOperation.WRITE),
-            ("events", "queue_events_topic", AclOperation.WRITE),
-            ("commands", "queue_control_topic", AclOperation.READ),
-        ):
-            topic, verb = f"{name} topic", right.name.lower()
-            after = "credentials" if right is AclOperation.WRITE else reads
+        topics: tuple[tuple[str, str, kafka.Operation], ...] = (
+            ("trades", "kafka_topic", "WRITE"),
+            ("events", "queue_events_topic", "WRITE"),
+            ("commands", "queue_control_topic", "READ"),
+        )
+        for name, setting, right in topics:
+            topic, verb = f"{name} topic", right.lower()
+            after = "credentials" if right == "WRITE" else reads
             found.append(Probe(topic, partial(self._find, setting, right), after=(after,), needs=(setting,)))
             found.append(Probe(f"{verb} {name}", partial(self._allowed, setting, right), after=(topic,)))
         found.append(Probe("checkpoint", self._go_on, after=("trades topic", reads), needs=("symbol",)))
@@ -120,7 +122,7 @@ class KafkaProbes:
 
     def _sign_in(self) -> Outcome:
         properties, credentials = telemetry_producer_properties(self._settings), producer_credentials(self._settings)
-        self._writer = kafka.Producer(properties, lambda _error, _message: None, credentials=credentials)
+        self._writer = Producer(properties, lambda _error, _message: None, credentials=credentials)
         return self._ask(self._writer)
 
     def _sign_in_to_read(self) -> Outcome:
@@ -134,39 +136,39 @@ class KafkaProbes:
             self._reader = TopicReader(properties, settings.queue_control_topic, credentials=credentials)
         return self._reader
 
-    def _ask(self, client: kafka.Asks) -> Outcome:
+    def _ask(self, client: kafka.Client) -> Outcome:
         """Be let in, and see whether the addresses that brokers tell of themselves can be used."""
         # A topic is named, not to be told of all topics that there are.
-        cluster = patiently(lambda: kafka.ask(client, self._settings.queue_events_topic), client)
+        cluster = patiently(lambda: kafka.ask_cluster(client, self._settings.queue_events_topic), client)
         check_addresses(cluster, _CONNECT)
         properties = client.properties
         user = f"user {properties['sasl.username']}, {properties['sasl.mechanism']}, " if _has_user(properties) else ""
         return ok(f"{user}{properties['security.protocol']}, {_counted(len(cluster.brokers), 'broker')}")
 
-    def _client(self, right: AclOperation) -> kafka.Asks:
-        return self._writer if right is AclOperation.WRITE else self.reading()
+    def _client(self, right: kafka.Operation) -> kafka.Client:
+        return self._writer if right == "WRITE" else self.reading()
 
-    def _find(self, setting: str, right: AclOperation) -> Outcome:
+    def _find(self, setting: str, right: kafka.Operation) -> Outcome:
         client, topic = self._client(right), getattr(self._settings, setting)
         found = patiently(lambda: kafka.check_topic(client, topic, setting, right), client)
         lacking = [number for number, partition in found.partitions.items() if partition.leader < 0]
         if lacking:
             raise UnavailableError(f"The topic {topic} has no leader for partition {lacking[0]}; check the brokers")
         text = f"{topic}, {_counted(len(found.partitions), 'partition')}"
-        if right is not AclOperation.WRITE:
+        if right != "WRITE":
             return ok(text)
-        told = Inspector(client.properties, ANSWER).settings(topic)
+        told = TopicAdmin(client.properties, topic, seconds=ANSWER).settings()
         if setting == "kafka_topic":
             told.check(setting)
             return _judged(told, text)
         told.check_size(setting)
         return ok(text)
 
-    def _allowed(self, setting: str, right: AclOperation) -> Outcome:
+    def _allowed(self, setting: str, right: kafka.Operation) -> Outcome:
         client, topic = self._client(right), getattr(self._settings, setting)
-        if not kafka.check_right(client, topic, setting, right, seconds=ANSWER):
+        if not kafka.check_permission(client, topic, setting, right, seconds=ANSWER):
             return skip("not tried: the brokers do not tell rights")
-        return ok(f"{right.name} on {topic}")
+        return ok(f"{right} on {topic}")
 
     def _go_on(self) -> Outcome:
         settings = self._settings
@@ -193,7 +195,7 @@ class KafkaProbes:
         settings = self._settings
         beside = transactional_id(settings, _KIND)
         properties = trade_producer_properties(settings, _KIND)
-        producer = kafka.Producer(properties, lambda _error, _message: None, credentials=producer_credentials(settings))
+        producer = Producer(properties, lambda _error, _message: None, credentials=producer_credentials(settings))
         try:
             patiently(producer.init_transactions, producer)
         except ConfigurationError:
@@ -209,25 +211,25 @@ class KafkaProbes:
 
 def _judged(told: TopicSettings, text: str) -> Outcome:
     """What the topic of the trades takes and keeps, as far as the cluster tells."""
-    for bound, what in ((told.oldest, "older than"), (told.newest, "ahead of its clock by more than")):
+    for bound, what in ((told.max_age, "older than"), (told.max_ahead, "ahead of its clock by more than")):
         if bound and bound[1] < _SHORT:
             return warn(
                 f"The topic {told.topic} refuses trades that are {what} {format_duration(bound[1])}, which ends a run "
                 f"with exit code 2; raise its {bound[0]}"
             )
-    if told.stamps:
+    if told.uses_append_time:
         return warn(
             f"The topic {told.topic} replaces trade times by the time of writing, for readers that go by the times of "
             "records; set its message.timestamp.type to CreateTime"
         )
-    if told.kept is None:
+    if told.retention is None:
         return ok(f"{text}; what it keeps is not told")
-    if told.kept < _SHORT:
+    if told.retention < _SHORT:
         return warn(
-            f"The topic {told.topic} keeps trades for {told.kept:g} s only, and a run that begins later does not see "
-            "where the last one ended; raise its retention.ms"
+            f"The topic {told.topic} keeps trades for {told.retention:g} s only, and a run that begins later does not "
+            "see where the last one ended; raise its retention.ms"
         )
-    return ok(f"{text}, kept {'for ever' if told.kept == math.inf else f'for {told.kept / 86400:.3g} d'}")
+    return ok(f"{text}, kept {'for ever' if told.retention == math.inf else f'for {told.retention / 86400:.3g} d'}")
 
 
 def _has_user(properties: KafkaProperties) -> bool:

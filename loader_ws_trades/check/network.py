@@ -10,7 +10,7 @@ from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.check.probes import Outcome, ok, skip, warn
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.kafka.listener import listed, split, why
+from loader_ws_trades.kafka.addresses import listed, split, why
 
 _ADDRESSES = 4  # addresses of a name that are shown
 

@@ -1,162 +1,233 @@
-"""What the cluster refuses and why, in a sentence for the user: out of what librdkafka tells, and a look of our own."""
+"""Finds out what a cluster rejects and why, in a sentence for the user.
+
+librdkafka reports many rejections only as a closed connection, so `BrokerDiagnosis.check` connects to the address
+itself. A closed connection proves nothing, as a broker that is starting or a load balancer without one behaves the
+same: only an answer that nothing else could give counts.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import ssl
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.kafka.listener import Listener, certificate_fault, look
+from loader_ws_trades.kafka.addresses import split
+from loader_ws_trades.kafka.errors import plain
 from loader_ws_trades.kafka.properties import KafkaProperties
-from loader_ws_trades.text import printable
 
-_NOTHING = "nothing was heard of the brokers"
-_LOOK = 1.0  # seconds for one step of a look at an address
-_ADDRESSES = 2  # addresses that are looked at after one failed try
+_NO_REPORT = "no answer from any broker"
+_STEP = 1.0  # seconds for one step of a probe
+_PROBES = 2  # addresses that are probed after one failed attempt
+_NAMES = 10  # host names that a message lists
 
 # The address in "sasl_ssl://host:port/bootstrap: something (after 3ms in state SSL_HANDSHAKE)". In the state CONNECT
-# nobody was reached, and there is nothing to look at.
-_FAILED = re.compile(
+# no connection was made, and there is nothing to probe.
+_CLOSED = re.compile(
     r"(?:^|[\s/])(?P<address>(?:\[[0-9A-Fa-f:.%]+\]|[^\s/\[\]:]+):\d+)/(?:bootstrap|\d+): "
     r".* \(after \d+ms in state (?!CONNECT\b)\w+",
     re.DOTALL,
 )
-_OWN_CERTIFICATE = re.compile(r"alert (?:certificate required|bad certificate|unknown ca|certificate unknown)\b")
+_CLIENT_CERTIFICATE = re.compile(r"alert (?:certificate required|bad certificate|unknown ca|certificate unknown)\b")
 _OFFERED = re.compile(r"Unsupported SASL mechanism: broker's supported mechanisms: ?(?P<offered>[^(]*)")
 
+_WRONG_NAME = {62, 63, 64}  # OpenSSL's codes for a host name, a mail address, an IP address that does not match
+# SaslHandshake, version 1, with a mechanism that does not exist: every broker answers it before authentication.
+_HANDSHAKE = struct.pack(">hhih", 17, 1, 1, -1) + struct.pack(">h4s", 4, b"NONE")
+_ILLEGAL_SASL_STATE = 34  # the error code of a listener without SASL
+_LARGEST = 4096  # bytes of an answer, which comes in one piece or does not count
 
-class Trouble:
-    """What a client's callbacks told since the last `clear`."""
+
+class BrokerDiagnosis:
+    """Collects what one client reports; `credentials` names the settings of its user."""
 
     def __init__(self, credentials: str) -> None:
         self.credentials = credentials
-        self.reason = _NOTHING
-        """The last of it in words."""
-        self.next_try()
+        self.clear()
 
     def clear(self) -> None:
-        """Forget all of it."""
-        self.reason = _NOTHING
-        self.next_try()
+        """Forget everything."""
+        self.reason = _NO_REPORT
+        """The last report, for a message."""
+        self.next_attempt()
 
-    def next_try(self) -> None:
-        """Forget what speaks for a refusal: another try tells it again."""
-        self._refusal: str | None = None
-        self._refused_certificate = False
-        self._cut_off: dict[str, None] = {}  # addresses that were reached and broke off, the last one at the end
+    def next_attempt(self) -> None:
+        """Forget the evidence of a rejection: another attempt brings it again."""
+        self._rejection: str | None = None
+        self._untrusted = False
+        self._closed: dict[str, None] = {}  # addresses that were connected and closed, the last one at the end
 
-    def note(self, kind: str, text: str) -> None:
+    def note_error(self, name: str, text: str) -> None:
         """Take an error by its name in librdkafka, like `_SSL`, and its text."""
         self.note_line(text)
-        if kind == "_ALL_BROKERS_DOWN":
+        if name == "_ALL_BROKERS_DOWN":
             return
         self.reason = plain(text)
-        if kind == "_AUTHENTICATION":
-            self._refusal = self._of_authentication(text)
-        elif kind == "_SSL" and not self._refused_certificate and not self._refusal:
-            self._refusal = (
+        if name == "_AUTHENTICATION":
+            self._rejection = self._authentication_failure(text)
+        elif name == "_SSL" and not self._untrusted and not self._rejection:
+            self._rejection = (
                 f"The TLS connection to Kafka failed ({plain(text)}); check {named('ca_path')} and "
                 f"{named('kafka_bootstrap_servers')}"
             )
 
     def note_line(self, line: str) -> None:
-        """Take a line of librdkafka's log: that a connection was cut off stands nowhere else."""
-        failed = _FAILED.search(line)
-        if failed:
-            self._cut_off.pop(failed["address"], None)
-            self._cut_off[failed["address"]] = None
-            if self.reason == _NOTHING:
-                self.reason = plain(line[failed.start("address") :])
+        """Take a line of librdkafka's log, the only place that reports a closed connection."""
+        closed = _CLOSED.search(line)
+        if closed:
+            self._closed.pop(closed["address"], None)
+            self._closed[closed["address"]] = None
+            if self.reason == _NO_REPORT:
+                self.reason = plain(line[closed.start("address") :])
         if "certificate verify failed" in line:
-            self._refused_certificate = True
-        if _OWN_CERTIFICATE.search(line):
-            self._refusal = (
-                "The brokers ask for a certificate of the loader's own, or do not trust it; give "
+            self._untrusted = True
+        if _CLIENT_CERTIFICATE.search(line):
+            self._rejection = (
+                "The brokers require a client certificate, or do not trust the loader's; set "
                 f"ssl.certificate.location and ssl.key.location with {named('kafka_properties')}"
             )
 
     def check(self, properties: KafkaProperties) -> None:
-        """Find out whether the cluster refuses what the client is configured to do, asking it ourselves if need be.
+        """Find out whether the cluster rejects how the client is configured, by a probe if need be.
 
         Raises:
             ConfigurationError: if it does: running again will not help.
         """
-        if self._refusal and not self._refused_certificate:
-            raise ConfigurationError(self._refusal)
-        for address in list(reversed(self._cut_off))[:_ADDRESSES]:
-            fault = self._certificate(address, properties) if self._refused_certificate else None
-            listener = None if fault else look(address, _LOOK)
-            fault = fault or (self._mismatch(address, listener, properties) if listener else None)
+        fault = None if self._untrusted else self._rejection
+        for address in [] if fault else list(reversed(self._closed))[:_PROBES]:
+            fault = _certificate_fault(address, properties) if self._untrusted else None
+            fault = fault or self._protocol_mismatch(address, properties)
             if fault:
-                raise ConfigurationError(fault)
-        if self._refusal or self._refused_certificate:
-            raise ConfigurationError(
-                self._refusal
-                or f"The certificate of the brokers is refused ({self.reason}); check {named('ca_path')} and the host "
+                break
+        if self._untrusted and not fault:
+            fault = self._rejection or (
+                f"The certificate of the brokers is rejected ({self.reason}); check {named('ca_path')} and the host "
                 f"names in {named('kafka_bootstrap_servers')}"
             )
+        if fault:
+            raise ConfigurationError(fault)
 
-    def _of_authentication(self, text: str) -> str:
-        offered = _OFFERED.search(text)
-        if offered:
+    def _authentication_failure(self, text: str) -> str:
+        if offered := _OFFERED.search(text):
             return (
-                "Kafka does not offer the SASL mechanism that the loader uses, but "
-                f"{offered['offered'].strip() or 'none'}; check {named('kafka_sasl_mechanism')}"
+                f"Kafka does not offer the loader's SASL mechanism, but {plain(offered['offered']) or 'none'}; check "
+                f"{named('kafka_sasl_mechanism')}"
             )
         if "not valid in current SASL state" in text:
             return (
-                f"Kafka asks for no user at the port that the loader uses; check {named('kafka_bootstrap_servers')} "
-                f"and {named('kafka_security_protocol')}, or unset {self.credentials}"
+                f"Kafka requires no user at this port; check {named('kafka_bootstrap_servers')} and "
+                f"{named('kafka_security_protocol')}, or unset {self.credentials}"
             )
         if "OAUTHBEARER token" in text:
-            return f"There is no token for Kafka ({plain(text)}); check {self.credentials}"
-        return f"Kafka refused the user or the password; check {self.credentials}"
+            return f"No token for Kafka could be fetched ({plain(text)}); check {self.credentials}"
+        return f"Kafka rejected the user or the password; check {self.credentials}"
 
-    def _certificate(self, address: str, properties: KafkaProperties) -> str | None:
-        fault = certificate_fault(address, _context(properties), _LOOK)
-        if fault is None:
+    def _protocol_mismatch(self, address: str, properties: KafkaProperties) -> str | None:
+        listener = probe(address)
+        if listener is None:
             return None
-        if fault.other_names:
-            return (
-                f"The certificate of the broker at {address} is for other host names ({fault.detail}); use one of them "
-                f"in {named('kafka_bootstrap_servers')}"
-            )
-        return (
-            f"The certificate of the broker at {address} is not trusted ({fault.detail}); set {named('ca_path')} to "
-            "the CA that signed it"
-        )
-
-    def _mismatch(self, address: str, listener: Listener, properties: KafkaProperties) -> str | None:
         protocol = str(properties["security.protocol"]).upper()
         has_user = protocol.startswith("SASL")
-        user = f" and asks for a user (SASL {', '.join(listener.mechanisms)})" if listener.mechanisms else ""
-        where = f"{named('kafka_security_protocol')} and the port in {named('kafka_bootstrap_servers')}"
+        offered = plain(", ".join(listener.mechanisms or ()))
+        sasl = f" and requires a user (SASL {offered})" if offered else ""
+        broker = f"The broker at {plain(address)}"
+        check = f"check {named('kafka_security_protocol')} and the port in {named('kafka_bootstrap_servers')}"
         if listener.tls and "SSL" not in protocol:
-            mend = f"set {named('ca_path')}" + (f", {self.credentials}" if user and not has_user else "")
-            return f"The broker at {address} speaks TLS{user}, the loader {protocol}; {mend}, or check {where}"
+            fix = f"set {named('ca_path')}" + (f", {self.credentials}" if offered and not has_user else "")
+            return f"{broker} uses TLS{sasl}, the loader {protocol}; {fix}, or {check}"
         if not listener.tls and "SSL" in protocol:
-            also = f" and {named('kafka_user_producer')}" if has_user and not user else ""
-            return (
-                f"The broker at {address} speaks no TLS{user}, the loader {protocol}; check {where}, or unset "
-                f"{named('ca_path')}{also}"
-            )
-        if user and not has_user:
-            return f"The broker at {address}{user.removeprefix(' and')}, the loader has none; set {self.credentials}"
+            user = f" and {named('kafka_user_producer')}" if has_user and not offered else ""
+            return f"{broker} does not use TLS{sasl}, the loader {protocol}; {check}, or unset {named('ca_path')}{user}"
+        if offered and not has_user:
+            return f"{broker}{sasl.removeprefix(' and')}, the loader has none; set {self.credentials}"
         return None
 
 
-def plain(text: str) -> str:
-    """A text of librdkafka without its details, on one line; a server's answer may stand in it."""
-    return printable(" ".join(text.partition(" (after ")[0].split()), 300)
+class Listener(NamedTuple):
+    """What an address was found to be."""
+
+    tls: bool
+    mechanisms: tuple[str, ...] | None
+    """How a user may authenticate; empty if the broker requires none, None if no broker answered."""
 
 
-def _context(properties: KafkaProperties) -> ssl.SSLContext:
-    """TLS that trusts what the client trusts, with OpenSSL's own strictness, as librdkafka has it."""
+def probe(address: str, seconds: float = _STEP) -> Listener | None:
+    """What listens at `host:port`; None if nothing certain can be said."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with _connected(address, seconds, context) as connection:
+            return Listener(tls=True, mechanisms=_mechanisms(connection))
+    except OSError as error:
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            return Listener(tls=True, mechanisms=None)
+    try:
+        with _connected(address, seconds) as connection:
+            mechanisms = _mechanisms(connection)
+    except OSError:
+        return None
+    return None if mechanisms is None else Listener(tls=False, mechanisms=mechanisms)
+
+
+def _mechanisms(connection: socket.socket) -> tuple[str, ...] | None:
+    try:
+        connection.sendall(struct.pack(">i", len(_HANDSHAKE)) + _HANDSHAKE)
+        answer = connection.recv(_LARGEST)
+        size, correlation, code, count = struct.unpack_from(">iihi", answer)
+        if size != len(answer) - 4 or correlation != 1:
+            return None
+        found, at = [], struct.calcsize(">iihi")
+        for _ in range(count if code != _ILLEGAL_SASL_STATE else 0):
+            (length,) = struct.unpack_from(">h", answer, at)
+            found.append(answer[at + 2 : at + 2 + length].decode())
+            at += 2 + length
+    except (OSError, struct.error, ValueError):
+        return None
+    return tuple(found)
+
+
+def _certificate_fault(address: str, properties: KafkaProperties) -> str | None:
+    """What is wrong with the certificate of the broker at `host:port`; None if nothing is, or it does not answer."""
+    # As librdkafka, with OpenSSL's own strictness.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = properties.get("ssl.endpoint.identification.algorithm") != "none"
     try:
         context.load_verify_locations(str(properties["ssl.ca.location"]))
     except (KeyError, OSError):
         context.load_default_certs()
-    return context
+    certificate = f"The certificate of the broker at {plain(address)} is"
+    try:
+        with _connected(address, _STEP, context):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code not in _WRONG_NAME:
+            return (
+                f"{certificate} not trusted ({plain(error.verify_message)}); set {named('ca_path')} to the CA that "
+                "signed it"
+            )
+    except OSError:
+        return None
+    context.check_hostname = False
+    names: list[str] = []
+    with contextlib.suppress(OSError), _connected(address, _STEP, context) as connection:
+        shown = (connection.getpeercert() or {}) if isinstance(connection, ssl.SSLSocket) else {}
+        names = [str(pair[1]) for pair in shown.get("subjectAltName", ())]
+    listed = plain(", ".join(names[:_NAMES])) or "none"
+    return f"{certificate} for other host names ({listed}); use one of them in {named('kafka_bootstrap_servers')}"
+
+
+@contextlib.contextmanager
+def _connected(address: str, seconds: float, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+    host, port = split(address)
+    with socket.create_connection((host, port), seconds) as raw:
+        if context is None:
+            yield raw
+        else:
+            with context.wrap_socket(raw, server_hostname=host) as secured:
+                yield secured

@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable, Iterable
 
 import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from loader_ws_trades.config.settings import Settings, named, producer_credentials
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.admin import TopicAdmin
+from loader_ws_trades.kafka.errors import FencedError, run_error
+from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import KafkaProperties, trade_producer_properties
-from loader_ws_trades.kafka.topics import Inspector
+from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
+from loader_ws_trades.kafka.topic_settings import delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade, record_encoder
 from loader_ws_trades.text import format_duration, format_time
@@ -66,11 +70,11 @@ class Publisher:
     def __str__(self) -> str:
         return f"the topic {self._topic}"
 
-    def _make_producer(self) -> kafka.Producer:
+    def _make_producer(self) -> Producer:
         properties = trade_producer_properties(self._settings, self._kind)
         if self._max_batch_size is not None:
             properties["batch.size"] = min(self._max_batch_size, self._batch_size(properties))
-        return kafka.Producer(properties, self._report, credentials=producer_credentials(self._settings))
+        return Producer(properties, self._report, credentials=producer_credentials(self._settings))
 
     @staticmethod
     def _batch_size(properties: KafkaProperties) -> int:
@@ -83,22 +87,21 @@ class Publisher:
             ConfigurationError: if the topic or a permission is missing, credentials or trades would be rejected.
             RunError: if no broker answered in time.
         """
-        right = kafka.AclOperation.WRITE
-        if kafka.await_topic(self._producer, self._topic, "kafka_topic", startup, right=right):
+        if await_topic(self._producer, self._topic, "kafka_topic", startup, operation="WRITE"):
             self._retry(self._check_topic_settings, startup)
 
     def _retry(self, step: Callable[[], None], startup: Startup) -> bool:
         def poll(seconds: float) -> None:
             self._producer.poll(seconds)  # the current one: a fatal error of one that was replaced does not count
 
-        return kafka.persist(step, startup, poll)
+        return retry_until_ready(step, startup, poll)
 
     def _check_topic_settings(self) -> None:
-        found = Inspector(self._producer.properties).settings(self._topic)
+        found = TopicAdmin(self._producer.properties, self._topic).settings()
         found.check("kafka_topic")
-        if found.largest_batch < self._batch_size(self._producer.properties):
+        if found.max_batch_size < self._batch_size(self._producer.properties):
             # The records queued during an outage would otherwise be rejected as one batch.
-            self._max_batch_size = int(found.largest_batch)
+            self._max_batch_size = int(found.max_batch_size)
             self._producer = self._make_producer()
 
     def put(self, trades: Iterable[Trade]) -> int:
@@ -116,8 +119,8 @@ class Publisher:
                 taken += 1
         except BufferError:
             pass
-        except kafka.KafkaException as error:
-            self._put_error = kafka.failure(error, f"Writing to the topic {topic}")
+        except KafkaException as error:
+            self._put_error = run_error(error, f"Writing to the topic {topic}")
         self.accepted += taken
         return taken
 
@@ -134,14 +137,14 @@ class Publisher:
             )
         return int(time.time() * 1000)
 
-    def _report(self, error: kafka.KafkaError | None, message: kafka.Message) -> None:
+    def _report(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self._acknowledged += 1
             return
         stored = msgspec.json.decode(message.value() or b"", type=_Stored)
         self._failed_ids.append(stored.trade_id)
         if self._failure is None:
-            self._failure = kafka.undelivered(error, self._topic, "kafka_topic", stored.timestamp)
+            self._failure = delivery_error(error, self._topic, "kafka_topic", stored.timestamp)
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
@@ -162,7 +165,7 @@ class Publisher:
             if failure:
                 self._producer.poll(0)  # a fatal error of the producer says more
                 raise failure
-        except kafka.FencedError:
+        except FencedError:
             raise
         except RunError as error:
             reports = Deadline(_REPORTS)
@@ -187,7 +190,7 @@ class Publisher:
                 )
             self._last_progress, self._in_outage = now, False
             return
-        reason = self._producer.trouble.reason
+        reason = self._producer.diagnosis.reason
         if not self._in_outage and seconds > _OUTAGE:
             self._in_outage = True
             self.outages += 1

@@ -1,4 +1,4 @@
-"""Reading topics by assignment: a topic as it grows, and a stretch of one that is there."""
+"""Reads topics by assignment: one as it grows, and ranges of one as it is."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from confluent_kafka import (
 )
 
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.kafka import client as kafka
-from loader_ws_trades.kafka.offsets import Offsets, no_right, unavailable
+from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin, topic_metadata
+from loader_ws_trades.kafka.client import create
+from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.errors import HiddenError, error_text, read_denied, unreadable
 from loader_ws_trades.kafka.properties import KafkaProperties
-from loader_ws_trades.kafka.topics import Inspector
 from loader_ws_trades.lifecycle import Deadline
 
 log = logging.getLogger(__name__)
 
 _BATCH = 10_000  # records that one call reads at most
-_STALL = 10.0  # seconds without a record or an end, after which reading a stretch is given up
+_STALL = 10.0  # seconds without a record or an end after which reading a range is given up
 
 
 class Record(NamedTuple):
@@ -40,35 +41,34 @@ class Record(NamedTuple):
 
 
 class TopicReader:
-    """Reads all partitions of one topic by assignment: no group is joined and nothing is committed.
+    """Follows all partitions of one topic; no group is joined and nothing is committed.
 
     Raises:
-        ConfigurationError: if librdkafka refuses a property.
+        ConfigurationError: if a property is rejected.
     """
 
     def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str) -> None:
         self.properties = properties
-        self.trouble = kafka.Trouble(credentials)
+        self.diagnosis = BrokerDiagnosis(credentials)
         self._topic = topic
         self._assigned: set[int] = set()
         self._unread: set[int] = set()
-        self._ends: dict[int, int] = {}  # where each partition ended when its end was come to the last time
-        with kafka.properties_checked():
-            self._client = Consumer(kafka.with_callbacks(properties, self.trouble))
+        self._ends: dict[int, int] = {}  # by partition, where it ended when its end was last reached
+        self._client = create(Consumer, properties, self.diagnosis)
         self.list_topics = self._client.list_topics
 
     def assign(self, *, beginning: bool) -> None:
-        """Take up the partitions not yet assigned, each from its beginning or from its end.
+        """Assign the partitions not yet assigned, each from its beginning or from its end.
 
         Raises:
             UnavailableError: if the brokers do not answer, or the topic is not there.
         """
         try:
-            found = kafka.described(self._client.list_topics(self._topic, timeout=kafka.READ_TIMEOUT), self._topic)
+            found = topic_metadata(self._client.list_topics(self._topic, timeout=LONG_TIMEOUT), self._topic)
         except KafkaException as error:
-            raise UnavailableError(f"the brokers did not answer ({error.args[0].str()})") from error
+            raise UnavailableError(f"the brokers did not answer ({error_text(error)})") from error
         if found.error is not None:
-            raise UnavailableError(f"the topic {self._topic} is not available ({found.error.str()})")
+            raise UnavailableError(f"the topic {self._topic} is not available ({error_text(found.error)})")
         new = set(found.partitions) - self._assigned
         if not new:
             return
@@ -83,11 +83,11 @@ class TopicReader:
         return bool(self._assigned) and not self._unread
 
     def hidden(self) -> dict[int, int]:
-        """Of each partition that ends, for us, before what is written: where. A transaction there is not committed."""
+        """By partition, the offset from which on an open transaction hides records."""
         found = {}
         for partition, end in self._ends.items():
-            bounds = self._client.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-            if end < bounds[1]:
+            _, high = self._client.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+            if end < high:
                 found[partition] = end
         return found
 
@@ -96,69 +96,54 @@ class TopicReader:
         message = self._client.poll(timeout)
         if message is None:
             return None
-        error = message.error()
+        error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
         if error is None:
-            return Record(
-                message.partition() or 0, message.offset() or 0, message.timestamp()[1], message.value(), message.key()
-            )
+            return Record(partition, offset, message.timestamp()[1], message.value(), message.key())
         if error.code() == KafkaError._PARTITION_EOF:
-            self._unread.discard(message.partition() or 0)
-            self._ends[message.partition() or 0] = message.offset() or 0
-        # Without a right on the group, which is not used, there is one such event and reading goes on.
+            self._unread.discard(partition)
+            self._ends[partition] = offset
+        # Without a permission on the group, which is not used, there is one such event and reading goes on.
         elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-            log.debug("Reading %s: %s", self._topic, error.str())
+            log.debug("Reading %s: %s", self._topic, error_text(error))
         return None
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._client.close()
 
 
-class HiddenError(UnavailableError):
-    """A transaction that is open hides what is behind its first record."""
+class TopicScanner(TopicAdmin):
+    """Reads ranges of one topic's partitions, and looks offsets up.
 
-    def __init__(self, topic: str, partition: int, offset: int) -> None:
-        super().__init__(
-            f"a transaction that somebody has left open hides {topic}, partition {partition}, from offset {offset} on; "
-            "end it by kafka-transactions.sh, or wait until its time is over"
-        )
-        self.offset = offset
-
-
-class TopicScanner(Offsets):
-    """Reads stretches of one topic's partitions, and looks offsets up.
-
-    All methods raise `UnavailableError` if the brokers do not answer, or give no right to read.
+    All methods raise `UnavailableError` if the brokers do not answer, or deny READ.
     """
 
     def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str = "") -> None:
         self.properties = properties
-        self.trouble = kafka.Trouble(credentials)
+        self.diagnosis = BrokerDiagnosis(credentials)
         self.append_time = False
-        """Whether a record was read whose time the broker replaced by that of its arrival."""
-        super().__init__(properties, topic, self.trouble)
-        with kafka.properties_checked():
-            # By default fetching rests for a second whenever enough waits to be taken, and a fast reader waits for it.
-            unresting: KafkaProperties = {"fetch.queue.backoff.ms": 10, **properties}
-            self._client = Consumer(kafka.with_callbacks(unresting, self.trouble))
+        """Whether a record was read whose timestamp the broker replaced by the time of writing."""
+        super().__init__(properties, topic, seconds=LONG_TIMEOUT, diagnosis=self.diagnosis)
+        # By default a full fetch queue pauses fetching for a second, and a fast reader would wait for it.
+        self._client = create(Consumer, {"fetch.queue.backoff.ms": 10, **properties}, self.diagnosis)
         self.list_topics = self._client.list_topics
         self.poll = self._client.poll
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._client.close()
 
-    def check_right(self) -> None:
-        """See whether there is a right to read, as far as the cluster tells."""
-        rights = Inspector(self.properties, kafka.READ_TIMEOUT).rights(self._topic)
-        if rights and kafka.AclOperation.READ not in rights:
-            raise no_right(self._topic)
+    def check_permission(self) -> None:
+        """Check the permission to read, as far as the cluster shows it."""
+        found = self.permissions()
+        if found and "READ" not in found:
+            raise read_denied(self._topic)
 
     def read(self, partition: int, start: int, end: int) -> Iterator[Record]:
-        """The committed records from the offset `start` up to `end`, which is not behind the partition's own end.
+        """The committed records from the offset `start` up to `end`, which is at most the partition's own end.
 
         Raises:
-            HiddenError: behind the records before it, if a transaction is open and stays so.
+            HiddenError: after the records before it, if a transaction is open and stays so.
         """
         self._client.assign([TopicPartition(self._topic, partition, start)])
         stalled = Deadline(_STALL)
@@ -168,22 +153,21 @@ class TopicScanner(Offsets):
             if messages:
                 stalled = Deadline(_STALL)
             for message in messages:
-                error = message.error()
+                error, offset = message.error(), message.offset() or 0
                 if error is None:
                     kind, moment = message.timestamp()
                     if kind == TIMESTAMP_LOG_APPEND_TIME:
                         self.append_time, moment = True, -1
-                    record = Record(partition, message.offset() or 0, moment, message.value(), message.key())
-                    if record.offset < end:
-                        yield record
-                    if record.offset >= end - 1:
+                    if offset < end:
+                        yield Record(partition, offset, moment, message.value(), message.key())
+                    if offset >= end - 1:
                         return
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    hidden_from = message.offset() or 0
+                    hidden_from = offset
                     if hidden_from >= end:
                         return
                 elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    raise unavailable(self._topic, KafkaException(error))
+                    raise unreadable(self._topic, error)
         if hidden_from is None:
             raise UnavailableError(f"the topic {self._topic} could not be read")
         raise HiddenError(self._topic, partition, hidden_from)

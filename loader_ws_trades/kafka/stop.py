@@ -1,4 +1,4 @@
-"""`stop`: the command sent and, if asked for, the event awaited that says it was obeyed."""
+"""The command `stop`: sends the stop command and, if asked to, waits for the event that confirms it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import logging
 from typing import NamedTuple
 
 import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from loader_ws_trades.config.settings import Settings, consumer_credentials, named, producer_credentials
 from loader_ws_trades.errors import RunError, UnavailableError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.control import Command
+from loader_ws_trades.kafka.errors import run_error
+from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicReader
-from loader_ws_trades.kafka.sending import send
-from loader_ws_trades.kafka.topics import unread
+from loader_ws_trades.kafka.startup import await_topic
+from loader_ws_trades.kafka.topic_settings import delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup, StopReason
 from loader_ws_trades.pipeline.trade import BAD_INPUT
+from loader_ws_trades.text import printable
 
 log = logging.getLogger(__name__)
 
 _POLL = 0.1  # seconds that one read may take
+_LONGEST = 2000  # characters of an event's message that are shown
 
 
 class Ended(NamedTuple):
-    """How a workflow ended: what its last event says, and the exit code that tells the same."""
+    """How a workflow ended: the message of its last event, and the exit code that means the same."""
 
     message: str
     exit_code: int
@@ -41,10 +46,10 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 def stop(settings: Settings, wait: float | None) -> Ended:
-    """Send the stop command; with `wait`, wait so many seconds for the event that says it was obeyed.
+    """Send the stop command; with `wait`, wait for that many seconds until an event confirms it.
 
     Raises:
-        ConfigurationError: if a topic, the credentials or a right is missing.
+        ConfigurationError: if a topic or a permission is missing, or the user is rejected.
         RunError: if the brokers did not answer, or no such event came in time.
     """
     if wait is None:
@@ -65,30 +70,47 @@ def _startup(settings: Settings) -> Startup:
 
 
 def _send(settings: Settings) -> str:
-    """Send the command and wait until the brokers have it; where it stands."""
-    topic = settings.queue_control_topic
-    partition, offset = send(
-        Command(command="stop", queue_id=settings.queue_id),
-        topic,
-        telemetry_producer_properties(settings),
-        credentials=producer_credentials(settings),
-        startup=_startup(settings),
-    )
+    """Send the command and wait until it is acknowledged; where it stands."""
+    topic, startup = settings.queue_control_topic, _startup(settings)
+    reports: list[tuple[KafkaError | None, int, int]] = []
+
+    def report(error: KafkaError | None, message: Message) -> None:
+        reports.append((error, message.partition() or 0, message.offset() or 0))
+
+    properties, credentials = telemetry_producer_properties(settings), producer_credentials(settings)
+    producer = Producer(properties, report, credentials=credentials)
+    await_topic(producer, topic, "queue_control_topic", startup, operation="WRITE")
+    command = msgspec.json.encode(Command(command="stop", queue_id=settings.queue_id))
+    try:
+        producer.produce(topic, command, settings.queue_id.encode())
+        while not reports and not startup.deadline.passed:
+            producer.poll(_POLL)
+    except KafkaException as error:
+        raise run_error(error, f"Writing to the topic {topic}") from error
+    if not reports:
+        producer.purge(Deadline(0.5))
+        raise RunError(
+            f"Kafka did not acknowledge the command in time ({producer.diagnosis.reason}); check the brokers, then "
+            "send it again"
+        )
+    [(rejected, partition, offset)] = reports
+    if rejected is not None:
+        raise delivery_error(rejected, topic, "queue_control_topic")
     return f"{topic}, partition {partition}, offset {offset}"
 
 
 def _go_to_end(events: TopicReader, settings: Settings) -> None:
-    """Be where the next event will stand, before the command is sent."""
+    """Find the end of the events topic before the command is sent, so that no later event is missed."""
     topic, startup = settings.queue_events_topic, _startup(settings)
-    kafka.await_topic(events, topic, "queue_events_topic", startup, right=kafka.AclOperation.READ)
+    await_topic(events, topic, "queue_events_topic", startup, operation="READ")
     try:
         events.assign(beginning=False)
     except UnavailableError as error:
-        raise RunError(f"The end of the events cannot be seen: {error}; check the brokers") from error
+        raise RunError(f"Cannot read the events: {error}; check the brokers") from error
     while not events.at_end:
         events.poll(_POLL)
         if startup.deadline.passed:
-            raise unread(events.properties, topic)
+            raise TopicAdmin(events.properties, topic).read_timeout()
 
 
 def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> Ended:
@@ -101,23 +123,20 @@ def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> E
         except BAD_INPUT:
             continue
         if event.queue_id == settings.queue_id and event.finished:
-            ended = _end(event)
-            if ended is not None:
-                return ended
-            log.info("A loader ended, and did not obey yet: %s", event.message, extra={"event": "stop_other"})
+            message, code = printable(event.message, _LONGEST), _exit_code(event)
+            if code is not None:
+                return Ended(message, code)
+            log.info("A loader ended without obeying the command: %s", message, extra={"event": "stop_other"})
     raise RunError(
-        f"No loader of {settings.queue_id} said in time that it stopped; the command stays for one that starts later, "
-        f"so see whether one runs, and check {named('queue_id')} and {named('queue_events_topic')}"
+        f"No loader of {settings.queue_id} confirmed the stop in time, and one that starts later obeys it too; "
+        f"see whether one is running, and check {named('queue_id')} and {named('queue_events_topic')}"
     )
 
 
-def _end(event: _Event) -> Ended | None:
-    """How the workflow ended with this event; None if its loader will run again, as after a signal."""
-    if event.status == StopReason.complete("").status:
-        return Ended(event.message, 0)
-    if event.status == StopReason.failed("").status:
-        return Ended(event.message, StopReason.failed("").exit_code)
-    obeyed = StopReason.by_command()
-    if event.status == obeyed.status and event.message.startswith(obeyed.message):
-        return Ended(event.message, obeyed.exit_code)
+def _exit_code(event: _Event) -> int | None:
+    """The exit code of the loader that sent this last event; None if it will run again, as after a signal."""
+    reasons = StopReason.complete(""), StopReason.failed(""), StopReason.by_command()
+    for reason in reasons:
+        if event.status == reason.status and event.message.startswith(reason.message):
+            return reason.exit_code
     return None

@@ -1,4 +1,4 @@
-"""What the run tells `queue-manager`: nine fields a time, on a topic of their own, by a producer of their own."""
+"""The events for `queue-manager`: nine fields each, on their own topic, by a producer that outlives the trades'."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import math
 import time
 
 import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from loader_ws_trades.config.settings import Settings, producer_credentials, redacted
 from loader_ws_trades.errors import RunError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.admin import TopicAdmin
+from loader_ws_trades.kafka.errors import error_text
+from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import telemetry_producer_properties
+from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Throttle
 
@@ -35,36 +39,35 @@ class Event(msgspec.Struct):
 
 
 class Telemetry:
-    """Sends events of one run, in order; used by the main thread alone."""
+    """Sends the events of one run, in order; used by the main thread only."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._encode = msgspec.json.Encoder().encode
         self._next = math.inf  # until the first event
         self._given_up = False
-        self._told = Throttle(log, *_LINES)
+        self._throttle = Throttle(log, *_LINES)
         self.is_open = False
-        self._producer = kafka.Producer(
-            telemetry_producer_properties(settings), self._report, credentials=producer_credentials(settings)
-        )
+        properties = telemetry_producer_properties(settings)
+        self._producer = Producer(properties, self._report, credentials=producer_credentials(settings))
 
     def open(self, startup: Startup) -> None:
-        """Wait until the brokers answer and know the topic, or the start is called off.
+        """Wait until the topic can be written to, or the start is cancelled.
 
         Raises:
-            ConfigurationError: if the topic, the credentials or a right is missing.
+            ConfigurationError: if the topic or the permission is missing, or the user or any record is rejected.
             RunError: if no broker answered in time.
         """
-        self.is_open = kafka.await_topic(
-            self._producer,
-            self._settings.queue_events_topic,
-            "queue_events_topic",
-            startup,
-            right=kafka.AclOperation.WRITE,
-        )
+        topic, setting = self._settings.queue_events_topic, "queue_events_topic"
+
+        def check_size() -> None:
+            TopicAdmin(self._producer.properties, topic).settings().check_size(setting)
+
+        found = await_topic(self._producer, topic, setting, startup, operation="WRITE")
+        self.is_open = found and retry_until_ready(check_size, startup, self.poll)
 
     def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
-        """Send one event; a failure to is logged, and never stops the trades."""
+        """Send one event; a failure is logged and never stops the trades."""
         settings = self._settings
         event = Event(
             queue_id=settings.queue_id,
@@ -80,8 +83,9 @@ class Telemetry:
         self._next = time.monotonic() + settings.telemetry_interval
         try:
             self._producer.produce(settings.queue_events_topic, self._encode(event), settings.queue_id.encode())
-        except (BufferError, kafka.KafkaException) as error:
-            self._told.warn("telemetry_unsent", f"A telemetry event ({status}) could not be sent: {error}")
+        except (BufferError, KafkaException) as error:
+            text = error_text(error) if isinstance(error, KafkaException) else str(error)
+            self._throttle.warn("telemetry_unsent", f"A telemetry event ({status}) could not be sent: {text}")
 
     @property
     def due(self) -> bool:
@@ -93,7 +97,7 @@ class Telemetry:
         try:
             self._producer.poll(timeout)
         except RunError as error:
-            self._told.warn("telemetry_failed", f"Telemetry: {error}")
+            self._throttle.warn("telemetry_failed", f"Telemetry: {error}")
 
     @property
     def flushed(self) -> bool:
@@ -101,7 +105,7 @@ class Telemetry:
         return not len(self._producer)
 
     def give_up(self) -> None:
-        """Let go of what is not delivered."""
+        """Discard what is not delivered."""
         left = len(self._producer)
         if left:
             log.error(
@@ -112,20 +116,20 @@ class Telemetry:
             self._given_up = True
             self._producer.purge(Deadline(0.5))
 
-    def _report(self, error: object, _message: kafka.Message) -> None:
+    def _report(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None and not self._given_up:
-            self._told.warn("telemetry_undelivered", f"A telemetry event was not delivered: {error}")
+            self._throttle.warn("telemetry_undelivered", f"A telemetry event was not delivered: {error_text(error)}")
 
 
 class NoTelemetry:
-    """Tells nobody: for a run without Kafka."""
+    """Sends no events: for a run without Kafka."""
 
     is_open = False
     due = False
     flushed = True
 
     def open(self, startup: Startup) -> None:
-        """Nothing to reach."""
+        """Nothing to wait for."""
 
     def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
         """Nobody to send to."""
@@ -134,4 +138,4 @@ class NoTelemetry:
         """Nothing to serve."""
 
     def give_up(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to discard."""

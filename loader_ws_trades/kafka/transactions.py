@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Iterable
 
+from confluent_kafka import KafkaException
+
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.errors import AbortableError, FencedError, run_error
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Throttle
@@ -86,15 +88,15 @@ class TransactionalPublisher(Publisher):
     def _begin(self) -> None:
         try:
             self._producer.begin_transaction()
-        except kafka.KafkaException as error:
-            raise kafka.failure(error, "Beginning a transaction") from error
+        except KafkaException as error:
+            raise run_error(error, "Beginning a transaction") from error
         self._opened = time.monotonic()
 
     def _serve(self, timeout: float) -> None:
         try:
             super()._serve(timeout)
             self._advance()
-        except kafka.FencedError as error:
+        except FencedError as error:
             raise self._fenced() from error
 
     def _advance(self) -> None:
@@ -136,7 +138,7 @@ class TransactionalPublisher(Publisher):
         try:
             if not self._producer.commit_transaction(_ATTEMPT):
                 return
-        except kafka.AbortableError as error:
+        except AbortableError as error:
             self._failures += 1
             if self._failures > _RETRIES:
                 raise RunError(f"Kafka did not commit a transaction after {_RETRIES} retries: {error}") from error
@@ -154,7 +156,7 @@ class TransactionalPublisher(Publisher):
         try:
             if not self._producer.abort_transaction(_ATTEMPT):
                 return
-        except kafka.AbortableError:
+        except AbortableError:
             return
         # The commit was tried when everything was acknowledged, so no report is pending that would count afterwards.
         self._acknowledged = self._committed
@@ -196,6 +198,6 @@ class TransactionalPublisher(Publisher):
         """Discard what is not committed, and abort its transaction if there is time; its trade ids."""
         super().give_up(deadline)
         if self._uncommitted:
-            with contextlib.suppress(kafka.AbortableError, RunError):
+            with contextlib.suppress(AbortableError, RunError):
                 self._producer.abort_transaction(deadline.remaining)
         return [trade.trade_id for trade in self._uncommitted]

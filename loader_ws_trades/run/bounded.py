@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from loader_ws_trades.config.settings import Settings, consumer_credentials, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicScanner
-from loader_ws_trades.kafka.topics import Inspector
 from loader_ws_trades.lifecycle import Activity, Task, spawn
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
@@ -159,15 +159,15 @@ class Bounded:
     def _suit_topic(self, stretch: Stretch) -> None:
         """See whether the topic takes and keeps trades as old as those that it lacks."""
         topic, age = self._settings.kafka_topic, max(0.0, time.time() - stretch.first_time / 1000)
-        told = Inspector(telemetry_producer_properties(self._settings)).settings(topic)
+        told = TopicAdmin(telemetry_producer_properties(self._settings), topic).settings()
         if self.lacking[0].first == stretch.first_id:
             told.check("kafka_topic", age)
-        if not told.stamps and told.kept is not None and told.kept < age:
+        if not told.uses_append_time and told.retention is not None and told.retention < age:
             log.warning(
                 "The topic %s keeps records for %g hours, counted from the trade time: Kafka soon deletes what is "
                 "loaded; raise its retention.ms",
                 topic,
-                told.kept / 3600,
+                told.retention / 3600,
                 extra={"event": "retention_short"},
             )
 
@@ -230,7 +230,7 @@ def ids_on_topic(settings: Settings, stretch: Stretch) -> IdSet:
     key = settings.symbol.encode()
     scanner = TopicScanner(consumer_properties(settings), settings.kafka_topic)
     try:
-        for partition, (start, end) in scanner.stretches(stretch.first_time).items():
+        for partition, (start, end) in scanner.ranges(stretch.first_time).items():
             first = last = -1  # of a run of ids that is not in `found` yet
             for record in scanner.read(partition, start, end):
                 if record.key != key or not record.value:

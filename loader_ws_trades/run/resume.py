@@ -10,7 +10,7 @@ from typing import Protocol
 from loader_ws_trades.config.settings import Settings, consumer_credentials, named
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
-from loader_ws_trades.kafka.reader import HiddenError
+from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.text import format_time

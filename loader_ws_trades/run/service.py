@@ -19,11 +19,11 @@ from types import FrameType
 
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError
-from loader_ws_trades.kafka.client import persist
+from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.control import Control, NoControl
 from loader_ws_trades.kafka.properties import consumer_properties
+from loader_ws_trades.kafka.startup import retry_until_ready
 from loader_ws_trades.kafka.telemetry import NoTelemetry, Telemetry
-from loader_ws_trades.kafka.topics import unread
 from loader_ws_trades.lifecycle import Deadline, Startup, StopReason, Task
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.monitoring.latency import Latencies
@@ -223,7 +223,7 @@ class _Run:
         with contextlib.suppress(LoaderError):
             self._monitor.open()  # probes are answered while Kafka is awaited
         self._telemetry.open(startup)
-        persist(self._monitor.open, startup, threading.Event().wait)  # here an event can tell why it fails
+        retry_until_ready(self._monitor.open, startup, threading.Event().wait)  # here an event can tell why it fails
         self._sink.open(startup)
         self._control.open(startup)
         if startup.stopped():
@@ -239,7 +239,7 @@ class _Run:
             self._sink.poll(0)
             self._tick()
             if self._control.silent_for > settings.startup_timeout:
-                raise unread(consumer_properties(settings), settings.queue_control_topic)
+                raise TopicAdmin(consumer_properties(settings), settings.queue_control_topic).read_timeout()
         return None
 
     def _called_off(self) -> bool:

@@ -138,7 +138,7 @@ def test_a_topic_that_must_refuse_what_is_loaded_is_refused_before(workflow: Wor
             flags = ("--from-id", str(last - 9), "--to-id", str(last), "--beyond")
             loader = backfill(workflow, exchange, *flags, KAFKA_TOPIC=topic)
             assert loader.wait() == (2 if last == market.first_id + 9 else 0), loader.errors
-    assert "refuses trades that are older than 1 h 0 min" in loader.errors
+    assert "rejects trades older than 1 h 0 min" in loader.errors
     assert "message.timestamp.before.max.ms" in loader.errors
 
 

@@ -321,7 +321,7 @@ def test_a_port_that_is_taken_is_waited_for(workflow: Workflow) -> None:
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
             loader = workflow.run(**to(exchange))
-            loader.wait_for_line("METRICS_PORT (--metrics-port) a free one (trying again for")
+            loader.wait_for_line("METRICS_PORT (--metrics-port) a free one (retrying for")
             assert not exchange.counters.connections
         wait_until(port_of(workflow), "delivered_total", 100)
         ended(loader, workflow)
@@ -331,7 +331,7 @@ def test_a_port_that_is_taken_is_waited_for(workflow: Workflow) -> None:
 def test_who_waits_for_a_port_can_be_stopped(workflow: Workflow) -> None:
     with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
         loader = workflow.run()
-        loader.wait_for_line("trying again for")
+        loader.wait_for_line("retrying for")
         loader.process.terminate()
         assert loader.wait(15) == 143
     [event] = workflow.events()

@@ -12,7 +12,7 @@ import pytest
 from loader_ws_trades.config import settings as config
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicReader
 from tests.tools.waiting import wait_for
@@ -54,22 +54,22 @@ def settings(url: str) -> config.Settings:
 def test_producers_and_consumers_ask_for_a_token(issuer: tuple[str, list[bytes]]) -> None:
     url, asked = issuer
     given = settings(url)
-    producer = kafka.Producer(
+    producer = Producer(
         telemetry_producer_properties(given), lambda *_: None, credentials=config.producer_credentials(given)
     )
 
     def refused() -> bool:
         producer.poll(0.05)
-        return "OAUTHBEARER" in producer.trouble.reason
+        return "OAUTHBEARER" in producer.diagnosis.reason
 
     wait_for(refused, "the refusal of a token", 10)
     assert asked
     with pytest.raises(
-        ConfigurationError, match=r"^There is no token .* check sasl.oauthbearer.\* in KAFKA_PROP"
+        ConfigurationError, match=r"^No token for Kafka could be fetched .* check sasl.oauthbearer.\* in KAFKA_PROP"
     ) as caught:
-        producer.trouble.check(producer.properties)
+        producer.diagnosis.check(producer.properties)
     assert str(caught.value).isprintable()
-    assert "hush" not in f"{producer.trouble.reason} {caught.value}"
+    assert "hush" not in f"{producer.diagnosis.reason} {caught.value}"
     count = len(asked)
     with closing(TopicReader(consumer_properties(given), "t", credentials="")) as reader:
 

@@ -89,7 +89,7 @@ def test_only_an_answer_after_the_command_ends_the_waiting(workflow: Workflow, s
     tell(workflow, "loading", "Loaded and published 5 trade records", finished=False)
     tell(workflow, "interrupted", "Stopped by command; in another workflow", queue_id="another")
     tell(workflow, "interrupted", "Stopped by SIGTERM; its Job runs it again")
-    process.wait_for_line("did not obey yet: Stopped by SIGTERM")
+    process.wait_for_line("ended without obeying the command: Stopped by SIGTERM")
     assert process.process.poll() is None
     tell(workflow, "interrupted", "Stopped by command; this is it")
     assert process.output() == "Stopped by command; this is it\n"
@@ -110,7 +110,7 @@ def test_a_workflow_that_ends_otherwise_ends_the_waiting(
 def test_no_answer_in_time_is_told(workflow: Workflow, started: list[Loader]) -> None:
     process = stop(started, workflow, "--wait", "--wait-timeout", "0.5s")
     assert process.wait() == 1
-    assert f"No loader of {workflow.queue_id} said in time that it stopped" in process.errors
+    assert f"No loader of {workflow.queue_id} confirmed the stop in time" in process.errors
     assert "Traceback" not in process.errors
     assert len(read_topic(workflow.servers, workflow.control_topic)) == 1
 
@@ -141,7 +141,7 @@ def test_a_missing_right_is_told(kafka_cluster: Cluster, started: list[Loader]) 
         }
         process = stop(started, workflow, **secured)
         assert process.wait() == 2
-        assert f"Kafka gives no right to WRITE on the topic {workflow.control_topic}" in process.errors
+        assert f"Kafka denies WRITE on the topic {workflow.control_topic}" in process.errors
         kafka_cluster.grant("loader", workflow.control_topic, "WRITE")
         assert stop(started, workflow, **secured).wait() == 0
 

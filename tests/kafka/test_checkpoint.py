@@ -175,7 +175,7 @@ def test_no_right_to_read_is_told(kafka_cluster: Cluster) -> None:
         "kafka_password_producer": kafka_cluster.users["loader"],
         "ca_path": str(kafka_cluster.ca_path),
     }
-    with pytest.raises(UnavailableError, match="no right to READ on the topic"):
+    with pytest.raises(UnavailableError, match="denies READ on the topic"):
         newest_trade(load(settings, needed=settings))
 
 

@@ -36,4 +36,4 @@ def _is_case(item: pytest.Item) -> bool:
 def test_a_start_that_is_refused(case: Case, attempts: dict[str, Future[Outcome]]) -> None:
     outcome = attempts[case.name].result(120)
     assert outcome.wrong is None
-    assert outcome.message.count(" (trying again") == 0
+    assert outcome.message.count(" (retrying") == 0

@@ -194,7 +194,7 @@ def test_an_open_transaction_on_the_control_topic_is_told_of_and_hides_no_trade(
     assert writer.flush(20) == 0
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         loader = start(workflow, exchange)
-        loader.wait_for_line("Going on without the newest commands")
+        loader.wait_for_line("Continuing without the newest commands")
         wait_for(lambda: last(workflow) >= 0, "trades all the same")
         workflow.stop()
         goal = last(workflow) + 500

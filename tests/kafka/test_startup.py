@@ -30,7 +30,7 @@ def sentence(loader: Loader) -> str:
 def test_what_is_refused_at_the_start_is_told_on_the_events_topic_too(workflow: Workflow) -> None:
     loader = workflow.run(KAFKA_TOPIC="nobody-made-this", STARTUP_GRACE="1")
     assert loader.wait() == 2
-    assert "trying again" in loader.errors
+    assert "retrying" in loader.errors
     [event] = workflow.events()
     assert event["status"] == "error"
     assert event["finished"] is True

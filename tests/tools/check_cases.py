@@ -70,7 +70,7 @@ class Case(NamedTuple):
 
 
 def _lacking(right: Right, line: str, **more: Any) -> Case:
-    words = (f"no right to {right.operation} on the topic", TOPICS[right.setting], USER)
+    words = (f"denies {right.operation} on the topic", TOPICS[right.setting], USER)
     return Case(
         f"no right to {right.operation} on {right.setting.upper()}",
         line,
@@ -169,18 +169,18 @@ CASES: tuple[Case, ...] = (
     Case(
         "wrong password",
         "credentials",
-        ("refused the user or the password", USER, PASSWORD),
+        ("rejected the user or the password", USER, PASSWORD),
         {"KAFKA_PASSWORD_PRODUCER": "hush-hush-wrong"},
     ),
     Case(
         "wrong password of the consumer",
         "read credentials",
-        ("refused the user or the password", "KAFKA_PASSWORD_CONSUMER (--kafka-password-consumer)"),
+        ("rejected the user or the password", "KAFKA_PASSWORD_CONSUMER (--kafka-password-consumer)"),
         {"KAFKA_USER_CONSUMER": "reader", "KAFKA_PASSWORD_CONSUMER": "hush-hush-wrong"},
         tried=("write trades",),
     ),
     Case("no CA", "credentials", ("is not trusted", CA), {"CA_PATH": None}),
-    Case("plaintext to a TLS port", "credentials", ("speaks TLS", CA, USER, PROTOCOL), BARE),
+    Case("plaintext to a TLS port", "credentials", ("uses TLS", CA, USER, PROTOCOL), BARE),
     _missing("kafka_topic", "trades topic"),
     _missing("queue_events_topic", "events topic"),
     _missing("queue_control_topic", "commands topic"),
@@ -198,7 +198,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "a user without any right",
         "trades topic",
-        ("no right to WRITE", TOPICS["kafka_topic"], USER),
+        ("denies WRITE", TOPICS["kafka_topic"], USER),
         {"KAFKA_USER_PRODUCER": "reader", "KAFKA_PASSWORD_PRODUCER": "{reader}"},
         tried=("credentials",),
     ),

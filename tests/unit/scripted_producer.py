@@ -11,9 +11,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from loader_ws_trades.config.loading import load
-from loader_ws_trades.kafka import client as kafka
-from loader_ws_trades.kafka import publisher
-from loader_ws_trades.kafka.topics import TopicSettings
+from loader_ws_trades.kafka import producer, publisher
+from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.kafka.transactions import make_publisher
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.pipeline.trade import Trade
@@ -143,25 +142,30 @@ class Scripted:
     """A publisher, opened, with the producer that it writes to; `trades` gives the next trades."""
 
     def __init__(
-        self, patch: pytest.MonkeyPatch, clock: FakeClock, *, told: TopicSettings | None = None, **settings: Any
+        self,
+        patch: pytest.MonkeyPatch,
+        clock: FakeClock,
+        *,
+        topic_settings: TopicSettings | None = None,
+        **settings: Any,
     ) -> None:
         made: list[ScriptedProducer] = []
 
-        class Look:
-            """Tells of the topic what the test says."""
+        class Admin:
+            """Shows the topic settings that the test gives."""
 
-            def __init__(self, _properties: object) -> None: ...
+            def __init__(self, _properties: object, _topic: str) -> None: ...
 
-            def settings(self, topic: str) -> TopicSettings:
-                return told or TopicSettings(topic, None)
+            def settings(self) -> TopicSettings:
+                return topic_settings or TopicSettings("trades", None)
 
         def make(properties: dict[str, Any]) -> ScriptedProducer:
             made.append(ScriptedProducer(properties, clock))
             return made[-1]
 
-        patch.setattr(kafka, "_Producer", make)
-        patch.setattr(kafka, "await_topic", lambda *_args, **_options: True)
-        patch.setattr(publisher, "Inspector", Look)
+        patch.setattr(producer, "ConfluentProducer", make)
+        patch.setattr(publisher, "await_topic", lambda *_args, **_options: True)
+        patch.setattr(publisher, "TopicAdmin", Admin)
         self.clock = clock
         self.publisher = make_publisher(load(REQUIRED | settings))
         self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))

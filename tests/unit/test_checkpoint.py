@@ -9,7 +9,8 @@ import pytest
 
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, Search
-from loader_ws_trades.kafka.reader import HiddenError, Record
+from loader_ws_trades.kafka.errors import HiddenError
+from loader_ws_trades.kafka.reader import Record, TopicScanner
 from loader_ws_trades.pipeline.sequencer import Position
 from tests.unit.clock import FakeClock
 
@@ -30,8 +31,8 @@ def run_of(first: int, count: int, begin: int, step: int = 1, symbol: str = PAIR
     return [trade(first + number, begin + number * step, symbol) for number in range(count)]
 
 
-class Topic:
-    """A `Scanner` of partitions that are lists of records."""
+class Topic(TopicScanner):
+    """A topic whose partitions are lists of records."""
 
     def __init__(self, *partitions: list[Written], low: int = 0, look_up: bool = True, appended: bool = False) -> None:
         self.partitions = partitions
@@ -58,7 +59,7 @@ class Topic:
         times = [moment for part in self.partitions for moment, _, _ in part]
         return max(times) if times and self.look_up else None
 
-    def at(self, moment: int) -> dict[int, int]:
+    def offsets_at(self, moment: int) -> dict[int, int]:
         self.looks.append(moment)
         found = {}
         for number, part in enumerate(self.partitions if self.look_up else ()):
@@ -77,7 +78,7 @@ class Topic:
             self.read_records += 1
             yield Record(partition, offset, -1 if self.appended else stamped, value, key)
 
-    def check_right(self) -> None:
+    def check_permission(self) -> None:
         if not self.allowed:
             raise UnavailableError("no right", lasting=True)
 
@@ -234,7 +235,7 @@ def test_deleted_records_may_have_been_the_pairs() -> None:
     assert found.last is None
     assert found.since is not None
     assert found.since <= NOW - MINUTE
-    assert found.doubt == f"The topic trades has no trade of {PAIR}, but older records of it were deleted"
+    assert found.doubt == f"The topic trades has no trade of {PAIR}, but older records were deleted"
 
 
 def test_the_time_that_was_seen_is_never_ahead_of_the_clock() -> None:
@@ -252,7 +253,7 @@ def test_the_limit_is_a_number_of_records_that_may_be_read() -> None:
 
 def test_a_topic_whose_records_were_all_deleted_says_so() -> None:
     found = newest(Topic(run_of(1, 100, NOW - 100), low=100))
-    assert found == Checkpoint(doubt="The topic trades holds nothing any more: all its records were deleted")
+    assert found == Checkpoint(doubt="The topic trades is empty: all its records were deleted")
 
 
 def test_the_limit_ends_the_search_with_the_time_that_was_seen() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from loader_ws_trades.config.loading import load
-from loader_ws_trades.kafka import reader as reading
+from loader_ws_trades.kafka import control
 from loader_ws_trades.kafka.control import Control
 from tests.unit.clock import FakeClock
 
@@ -38,7 +38,7 @@ class Reader:
 @pytest.fixture
 def reader(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Reader:
     made = Reader(clock)
-    monkeypatch.setattr(reading, "TopicReader", lambda *_, **__: made)
+    monkeypatch.setattr(control, "TopicReader", lambda *_, **__: made)
     return made
 
 
@@ -63,10 +63,10 @@ def test_commands_behind_an_open_transaction_are_told_of_once_and_the_run_goes_o
     clock.after(60, lambda: reader.open_from.update({0: 9}))
     control = run(clock, 90)
     assert control.caught_up.is_set()
-    assert lines(caplog, "Going on without the newest commands: ") == 2
+    assert lines(caplog, "Continuing without the newest commands: ") == 2
     assert lines(caplog, "hides queue-control, partition 1, from offset 50 on") == 1
     assert lines(caplog, "hides queue-control, partition 0, from offset 9 on") == 1
-    assert lines(caplog, "All commands can be seen again") == 1
+    assert lines(caplog, "All commands are visible again") == 1
 
 
 def test_transactions_that_end_soon_are_nothing_to_tell_of(

@@ -8,7 +8,8 @@ from confluent_kafka import KafkaError, KafkaException
 from loader_ws_trades.config import overrides
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.kafka import client as kafka
+from loader_ws_trades.kafka.client import create
+from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
 
 KEPT = (
     *("bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence"),
@@ -64,6 +65,9 @@ def test_what_is_no_property_is_refused_without_its_value(text: str) -> None:
     ],
 )
 def test_whatever_a_client_does_not_take_is_a_fault_of_the_configuration(error: Exception) -> None:
-    with pytest.raises(ConfigurationError, match=r"KAFKA_PROPERTIES \(-X\)$") as caught, kafka.properties_checked():
+    def factory(_properties: object) -> None:
         raise error
+
+    with pytest.raises(ConfigurationError, match=r"KAFKA_PROPERTIES \(-X\)$") as caught:
+        create(factory, {}, BrokerDiagnosis(""))
     assert "hush" not in str(caught.value)

@@ -13,8 +13,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.kafka.client import FencedError
-from loader_ws_trades.kafka.topics import TopicSettings
+from loader_ws_trades.kafka.errors import FencedError
+from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
@@ -191,8 +191,8 @@ def test_giving_up_names_what_is_not_delivered_and_nothing_else(run: Scripted, s
 def test_no_more_is_written_at_once_than_the_topic_takes(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, largest: str | None, given: str, size: Any
 ) -> None:
-    told = TopicSettings("trades", {"max.message.bytes": largest})
-    run = Scripted(monkeypatch, clock, told=told, kafka_properties=given)
+    topic = TopicSettings("trades", {"max.message.bytes": largest})
+    run = Scripted(monkeypatch, clock, topic_settings=topic, kafka_properties=given)
     assert run.producer.properties.get("batch.size") == size
 
 

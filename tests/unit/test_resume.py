@@ -10,7 +10,7 @@ import pytest
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint
-from loader_ws_trades.kafka.reader import HiddenError
+from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.run import resume
 from loader_ws_trades.run.resume import Resume
@@ -92,11 +92,11 @@ def test_resume_off_looks_nowhere_and_no_later_run_goes_on(make: Make) -> None:
 
 
 def test_without_the_right_to_read_no_later_run_goes_on(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    found = make(UnavailableError("Kafka gives no right to READ on the topic trades", lasting=True))
+    found = make(UnavailableError("Kafka denies READ on the topic trades", lasting=True))
     assert found.position() is None
     assert not found.possible
     [line] = caplog.messages
-    assert "no right to READ" in line
+    assert "denies READ" in line
 
 
 @pytest.mark.parametrize("error", [AWAY, HIDDEN])

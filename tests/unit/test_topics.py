@@ -1,4 +1,4 @@
-"""What a topic's settings mean for our records, whatever a cluster tells of them, and what a refusal is put down to."""
+"""What a topic's settings mean for our records, whatever a cluster shows of them, and why a record was rejected."""
 
 from __future__ import annotations
 
@@ -13,122 +13,140 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
-from loader_ws_trades.kafka import client as kafka
-from loader_ws_trades.kafka import offsets, topics
-from loader_ws_trades.kafka import reader as reading
-from loader_ws_trades.kafka.diagnosis import Trouble
-from loader_ws_trades.kafka.topics import Inspector, TopicSettings
+from loader_ws_trades.kafka import admin, reader, startup
+from loader_ws_trades.kafka.admin import TopicAdmin
+from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.errors import run_error
+from loader_ws_trades.kafka.topic_settings import TopicSettings, delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup
 
+POLICY, RETENTION, SIZE = "cleanup.policy", "retention.ms", "max.message.bytes"
 BEFORE, AFTER = "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"
-DIFFERENCE = "message.timestamp.difference.max.ms"
+DIFFERENCE, STAMP = "message.timestamp.difference.max.ms", "message.timestamp.type"
 NO_LIMIT = str(2**63 - 1)
 
 
-def settings(told: Mapping[str, str | None] | None = None) -> TopicSettings:
-    return TopicSettings("trades", told)
-
-
-@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact", " compact , delete ", "[compact]"])
-def test_every_policy_that_compacts_is_refused(policy: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"is compacted.*cleanup\.policy.*KAFKA_TOPIC"):
-        settings({"cleanup.policy": policy}).check("kafka_topic")
-
-
-@pytest.mark.parametrize("value", [None, "", "none", "1e3", "-1", "null", NO_LIMIT])
-def test_what_is_not_told_or_no_limit_refuses_nothing(value: str | None) -> None:
-    names = ("cleanup.policy", "retention.ms", "max.message.bytes", BEFORE, AFTER, DIFFERENCE, "message.timestamp.type")
-    for told in (None, {}, dict.fromkeys(names, value)):
-        found = settings(told)
-        found.check("kafka_topic", age=1e9)
-        assert (found.oldest, found.newest, found.largest_batch) == (None, None, math.inf)
-        assert found.kept in (None, math.inf)
+def topic(values: Mapping[str, str | None] | None = None) -> TopicSettings:
+    return TopicSettings("trades", values)
 
 
 @pytest.mark.parametrize(
-    ("told", "limit"),
+    ("name", "value", "words"),
+    [
+        *((POLICY, value, POLICY) for value in ("compact", "compact,delete", " delete , compact ", "[compact]")),
+        *((SIZE, value, SIZE) for value in ("0", "100", "511")),
+        (BEFORE, "999", BEFORE),
+    ],
+)
+def test_a_topic_that_loses_or_rejects_live_trades_is_rejected(name: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{words}.*KAFKA_TOPIC"):
+        topic({name: value}).check("kafka_topic")
+
+
+def test_a_topic_that_just_accepts_live_trades_is_accepted() -> None:
+    topic({BEFORE: "1000", AFTER: "0", SIZE: "512", POLICY: "delete"}).check("kafka_topic")
+
+
+@pytest.mark.parametrize("value", [None, "", "none", "1e3", "-1", "null", NO_LIMIT])
+def test_an_unknown_or_unlimited_setting_rejects_nothing(value: str | None) -> None:
+    for values in (None, {}, dict.fromkeys((POLICY, RETENTION, SIZE, BEFORE, AFTER, DIFFERENCE, STAMP), value)):
+        found = topic(values)
+        found.check("kafka_topic", age=1e9)
+        assert (found.max_age, found.max_ahead, found.max_batch_size) == (None, None, math.inf)
+        assert found.retention in (None, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("values", "limit"),
     [
         ({BEFORE: "60000"}, (BEFORE, 60.0)),
         ({BEFORE: "60000", DIFFERENCE: "1000"}, (BEFORE, 60.0)),  # Kafka 3.6 to 3.9 have both
         ({BEFORE: NO_LIMIT, DIFFERENCE: "1000"}, (DIFFERENCE, 1.0)),
         ({DIFFERENCE: "1000"}, (DIFFERENCE, 1.0)),
-        ({BEFORE: "60000", "message.timestamp.type": "LogAppendTime"}, None),
+        ({BEFORE: "60000", STAMP: "LogAppendTime"}, None),
     ],
 )
-def test_the_age_that_is_taken(told: dict[str, str | None], limit: tuple[str, float] | None) -> None:
-    found = settings(told)
-    assert found.oldest == limit
+def test_the_age_that_a_topic_accepts(values: dict[str, str | None], limit: tuple[str, float] | None) -> None:
+    found = topic(values)
+    assert found.max_age == limit
     if limit:
         found.check("kafka_topic", age=limit[1])
         with pytest.raises(ConfigurationError, match=limit[0]):
             found.check("kafka_topic", age=limit[1] + 0.1)
 
 
-def test_a_limit_that_refuses_live_trades_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=BEFORE):
-        settings({BEFORE: "999"}).check("kafka_topic")
-    settings({BEFORE: "1000", AFTER: "0"}).check("kafka_topic")
-    for size in ("0", "100", "511"):
-        with pytest.raises(ConfigurationError, match=r"max\.message\.bytes"):
-            settings({"max.message.bytes": size}).check("kafka_topic")
-    settings({"max.message.bytes": "512"}).check("kafka_topic")
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ({POLICY: "delete", RETENTION: "1000"}, 1.0),
+        ({RETENTION: "1000"}, 1.0),
+        ({RETENTION: "-1"}, math.inf),
+        ({POLICY: "compact", RETENTION: "1000"}, math.inf),
+        ({POLICY: "delete"}, None),
+    ],
+)
+def test_how_long_a_topic_keeps_records(values: dict[str, str | None], seconds: float | None) -> None:
+    assert topic(values).retention == seconds
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("code", "age", "words"),
     [
-        ({"cleanup.policy": "delete", "retention.ms": "1000"}, 1.0),
-        ({"retention.ms": "1000"}, 1.0),
-        ({"retention.ms": "-1"}, math.inf),
-        ({"cleanup.policy": "compact", "retention.ms": "1000"}, math.inf),
-        ({"cleanup.policy": "delete"}, None),
+        (KafkaError.MSG_SIZE_TOO_LARGE, 0, SIZE),
+        (KafkaError.RECORD_LIST_TOO_LARGE, 0, "segment.bytes"),
+        *((code, 60, f"raise its {BEFORE}") for code in (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)),
+        *((code, -60, f"raise its {AFTER}") for code in (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)),
+        *((code, None, "rejects our records") for code in (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)),
+        (KafkaError.POLICY_VIOLATION, 0, "policies"),
     ],
 )
-def test_how_long_it_keeps_records(told: dict[str, str | None], kept: float | None) -> None:
-    assert settings(told).kept == kept
-
-
-def test_a_refusal_by_the_topics_settings_is_a_fault_of_the_configuration() -> None:
-    def told(code: int, timestamp: float | None = None) -> str:
-        moment = None if timestamp is None else int(timestamp * 1000)
-        error = kafka.undelivered(KafkaError(code), "trades", "kafka_topic", moment)
-        assert isinstance(error, ConfigurationError)
-        return str(error)
-
-    now = time.time()
-    assert "max.message.bytes" in told(KafkaError.MSG_SIZE_TOO_LARGE, now)
-    assert "segment.bytes" in told(KafkaError.RECORD_LIST_TOO_LARGE, now)
-    for code in (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD):
-        assert f"raise its {BEFORE}" in told(code, now - 60)
-        assert f"raise its {AFTER}" in told(code, now + 60)
-        assert "refuses our records" in told(code)
-    assert "policies" in told(KafkaError.POLICY_VIOLATION, now)
+def test_a_rejection_by_the_topics_settings_is_a_configuration_error(code: int, age: int | None, words: str) -> None:
+    moment = None if age is None else int((time.time() - age) * 1000)
+    error = delivery_error(KafkaError(code), "trades", "kafka_topic", moment)
+    assert isinstance(error, ConfigurationError)
+    assert words in str(error)
 
 
 @pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._GAPLESS_GUARANTEE, 9999, -9999])
-def test_any_other_refusal_may_pass(code: int) -> None:
-    error = kafka.undelivered(KafkaError(code), "trades", "kafka_topic", 0)
+def test_any_other_rejection_may_be_temporary(code: int) -> None:
+    error = delivery_error(KafkaError(code), "trades", "kafka_topic", 0)
     assert isinstance(error, RunError)
     assert "the topic trades" in str(error)
 
 
-class Admin:
-    """Stands for librdkafka's: answers what a test says."""
+def test_foreign_text_in_an_error_is_printable_and_bounded() -> None:
+    foreign = KafkaError(KafkaError.POLICY_VIOLATION, "no\x1b[2J\r\nINFO forged line \u202e" + "x" * 100_000)
+    for error in (delivery_error(foreign, "trades", "kafka_topic"), run_error(KafkaException(foreign), "Writing")):
+        assert str(error).isprintable()
+        assert len(str(error)) < 1000
 
-    def __init__(self, answer: object, controller: int = 1) -> None:
+
+class Cluster:
+    """A client that shows what a test says: a topic's metadata, and one answer to each request of an admin."""
+
+    def __init__(self, answer: object = None, *, controller: int = 1, topics: Mapping[str, Any] | None = None) -> None:
+        self.properties: Any = {}
+        self.diagnosis = BrokerDiagnosis("the user")
         self._answer = answer
         broker = SimpleNamespace(host="kafka-1", port=9092)
-        self._cluster = SimpleNamespace(controller_id=controller, brokers={1: broker})
+        self._metadata = SimpleNamespace(controller_id=controller, brokers={1: broker}, topics=topics or {})
 
     def list_topics(self, _topic: str, timeout: float) -> Any:
         assert timeout > 0
-        return self._cluster
+        return self._metadata
 
-    def describe_configs(self, resources: list[Any], **_timeout: float) -> dict[Any, Future[Any]]:
+    def poll(self, _timeout: float) -> None:
+        """Nothing to serve."""
+
+    def describe_configs(self, resources: list[Any], **_options: object) -> dict[Any, Future[Any]]:
         return {resources[0]: self._future()}
 
     def describe_topics(self, _topics: Any, **_options: object) -> dict[str, Future[Any]]:
         return {"trades": self._future()}
+
+    def list_offsets(self, places: dict[Any, Any], **_options: object) -> dict[Any, Future[Any]]:
+        assert places, "librdkafka rejects an empty request"
+        return {place: self._future() for place in places}
 
     def _future(self) -> Future[Any]:
         future: Future[Any] = Future()
@@ -139,97 +157,83 @@ class Admin:
         return future
 
 
-def inspector(monkeypatch: pytest.MonkeyPatch, admin: Admin) -> Inspector:
-    monkeypatch.setattr(topics, "AdminClient", lambda _properties: admin)
-    return Inspector({})
+def topic_admin(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> TopicAdmin:
+    monkeypatch.setattr(admin, "AdminClient", lambda _properties: cluster)
+    return TopicAdmin({}, "trades")
 
 
-def test_a_broker_that_tells_no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"retention.ms": SimpleNamespace(value="1000"), BEFORE: SimpleNamespace(value=None)}
-    found = inspector(monkeypatch, Admin(told)).settings("trades")
-    assert (found.compacted, found.oldest, found.kept) == (False, None, 1.0)
+def test_a_setting_without_a_value_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = {RETENTION: SimpleNamespace(value="1000"), BEFORE: SimpleNamespace(value=None)}
+    found = topic_admin(monkeypatch, Cluster(configs)).settings()
+    assert (found.compacted, found.max_age, found.retention) == (False, None, 1.0)
 
 
+@pytest.mark.parametrize("controller", [1, -1])
 @pytest.mark.parametrize("answer", [{}, None, KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))])
-def test_a_cluster_that_tells_nothing(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
-    look = inspector(monkeypatch, Admin(answer))
-    monkeypatch.setattr(topics, "unreachable", lambda _addresses, _seconds: pytest.fail("it answered"))
-    look.settings("trades").check("kafka_topic")
-    assert not look.rights("trades")
-    look = inspector(monkeypatch, Admin(answer, controller=-1))
-    assert look.rights("trades") is None
+def test_a_cluster_that_shows_nothing(monkeypatch: pytest.MonkeyPatch, answer: object, controller: int) -> None:
+    found = topic_admin(monkeypatch, Cluster(answer, controller=controller))
+    monkeypatch.setattr(admin, "unreachable", lambda _addresses, _seconds: pytest.fail("it answered"))
+    found.settings().check("kafka_topic")
+    assert not found.permissions()
 
 
-SILENT = [TimeoutError(), KafkaException(KafkaError(KafkaError._TIMED_OUT))]
-
-
-@pytest.mark.parametrize("silence", SILENT)
-def test_brokers_that_answer_and_then_are_silent_name_an_address_that_cannot_be_reached(
+@pytest.mark.parametrize("silence", [TimeoutError(), KafkaException(KafkaError(KafkaError._TIMED_OUT))])
+def test_brokers_that_answer_once_advertise_an_address_that_cannot_be_reached(
     monkeypatch: pytest.MonkeyPatch, silence: Exception
 ) -> None:
-    look = inspector(monkeypatch, Admin(silence))
-    away: dict[str, str] = {"kafka-1:9092": "Connection refused"}
-    monkeypatch.setattr(topics, "unreachable", lambda addresses, _seconds: {name: away[name] for name in addresses})
-    for ask in (look.settings, look.rights, look.check_addresses):
+    found = topic_admin(monkeypatch, Cluster(silence))
+    away = {"kafka-1:9092": "Connection refused"}
+    monkeypatch.setattr(admin, "unreachable", lambda addresses, _seconds: {name: away[name] for name in addresses})
+    for ask in (found.settings, found.permissions):
         with pytest.raises(UnavailableError, match=r"kafka-1:9092 \(Connection refused\); check their advertised"):
-            ask("trades")
-    assert "kafka-1:9092" in str(topics.unread({}, "commands"))
-    monkeypatch.setattr(topics, "unreachable", lambda _addresses, _seconds: {})
-    assert look.rights("trades") is None
-    assert "The topic commands could not be read" in str(topics.unread({}, "commands"))
+            ask()
+    assert "kafka-1:9092" in str(found.read_timeout())
+    monkeypatch.setattr(admin, "unreachable", lambda _addresses, _seconds: {})
+    assert not found.permissions()
+    assert "The topic trades could not be read" in str(found.read_timeout())
 
 
-class Client:
-    """Answers what a test says about topics."""
-
-    def __init__(self, *told: tuple[str, Any]) -> None:
-        self.properties: Any = {}
-        self.trouble = Trouble("the user")
-        self.list_topics = lambda _topic, timeout: SimpleNamespace(topics=dict(told), timeout=timeout)
-
-    def poll(self, _timeout: float) -> None:
-        """Nothing to serve."""
+NO_PARTITIONS = {"trades": SimpleNamespace(error=None, partitions={})}
+TWO_PARTITIONS = {"trades": SimpleNamespace(error=None, partitions={0: None, 1: None})}
 
 
-@pytest.mark.parametrize("told", [[], [("trades", SimpleNamespace(error=None, partitions={}))]])
-def test_an_answer_without_the_topic_or_without_partitions_may_get_better(told: list[tuple[str, Any]]) -> None:
-    with pytest.raises(UnavailableError, match="do not tell the partitions of the topic trades"):
-        kafka.check_topic(Client(*told), "trades", "kafka_topic", kafka.AclOperation.WRITE)
-    startup = Startup(Deadline(0), 0, stopped=lambda: False)
-    with pytest.raises(RunError, match="do not tell the partitions"):
-        kafka.await_topic(Client(*told), "trades", "kafka_topic", startup, right=kafka.AclOperation.WRITE)
-
-
-class Looked(Client):
-    """Answers about offsets, too."""
-
-    def __init__(self, offset: int, *told: tuple[str, Any]) -> None:
-        super().__init__(*told)
-        self._offset = offset
-
-    def list_offsets(self, asked: dict[Any, Any], **_timeout: float) -> dict[Any, Future[Any]]:
-        assert asked, "librdkafka refuses to look up nothing"
-        found: dict[Any, Future[Any]] = {place: Future() for place in asked}
-        for future in found.values():
-            future.set_result(SimpleNamespace(offset=self._offset))
-        return found
-
-
-@pytest.mark.parametrize(
-    ("told", "offset", "words"),
-    [
-        ([], 5, "do not tell the partitions"),
-        ([("trades", SimpleNamespace(error=None, partitions={}))], 5, "do not tell the partitions"),
-        ([("trades", SimpleNamespace(error=None, partitions={0: None, 1: None}))], -1, "do not tell the offsets"),
-    ],
-)
-def test_a_topic_whose_partitions_or_offsets_are_not_told_is_not_taken_for_an_empty_one(
-    monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, Any]], offset: int, words: str
+@pytest.mark.parametrize("topics", [{}, NO_PARTITIONS])
+def test_metadata_without_partitions_is_not_an_empty_topic(
+    monkeypatch: pytest.MonkeyPatch, topics: Mapping[str, Any]
 ) -> None:
-    monkeypatch.setattr(reading, "Consumer", lambda _properties: Client(*told))
-    monkeypatch.setattr(offsets, "AdminClient", lambda _properties: Looked(offset, *told))
-    with pytest.raises(UnavailableError, match=words):
-        offsets.Offsets({}, "trades", Trouble("")).bounds()
-    if offset > 0:
-        with pytest.raises(UnavailableError, match=words):
-            reading.TopicReader({}, "trades", credentials="").assign(beginning=True)
+    cluster = Cluster(topics=topics)
+    monkeypatch.setattr(reader, "Consumer", lambda _properties: cluster)
+    given = Startup(Deadline(0), 0, stopped=lambda: False)
+    with pytest.raises(UnavailableError, match="do not return the partitions"):
+        topic_admin(monkeypatch, cluster).bounds()
+    with pytest.raises(UnavailableError, match="do not return the partitions"):
+        reader.TopicReader({}, "trades", credentials="").assign(beginning=True)
+    with pytest.raises(RunError, match="do not return the partitions of the topic trades"):
+        startup.await_topic(cluster, "trades", "kafka_topic", given, operation="WRITE")
+
+
+def test_an_offset_that_is_not_returned_is_not_an_empty_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(SimpleNamespace(offset=-1), topics=TWO_PARTITIONS)
+    with pytest.raises(UnavailableError, match="do not return the offsets"):
+        topic_admin(monkeypatch, cluster).bounds()
+
+
+def test_a_rejection_before_an_outage_does_not_use_up_the_grace_period() -> None:
+    rejected, away = ConfigurationError("rejected"), UnavailableError("away")
+
+    def retry(*outcomes: Exception | None, seconds: float = 20) -> bool:
+        left = list(outcomes)
+
+        def attempt() -> None:
+            if error := left.pop(0):
+                raise error
+
+        # The grace period is over at the second rejection in a row.
+        given = Startup(Deadline(seconds), grace=1e-9, stopped=lambda: False)
+        return startup.retry_until_ready(attempt, given, lambda _seconds: None)
+
+    assert retry(rejected, away, away, rejected, None)
+    with pytest.raises(ConfigurationError):
+        retry(rejected, away, rejected)
+    with pytest.raises(RunError, match="away"):
+        retry(rejected, away, seconds=0)

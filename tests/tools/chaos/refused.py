@@ -77,11 +77,11 @@ def _missing(setting: str) -> Case:
 
 def _lacking(right: Right, instead: str | None = None) -> Case:
     name = f"{instead or 'nothing'} in place of {right.operation} on {right.setting.upper()}"
-    words = (f"gives no right to {right.operation} on the topic", TOPICS[right.setting], USER)
+    words = (f"denies {right.operation} on the topic", TOPICS[right.setting], USER)
     return Case(name, {}, 2, words, right, instead)
 
 
-_REFUSED = "refused the user or the password"
+_REFUSED = "rejected the user or the password"
 _WRONG_PASSWORD: Variables = {"KAFKA_PASSWORD_PRODUCER": "hush-hush-wrong"}
 _OTHER_NAMES = "is for other host names (localhost, 127.0.0.1)"
 _CUT_OFF = ("No Kafka broker answered", SERVERS)
@@ -98,26 +98,26 @@ CASES: tuple[Case, ...] = (
     Case("no CA", {"CA_PATH": None}, 2, ("is not trusted", CA)),
     Case("another CA", {"CA_PATH": "{other_ca}"}, 2, ("is not trusted", CA)),
     Case("another host name", {"KAFKA_BOOTSTRAP_SERVERS": "127.1:{sasl_port}"}, 2, (_OTHER_NAMES, SERVERS)),
-    Case("plaintext to a TLS port", BARE, 2, ("speaks TLS", PROTOCOL, CA, USER, SERVERS)),
+    Case("plaintext to a TLS port", BARE, 2, ("uses TLS", PROTOCOL, CA, USER, SERVERS)),
     Case(
         "plaintext with a user to a TLS port",
         {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"},
         2,
-        ("speaks TLS", PROTOCOL, CA, SERVERS),
+        ("uses TLS", PROTOCOL, CA, SERVERS),
     ),
-    Case("TLS without a user to a port that asks for one", NOBODY, 2, ("asks for a user (SASL SCRAM-SHA-512)", USER)),
-    Case("TLS to a plaintext port", {**OPEN, "CA_PATH": "{ca}"}, 2, ("speaks no TLS", PROTOCOL, CA, SERVERS)),
+    Case("TLS without a user to a port that asks for one", NOBODY, 2, ("requires a user (SASL SCRAM-SHA-512)", USER)),
+    Case("TLS to a plaintext port", {**OPEN, "CA_PATH": "{ca}"}, 2, ("does not use TLS", PROTOCOL, CA, SERVERS)),
     Case(
         "TLS with a user to a plaintext port",
         {"KAFKA_BOOTSTRAP_SERVERS": "{plain}"},
         2,
-        ("speaks no TLS", PROTOCOL, CA, USER, SERVERS),
+        ("does not use TLS", PROTOCOL, CA, USER, SERVERS),
     ),
     Case(
         "a user to a port that asks for none",
         {"KAFKA_BOOTSTRAP_SERVERS": "{plain}", "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"},
         2,
-        ("asks for no user", PROTOCOL, USER, SERVERS),
+        ("requires no user", PROTOCOL, USER, SERVERS),
     ),
     Case("another mechanism", {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, 2, ("SCRAM-SHA-512", MECHANISM)),
     Case(
@@ -136,7 +136,7 @@ CASES: tuple[Case, ...] = (
         "plaintext to a TLS port, and brokers that are away or cut off",
         {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9,{cutting},{sasl}"},
         2,
-        ("speaks TLS", PROTOCOL, CA, USER, SERVERS),
+        ("uses TLS", PROTOCOL, CA, USER, SERVERS),
     ),
     *map(_missing, TOPICS),
     *map(_lacking, LEAST),
@@ -145,13 +145,13 @@ CASES: tuple[Case, ...] = (
         "no right to the transactional id",
         {"DELIVERY": "transactional"},
         2,
-        ("gives no right to WRITE on the transactional id loader-ws-trades.", "DELIVERY (--delivery)", USER),
+        ("denies WRITE on the transactional id loader-ws-trades.", "DELIVERY (--delivery)", USER),
     ),
     Case(
         "no right of the consumer's",
         {"KAFKA_USER_CONSUMER": "reader", "KAFKA_PASSWORD_CONSUMER": "{reader}"},
         2,
-        ("gives no right to READ on the topic", TOPICS["queue_control_topic"], READER),
+        ("denies READ on the topic", TOPICS["queue_control_topic"], READER),
     ),
     Case("a topic that is made after the start", OPEN, 0, ("Stopped by command",), late=True),
     Case("no broker", {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}, 1, _CUT_OFF),
@@ -231,7 +231,7 @@ class Place(NamedTuple):
                 self.cluster.grant("loader", topic, operation)
 
     def _create_late(self, workflow: Workflow, loader: Loader, when: float) -> None:
-        loader.wait_for_line("trying again")
+        loader.wait_for_line("retrying")
         threading.Event().wait(max(0.0, when - time.monotonic()))
         self.cluster.create_topic(f"{workflow.topic}-late")
         wait_for(workflow.events, "the first event")

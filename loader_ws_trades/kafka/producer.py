@@ -1,0 +1,109 @@
+"""confluent-kafka's producer, with errors of ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import Producer as ConfluentProducer
+
+from loader_ws_trades.errors import RunError, UnavailableError
+from loader_ws_trades.kafka.admin import SHORT_TIMEOUT
+from loader_ws_trades.kafka.client import create
+from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.errors import AbortableError, access_denied, error_text, run_error
+from loader_ws_trades.kafka.properties import KafkaProperties
+from loader_ws_trades.lifecycle import Deadline
+
+
+class Producer:
+    """A producer whose delivery reports go to `on_delivery`; `produce` is librdkafka's, and safe in any thread.
+
+    Raises:
+        ConfigurationError: if a property is rejected.
+    """
+
+    def __init__(
+        self,
+        properties: KafkaProperties,
+        on_delivery: Callable[[KafkaError | None, Message], None],
+        *,
+        credentials: str,
+    ) -> None:
+        self.properties = properties
+        self.diagnosis = BrokerDiagnosis(credentials)
+        self._client = create(ConfluentProducer, {**properties, "on_delivery": on_delivery}, self.diagnosis)
+        self.produce = self._client.produce
+        self.list_topics = self._client.list_topics
+        self.begin_transaction = self._client.begin_transaction
+
+    def __len__(self) -> int:
+        return len(self._client)
+
+    def poll(self, timeout: float) -> None:
+        """Serve callbacks for at most `timeout` seconds, or until some were served.
+
+        Raises:
+            RunError: if the producer has failed for good.
+        """
+        try:
+            self._client.poll(timeout)
+        except KafkaException as error:
+            raise run_error(error, "Writing to Kafka") from error
+
+    def init_transactions(self) -> None:
+        """Fence off older producers with the same transactional id, and end what they left open.
+
+        Raises:
+            ConfigurationError: if the transactional id is not permitted; this producer cannot be used then.
+            UnavailableError: if there was no answer in time; call it again.
+            RunError: if the producer has failed for good.
+        """
+        try:
+            self._client.init_transactions(SHORT_TIMEOUT)
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                resource = f"the transactional id {self.properties['transactional.id']}"
+                raise access_denied("WRITE", resource, "delivery", self.diagnosis.credentials) from error
+            if cause.retriable():
+                raise UnavailableError(
+                    f"Kafka did not initialize transactions in time ({error_text(error)}); check the brokers"
+                ) from error
+            raise run_error(error, "Initializing transactions") from error
+
+    def commit_transaction(self, timeout: float) -> bool:
+        """Commit what was produced; False if that takes more than `timeout` seconds: call it again.
+
+        Raises:
+            AbortableError: if the transaction can only be aborted.
+            RunError: if the producer has failed for good.
+        """
+        return self._end_transaction(self._client.commit_transaction, timeout)
+
+    def abort_transaction(self, timeout: float) -> bool:
+        """Undo what was produced since the last commit; as `commit_transaction`."""
+        return self._end_transaction(self._client.abort_transaction, timeout)
+
+    @staticmethod
+    def _end_transaction(end: Callable[[float], object], timeout: float) -> bool:
+        try:
+            end(timeout)
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.retriable():
+                return False
+            if cause.txn_requires_abort():
+                raise AbortableError(error_text(error)) from error
+            raise run_error(error, "Ending a transaction") from error
+        return True
+
+    def purge(self, deadline: Deadline) -> None:
+        """Discard what is not delivered: each record gets a delivery report that says so, within `deadline`."""
+        self._client.purge()
+        while len(self._client):
+            with contextlib.suppress(RunError):
+                self.poll(min(0.1, deadline.remaining))
+            if deadline.passed:
+                return
