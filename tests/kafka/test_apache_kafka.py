@@ -203,7 +203,7 @@ def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     output = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     code = (
-        "import pathlib, sys; from tests.tools.apache_kafka.process import GuardedProcess;"
+        "import pathlib, sys; from tests.tools.processes import GuardedProcess;"
         "child = GuardedProcess(['sh', '-c', 'echo up; exec sleep 600'], pathlib.Path(sys.argv[1]));"
         "print('guarded', flush=True); child.wait()"
     )

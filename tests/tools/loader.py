@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -24,9 +23,8 @@ from confluent_kafka import Message
 from loader_ws_trades.cli.main import cli
 from loader_ws_trades.config.settings import OPTIONS
 from tests.tools.apache_kafka.cluster import USERS
-from tests.tools.processes import kill, limited, start
+from tests.tools.processes import Program
 from tests.tools.topics import answers, read_events, read_topic, write_topic
-from tests.tools.waiting import wait_for
 
 DEBUG = "TEST_DEBUG_LOADERS"  # the variable by which `--debug-loaders` comes here
 _CLIENTS_DEBUG = "debug=security,broker,conf"
@@ -37,12 +35,12 @@ _DEBUG_LINES = re.compile(
 _SHORTEST = 4  # letters of what can be a secret: the loader takes no fewer out of what it shows
 
 
-class Loader:
-    """`python -m loader_ws_trades ...` with nothing but `variables` of the loader's own in its environment."""
+class Loader(Program):
+    """`python -m loader_ws_trades ...`, with only `variables` of the loader's own in its environment."""
 
     interpreter = sys.executable
-    launcher: tuple[str, ...] = ("-m", "loader_ws_trades")  # what the interpreter is given to start it
-    stderr: int | None = None  # a descriptor that gets its standard error in place of `errors`
+    launcher: tuple[str, ...] = ("-m", "loader_ws_trades")  # arguments of the interpreter that start the loader
+    stderr: int | None = None  # a descriptor that replaces what `errors` reads
 
     def __init__(self, *arguments: str, **variables: object) -> None:
         own = {option.variable for option in OPTIONS}
@@ -53,67 +51,26 @@ class Loader:
         if os.environ.get(DEBUG):
             environment["LOG_LEVEL"] = "debug"
             arguments = (*arguments, *_debug_flags(arguments, given))
-        environment |= given
-        self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
-        self.process = start(
+        super().__init__(
             [self.interpreter, *self.launcher, *arguments],
-            env=environment,
+            stderr=self.stderr,
+            env=environment | given,
             cwd=tempfile.gettempdir(),  # where no .env of a developer is read
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._errors if self.stderr is None else self.stderr,
         )
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error so far, but for what only `--debug-loaders` makes it write."""
-        return _DEBUG_LINES.sub("", self._everything) if self._debugged else self._everything
-
-    @property
-    def _everything(self) -> str:
-        return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode(errors="replace")
-
-    def output(self) -> str:
-        """What it writes to standard output until it ends."""
-        assert self.process.stdout is not None
-        with limited(self.process):
-            found: bytes = self.process.stdout.read()
-        return found.decode()
-
-    def lines(self, count: int = 1) -> list[str]:
-        """The next lines of its standard output."""
-        assert self.process.stdout is not None
-        with limited(self.process):
-            found = [self.process.stdout.readline().decode() for _ in range(count)]
-        assert found[-1], f"it ended too soon:\n{self.errors}"
-        return found
-
-    def wait(self, seconds: float = 60) -> int:
-        """Its exit code, after at most `seconds`."""
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            raise AssertionError(f"still running after {seconds:g} s:\n{self.errors}") from error
-
-    def wait_for_line(self, text: str, seconds: float = 30) -> None:
-        """Wait until `text` stands in standard error."""
-        try:
-            wait_for(lambda: text in self.errors or self.process.poll() is not None, f"{text!r} in the log", seconds)
-        finally:
-            assert text in self.errors, self.errors
+        """What it has written to standard error so far, without what only `--debug-loaders` makes it write."""
+        return _DEBUG_LINES.sub("", super().errors) if self._debugged else super().errors
 
     def close(self) -> None:
         """End it, if it still runs, and fail if it has shown a secret."""
         if self._errors.closed:
             return
-        if self.process.poll() is None:
-            kill(self.process)
-        with limited(self.process):
-            output, _ = self.process.communicate()
-        errors = self._everything
+        output, errors = self.end(), super().errors
         self._errors.close()
         _check_for_secrets(self.secrets, errors, "standard error")
-        _check_for_secrets(self.secrets, (output or b"").decode(errors="replace"), "standard output")
+        _check_for_secrets(self.secrets, output, "standard output")
 
 
 def loader_with(properties: str) -> type[Loader]:

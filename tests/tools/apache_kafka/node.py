@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.tools.apache_kafka.process import GuardedProcess
+from tests.tools.processes import GuardedProcess
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0

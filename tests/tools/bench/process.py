@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.tools.apache_kafka.process import GuardedProcess
+from tests.tools.processes import GuardedProcess
 
 ROOT = Path(__file__).parents[3]
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -6,13 +6,11 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.tools.processes import limited, start
+from tests.tools.processes import Program
 from tests.tools.waiting import wait_for
 
 # In a mount and PID namespace of its own, as the PID 1 that it stays: a root that cannot be written, a /tmp that can,
@@ -36,19 +34,18 @@ exec chroot "$root" setpriv --reuid "$user" --regid "$group" --clear-groups \\
 """
 
 
-class Container:
-    """One run of an image's entry point and command, or of another command, with `variables` alone."""
+class Container(Program):
+    """One run of an image's entry point and command, or of another command, with only `variables`."""
 
     def __init__(
         self, root: Path, image: Mapping[str, Any], variables: Mapping[str, object], command: tuple[str, ...] = ()
     ) -> None:
         own = dict(pair.split("=", 1) for pair in image["Env"])
         user, _, group = image["User"].partition(":")
-        self._errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
         unshare, shell = shutil.which("unshare"), shutil.which("sh")
         assert unshare
         assert shell
-        self._runtime = start(
+        super().__init__(
             [
                 *(unshare, "--mount", "--pid", "--fork", shell, "-c", _ENTER, "enter"),
                 *(str(root), user, group, image.get("WorkingDir", "/")),
@@ -56,56 +53,25 @@ class Container:
                 *(command or image["Cmd"]),
             ],
             env=own | {name: str(value) for name, value in variables.items()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
         )
 
-    @property
-    def errors(self) -> str:
-        """What it has written to standard error so far."""
-        return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode(errors="replace")
-
-    def output(self) -> str:
-        """What it writes to standard output until it ends."""
-        assert self._runtime.stdout
-        with limited(self._runtime):
-            found: bytes = self._runtime.stdout.read()
-        return found.decode()
-
-    def process(self) -> int:
-        """The process id, outside, of what is PID 1 inside."""
-        children = Path(f"/proc/{self._runtime.pid}/task/{self._runtime.pid}/children")
+    def pid(self) -> int:
+        """The process id, outside, of PID 1 inside."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return int(wait_for(children.read_text, "the process in the container", 10).split()[0])
 
     def status(self, key: str) -> str:
         """One line of /proc/<pid>/status."""
-        lines = Path(f"/proc/{self.process()}/status").read_text("utf-8").splitlines()
+        lines = Path(f"/proc/{self.pid()}/status").read_text("utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{key}:"))
 
     def signal(self, number: int) -> None:
         """Send a signal to PID 1 from outside, as a container runtime does."""
-        os.kill(self.process(), number)
+        os.kill(self.pid(), number)
 
-    def wait_for_line(self, text: str) -> None:
-        """Wait until `text` stands in standard error."""
-        wait_for(lambda: text in self.errors or self._runtime.poll() is not None, f"{text!r} in the log", 30)
-        assert text in self.errors, self.errors
-
-    def wait(self) -> int:
-        """The exit code."""
-        try:
-            return self._runtime.wait(60)
-        except subprocess.TimeoutExpired as error:
-            raise AssertionError(f"still running after 60 s:\n{self.errors}") from error
-
-    def close(self) -> None:
-        """End it, if it still runs."""
-        if self._runtime.poll() is None:
-            self.signal(signal.SIGKILL)  # with PID 1 all the others go, and then the runtime
-        with limited(self._runtime):
-            self._runtime.communicate()
-        self._errors.close()
+    def kill(self) -> None:
+        """Kill PID 1, with which all the others end, and then the runtime."""
+        self.signal(signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -117,4 +83,4 @@ def container(
     try:
         yield made
     finally:
-        made.close()
+        made.end()

@@ -109,7 +109,7 @@ def runs_restricted(built: Built) -> str:
         assert rights["Uid"].split() == rights["Gid"].split() == ["10001"] * 4, rights
         assert (int(rights["CapEff"], 16), int(rights["CapBnd"], 16)) == (0, 0), rights
         assert (rights["Groups"], rights["NoNewPrivs"]) == ("", "1"), rights
-        assert _cannot_write(made.process())
+        assert _cannot_write(made.pid())
         wait_for(lambda: workflow.last_id() >= 0, "a trade on the topic")
         workflow.stop()
         assert made.wait() == 0, made.errors

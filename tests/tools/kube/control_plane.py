@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.tools.apache_kafka.certificates import write_certificates
-from tests.tools.apache_kafka.process import GuardedProcess
 from tests.tools.kube.api import Api
 from tests.tools.kube.binaries import Binaries
+from tests.tools.processes import GuardedProcess
 from tests.tools.waiting import wait_for
 
 HOST = "127.0.0.1"

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.tools.apache_kafka.process import GuardedProcess
 from tests.tools.kube import pods
 from tests.tools.kube.liveness import Liveness
+from tests.tools.processes import GuardedProcess
 
 REPOSITORY = Path(__file__).parents[3]
 ENTRYPOINT = (sys.executable, "-m", "loader_ws_trades")  # the image's: loader-ws-trades
