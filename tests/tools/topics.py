@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
+from collections.abc import Container, Iterable
 from typing import Any
 
 from confluent_kafka import (
@@ -17,6 +19,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+
+from tests.tools.apache_kafka.node import QUIET
 
 
 def answers(bootstrap_servers: str) -> bool:
@@ -84,3 +88,45 @@ def write_topic(
         producer.produce(topic, value, key, partition=partition)
     assert producer.flush(30) == 0, "not acknowledged in time"
     assert not failures
+
+
+class Follower:
+    """Reads topics as they grow, committed transactions only, and notes when each trade id first arrived."""
+
+    def __init__(self, bootstrap_servers: str, topics: Iterable[str], foreign: Container[bytes | None] = ()) -> None:
+        """Follow `topics` from their beginnings; records whose value is in `foreign` are not a loader's."""
+        self.arrivals: dict[int, float] = {}
+        """Unix seconds at which each trade id was first read."""
+        self._foreign = foreign
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": f"follower-{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                **QUIET,
+            }
+        )
+        found = self._consumer.list_topics(timeout=20).topics
+        self._consumer.assign(
+            [TopicPartition(topic, number, 0) for topic in topics for number in found[topic].partitions]
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closing.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def _follow(self) -> None:
+        while not self._closing.is_set():
+            messages = self._consumer.consume(5000, timeout=0.05)
+            now = time.time()
+            for message in messages:
+                # Errors come from brokers that are down on purpose; the client reconnects by itself.
+                if message.error() is None and message.value() not in self._foreign:
+                    self.arrivals.setdefault(json.loads(message.value() or b"")["trade_id"], now)

@@ -24,8 +24,7 @@ CLUSTER_ID = "bG9hZGVyLXdzLXRyYWRlcw"
 USERS = {"admin": "admin-secret", "loader": "loader-secret", "reader": "reader-secret"}
 LOG4J = Path(__file__).with_name("log4j2.properties")
 
-# Below the ranges that systems take outgoing connections' ports from: the port of a broker that is down stays free
-# for its next life.
+# Below the ports that systems give to outgoing connections: that of a broker that is down stays free for its restart.
 PORT_RANGE = range(20000, 32000)
 
 
@@ -189,11 +188,19 @@ def _free_ports(nodes: int, first: int | None) -> list[Ports]:
     chosen = wanted if all(_is_free(port) for port in wanted) else []
     needed = nodes * len(fields(Ports))
     while len(chosen) < needed:
-        port = secrets.choice(PORT_RANGE)
-        if port not in chosen and _is_free(port):
+        port = free_port()
+        if port not in chosen:
             chosen.append(port)
     width = len(fields(Ports))
     return [Ports(*chosen[start : start + width]) for start in range(0, needed, width)]
+
+
+def free_port() -> int:
+    """A free port that no outgoing connection is given while nobody listens on it."""
+    while True:
+        port = secrets.choice(PORT_RANGE)
+        if _is_free(port):
+            return port
 
 
 def _is_free(port: int) -> bool:

@@ -19,7 +19,7 @@ from tests.tools.bench.arena import Arena
 from tests.tools.bench.contenders import CACHE, CONTENDERS, Contender
 from tests.tools.bench.measures import FULL, PARTS, QUICK, Bench
 from tests.tools.bench.process import ROOT, RunError
-from tests.tools.bench.results import Results, comparison, load, table
+from tests.tools.bench.results import Results, comparison, load, summary
 
 
 @click.group()
@@ -56,7 +56,7 @@ def run(parts: tuple[str, ...], quick: bool, alone: bool, bursts: float | None, 
                     results.save(out)
         except (UnavailableError, NodeError, RunError) as error:
             raise click.ClickException(str(error)) from error
-    click.echo(table(results))
+    click.echo(summary(results))
     click.echo(f"\nWritten to {out}", err=True)
 
 

@@ -125,7 +125,7 @@ class Arena:
         if tail.records != run.trades or tail.last - tail.first + 1 != run.trades:
             raise RunError(f"{contender.name}: {tail} on the topic, of {run.trades} trades")
         rate = run.trades * (1 - _WARM_UP) / max(tail.seconds, 0.001)
-        return Outcome(rate, spent * 1_000_000 / run.trades, process.peak_kib / 1024, begun)
+        return Outcome(rate, spent * 1_000_000 / run.trades, process.peak, begun)
 
     def _tail(self, topic: str, warm_up: int) -> Tail:
         consumer = Consumer({"bootstrap.servers": self.cluster.bootstrap_servers, "group.id": "bench"})

@@ -157,7 +157,7 @@ def memory(bench: Bench) -> None:
     scale, part = bench.scale, "memory"
 
     def note(name: str, process: Measured, field: str = "VmRSS") -> None:
-        bench.results.add(part, name, "MiB", LOADER, process.memory(field) / 1024, better="lower")
+        bench.results.add(part, name, "MiB", LOADER, process.memory(field), better="lower")
 
     bench.say("memory: idle")
     slow = MarketSpec(count=_ENDLESS, rate=0.01)
@@ -180,8 +180,8 @@ def memory(bench: Bench) -> None:
         # What waited is delivered before it ends.
         process.tell(signal.SIGTERM)
         process.await_end(60, codes=(_STOPPED,))
-        note_peak = process.peak_kib / 1024
-        bench.results.add(part, "at most, the end of the outage included", "MiB", LOADER, note_peak, better="lower")
+        name = "at most, the end of the outage included"
+        bench.results.add(part, name, "MiB", LOADER, process.peak, better="lower")
 
 
 def start(bench: Bench) -> None:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tests.tools import usage
 from tests.tools.processes import GuardedProcess
 
 ROOT = Path(__file__).parents[3]
-_TICKS = os.sysconf("SC_CLK_TCK")
 _GLANCE = 0.005
 
 
@@ -27,7 +27,7 @@ class Measured:
     def __init__(self, command: Iterable[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
         self.began = time.time()
-        self.peak_kib = 0
+        self.peak = 0.0  # MiB
         variables = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), "PYTHONPATH": str(ROOT)}
         merged = {**variables, **environment}
         prefix = ["env", "-i", "-C", tempfile.gettempdir(), *(f"{name}={value}" for name, value in merged.items())]
@@ -39,11 +39,11 @@ class Measured:
 
     def cpu(self) -> float:
         """Seconds of user and system time so far: all threads, all children."""
-        return sum(_cpu(pid) for pid in _family(self.pid))
+        return sum(usage.cpu(pid) for pid in usage.family(self.pid))
 
-    def memory(self, field: str = "VmRSS") -> int:
-        """KiB of the process and its children now, or at their most with `VmHWM`."""
-        return sum(_memory(pid, field) for pid in _family(self.pid))
+    def memory(self, field: str = "VmRSS") -> float:
+        """MiB of the process and its children now, or at most so far with `VmHWM`."""
+        return sum(usage.memory(pid, field) for pid in usage.family(self.pid))
 
     def text(self) -> str:
         """What it has written so far."""
@@ -57,11 +57,11 @@ class Measured:
         """
         deadline = time.monotonic() + seconds
         while not self._is_over():
-            self.peak_kib = max(self.peak_kib, self.memory("VmHWM"))
+            self.peak = max(self.peak, self.memory("VmHWM"))
             if time.monotonic() > deadline:
                 raise RunError(f"{self.log.name} still runs after {seconds:g} s\n{self.text()[-3000:]}")
             time.sleep(4 * _GLANCE)
-        spent = _cpu(self.pid)  # a zombie's, with that of the children it waited for
+        spent = usage.cpu(self.pid)  # a zombie's, with that of the children it waited for
         code = self._process.wait(5)
         if code not in codes:
             raise RunError(f"{self.log.name} ended with exit code {code}\n{self.text()[-3000:]}")
@@ -88,7 +88,7 @@ class Measured:
 
     def close(self) -> None:
         """End it, if it still runs."""
-        children = _family(self.pid)[1:] if not self._is_over() else []
+        children = usage.family(self.pid)[1:] if not self._is_over() else []
         if self._process.running:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(5)
@@ -98,36 +98,5 @@ class Measured:
                 os.kill(pid, signal.SIGKILL)
 
     def _is_over(self) -> bool:
-        fields = _stat(self.pid)
+        fields = usage.stat(self.pid)
         return not fields or fields[0] == "Z"
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on; none if there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _cpu(pid: int) -> float:
-    # utime and stime of all threads, those that ended too; cutime and cstime of children that were waited for.
-    return sum(map(int, _stat(pid)[11:15])) / _TICKS
-
-
-def _family(pid: int) -> list[int]:
-    """The process and its descendants."""
-    found = [pid]
-    for member in found:
-        for task in Path(f"/proc/{member}/task").glob("*/children"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                found += map(int, task.read_text().split())
-    return found
-
-
-def _memory(pid: int, field: str) -> int:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1])
-    return 0

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from tests.tools.bench.contenders import CONTENDERS, LOADER
+from tests.tools.tables import MARKDOWN, table
 
 Better = Literal["higher", "lower", ""]
 
@@ -67,7 +68,7 @@ def ratios(row: Row, contender: str) -> list[float]:
     return [theirs / ours for ours, theirs in pairs if ours]
 
 
-def table(results: Results) -> str:
+def summary(results: Results) -> str:
     """All of it as Markdown: a row a measure, a column a contender."""
     present = {contender for row in results.rows for contender in row.values}
     names = [contender.name for contender in CONTENDERS if contender.name in present]
@@ -79,7 +80,7 @@ def table(results: Results) -> str:
             lines.append([f"**{part}**", *[""] * (len(names) + 1)])
         lines.append([row.name, row.unit, *(_cell(row, name) for name in names)])
     about = "\n".join(f"{name}: {text}" for name, text in results.about.items())
-    return f"{about}\n\n{_markdown(lines)}"
+    return f"{about}\n\n{table(lines[0], lines[1:], box=MARKDOWN)}"
 
 
 def comparison(before: Results, after: Results) -> str:
@@ -94,7 +95,7 @@ def comparison(before: Results, after: Results) -> str:
     keys = [{(row.part, row.name) for row in results.rows} for results in (before, after)]
     alone = [f"only in {name}: {part}: {row}" for name, extra in _extra(*keys) for part, row in sorted(extra)]
     abouts = [f"{name}: A {text}; B {after.about.get(name, '')}" for name, text in before.about.items()]
-    return "\n".join([*abouts, "", _markdown(lines), *alone])
+    return "\n".join([*abouts, "", table(lines[0], lines[1:], box=MARKDOWN), *alone])
 
 
 def _extra(before: set[tuple[str, str]], after: set[tuple[str, str]]) -> list[tuple[str, set[tuple[str, str]]]]:
@@ -132,12 +133,3 @@ def _number(value: float) -> str:
     """Three digits that count."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{float(f'{value:.3g}'):,.{digits}f}"
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    lines.insert(1, ["-" * width for width in widths])
-    rows = (
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
-    return "\n".join(rows)

@@ -21,7 +21,7 @@ from tests.tools.apache_kafka.distribution import UnavailableError, obtain
 from tests.tools.chaos import broker_rows, exchange_rows, exchange_scripts, outage_rows, process_rows, restart_rows
 from tests.tools.chaos.outcome import Outcome
 from tests.tools.chaos.stage import Brokers, Scenario, Stage
-from tests.tools.chaos.table import print_table
+from tests.tools.chaos.table import report
 
 # Those that take longest first.
 SCENARIOS = [
@@ -54,7 +54,8 @@ def main(rows: str, seed: int) -> None:
     scenarios = [scenario for scenario in SCENARIOS if scenario.row in wanted]
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory, _brokers(Path(directory)) as brokers:
         outcomes = _play(scenarios, lambda scenario: Stage(scenario, brokers, seed))
-    print_table(outcomes, seed, sys.stdout)
+    for text in report(outcomes, seed):
+        click.echo(text)
     sys.exit(1 if any(outcome.broken for outcome in outcomes) else 0)
 
 

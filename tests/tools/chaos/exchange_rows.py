@@ -67,7 +67,7 @@ def _holes_in_the_log(trial: Trial) -> None:
 
 
 def _bounded_memory(trial: Trial) -> None:
-    assert (trial.peak_memory or 0) < 120, f"{trial.peak_memory} MB"
+    assert trial.peak_memory < 120, f"{trial.peak_memory} MB"
 
 
 ROWS = [

@@ -77,7 +77,7 @@ def gone(stage: Stage) -> None:
             with trial.promise():
                 trial.let_load(5000, 180)
                 trial.stop()
-                assert (trial.peak_memory or 0) < 350, f"{trial.peak_memory} MB"
+                assert trial.peak_memory < 350, f"{trial.peak_memory} MB"
         with trials[-1].promise():
             assert trials[-1].exchange.counters.cut_off, "the exchange did not cut the loader off"
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+
+COLUMNS = ("lost", "duplicated", "out_of_order", "altered")
+"""The counts that must be 0."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What an independent reader found, compared with what the exchange issued."""
+    """What an independent consumer found, compared with what the exchange issued."""
 
     issued: int
-    """Trades that were owed: all from the first one to the newest on the topic, or to the goal of the trial."""
+    """Trades the topic must have: all from the first one to the newest on the topic, or to the trial's goal."""
     on_topic: int
     lost: int
     duplicated: int
@@ -19,6 +23,11 @@ class Counts:
     """Records with another field, digit, key or timestamp than the exchange's trade, or with an id it never issued."""
     examples: str = ""
     """Some of the ids that are wrong."""
+
+    def faults(self, expected: Collection[str] = ()) -> list[str]:
+        """What is wrong, for people, except in the `expected` columns."""
+        found = {column: getattr(self, column) for column in COLUMNS if column not in expected}
+        return [f"{count} {column.replace('_', ' ')} ({self.examples})" for column, count in found.items() if count]
 
 
 @dataclass

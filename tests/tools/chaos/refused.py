@@ -23,6 +23,7 @@ import trustme
 from tests.tools.apache_kafka import Cluster
 from tests.tools.loader import Loader, Workflow, workflow_on
 from tests.tools.rights import LEAST, Right
+from tests.tools.tables import MARKDOWN, table
 from tests.tools.waiting import wait_for
 
 AT_ONCE = 8  # loaders that are tried at the same time
@@ -283,15 +284,19 @@ def outcomes(cluster: Cluster, cases: Iterable[Case] = CASES, **variables: str) 
 def main() -> int:
     """Try all cases as they are by default; 1 if one of them did not end as it should."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    wrong = 0
-    print("| case | exit code | seconds | message |\n|---|---|---|---|")  # noqa: T201 - for people
     with tempfile.TemporaryDirectory(prefix="refused-") as directory, Cluster(Path(directory)) as cluster:
-        for outcome in outcomes(cluster):
-            fault = f" **WRONG: {outcome.wrong}**" if outcome.wrong else ""
-            wrong += bool(fault)
-            row = f"| {outcome.case.name} | {outcome.exit_code} | {outcome.seconds:.1f} | {outcome.message}{fault} |"
-            print(row, flush=True)  # noqa: T201
-    return 1 if wrong else 0
+        found = list(outcomes(cluster))
+    rows = [
+        (
+            each.case.name,
+            str(each.exit_code),
+            f"{each.seconds:.1f}",
+            f"**WRONG** {each.wrong}" if each.wrong else each.message,
+        )
+        for each in found
+    ]
+    print(table(("case", "exit code", "seconds", "message"), rows, box=MARKDOWN))  # noqa: T201 - for people
+    return 1 if any(each.wrong for each in found) else 0
 
 
 if __name__ == "__main__":

@@ -1,47 +1,30 @@
-"""The table of all lines, for people: on a terminal, or as plain text."""
+"""The table of all scenarios."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TextIO
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from tests.tools.chaos.outcome import COLUMNS, Outcome
+from tests.tools.tables import table
 
-from tests.tools.chaos.outcome import Outcome
-
-_WIDTH = 190
-_COUNTS = ("issued", "on_topic", "lost", "duplicated", "out_of_order", "altered")
 _HEADS = (
-    *("issued", "on topic", "lost", "dupli-\ncated", "out of\norder", "altered"),
-    *("seconds\nto detect", "seconds\nto recover", "exit\ncodes", "peak\nMB"),
+    *("#", "fault", "issued", "on topic", "lost", "dupli-\ncated", "out of\norder", "altered"),
+    *("seconds\nto detect", "seconds\nto recover", "exit\ncodes", "peak\nMB", ""),
 )
 
 
-def print_table(outcomes: Sequence[Outcome], seed: int, file: TextIO) -> None:
-    """Print one line for each outcome, below it what was not kept, and at the end how many rows passed."""
-    table = Table(box=box.ASCII2 if not file.isatty() else box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("#", justify="right")
-    table.add_column("fault", no_wrap=True)
-    for head in _HEADS:
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for outcome in outcomes:
-        table.add_row(*map(Text, _cells(outcome)), style="" if outcome.passed else "red")
-    # A file has no width that would be too small.
-    console = Console(file=file, width=None if file.isatty() else _WIDTH, highlight=False)
-    console.print(table)
+def report(outcomes: Sequence[Outcome], seed: int) -> Iterator[str]:
+    """One line for each outcome, then what was broken, then how many rows passed."""
+    yield table(_HEADS, map(_cells, outcomes), right={0, *range(2, 12)})
     for outcome in outcomes:
         for text in (outcome.remark, outcome.not_run and f"not run: {outcome.not_run}", *outcome.broken):
             if text:
-                console.print(Text(f"{outcome.row} {outcome.name}: {text}"))
+                yield f"{outcome.row} {outcome.name}: {text}"
     rows = {number: list(lines) for number, lines in groupby(outcomes, lambda outcome: outcome.row)}
     passed = [number for number, lines in rows.items() if all(line.passed for line in lines)]
     good = sum(outcome.passed for outcome in outcomes)
-    console.print(f"Seed {seed}. {len(passed)} of {len(rows)} rows passed, {good} of {len(outcomes)} lines.")
+    yield f"Seed {seed}. {len(passed)} of {len(rows)} rows passed, {good} of {len(outcomes)} lines."
 
 
 def _cells(outcome: Outcome) -> list[str]:
@@ -49,7 +32,7 @@ def _cells(outcome: Outcome) -> list[str]:
     return [
         str(outcome.row),
         outcome.name,
-        *(("-" if counts is None else str(getattr(counts, name))) for name in _COUNTS),
+        *(("-" if counts is None else str(getattr(counts, name))) for name in ("issued", "on_topic", *COLUMNS)),
         *(("-" if seconds is None else f"{seconds:.1f}") for seconds in (outcome.detect, outcome.recover)),
         _codes(outcome.exit_codes),
         "-" if outcome.peak_memory is None else f"{outcome.peak_memory:.0f}",

@@ -11,10 +11,10 @@ from types import TracebackType
 from loader_ws_trades.sandbox import Exchange, Fault, Limits, Market
 from tests.tools.chaos.outcome import Outcome
 from tests.tools.chaos.timing import first_sign, recovery
-from tests.tools.chaos.watch import Follower, Memory
 from tests.tools.chaos.witness import compare, named_ids
 from tests.tools.loader import Loader, Workflow, check_events, workflow_on
-from tests.tools.topics import read_topic, write_topic
+from tests.tools.topics import Follower, read_topic, write_topic
+from tests.tools.usage import PeakMemory
 from tests.tools.waiting import wait_for
 
 
@@ -66,7 +66,7 @@ class Trial:
         self._limits: dict[str, float | None] = {}
         self._log: str | None = None  # once the loaders have ended
         self._quiet_until: float | None = None
-        self._memory: Memory
+        self._memory: PeakMemory
         self._follower: Follower
         self._stack = ExitStack()
 
@@ -74,9 +74,9 @@ class Trial:
         with ExitStack() as stack:
             self.workflow = stack.enter_context(self._open_workflow())
             stack.enter_context(self.exchange)
-            self._follower = Follower(self.workflow.servers, self.workflow.topic, self._foreign)
+            self._follower = Follower(self.workflow.servers, [self.workflow.topic], self._foreign)
             stack.callback(self._follower.close)
-            self._memory = Memory()
+            self._memory = PeakMemory()
             stack.callback(self._memory.close)
             self._stack = stack.pop_all()
         return self
@@ -204,8 +204,8 @@ class Trial:
         return "".join(loader.errors for loader in self.loaders) if self._log is None else self._log
 
     @property
-    def peak_memory(self) -> float | None:
-        """MB that a loader held at most so far."""
+    def peak_memory(self) -> float:
+        """MiB that a loader held at most so far."""
         return self._memory.peak
 
     def last_words(self) -> str:
@@ -224,7 +224,7 @@ class Trial:
     def _judge(self) -> None:
         outcome = self.outcome
         outcome.exit_codes = [code if code >= 0 else 128 - code for code in map(_code, self.loaders)]
-        outcome.peak_memory = self._memory.peak
+        outcome.peak_memory = self._memory.peak or None
         if self.struck_at is not None:
             outcome.detect = first_sign(self.log, self.struck_at, self._quiet_until)
         if self.healed_at is not None:
@@ -235,12 +235,8 @@ class Trial:
                 outcome.broken.append(f"{taken} s to {column}, where {limit:g} are promised")
         found = read_topic(self.workflow.servers, self.workflow.topic)
         records = [record for record in found if record.value() not in self._foreign]
-        outcome.counts = counts = compare(
-            self.market, records, goal=self._goal, excused=self.excused, behind=self.behind
-        )
-        for column in ("lost", "duplicated", "out_of_order", "altered"):
-            if getattr(counts, column) and column not in self.expected:
-                outcome.broken.append(f"{getattr(counts, column)} {column.replace('_', ' ')} ({counts.examples})")
+        outcome.counts = compare(self.market, records, goal=self._goal, excused=self.excused, behind=self.behind)
+        outcome.broken += outcome.counts.faults(self.expected)
         with self.promise():
             self._judge_names()
         if "Traceback" in self.log:

@@ -14,14 +14,13 @@ from typing import Any
 from confluent_kafka import Message
 
 from loader_ws_trades.sandbox import Exchange, Market
+from tests.tools import usage
 from tests.tools.apache_kafka import Kafka
 from tests.tools.bench.stamps import load, percentiles
 from tests.tools.chaos.witness import compare
-from tests.tools.fleet import usage
-from tests.tools.fleet.arrivals import Arrivals
 from tests.tools.fleet.report import Plan, Report
 from tests.tools.loader import Loader, Workflow, workflow_on
-from tests.tools.topics import read_topic
+from tests.tools.topics import Follower, read_topic
 from tests.tools.waiting import wait_for
 
 _ROOT = Path(__file__).parents[3]
@@ -77,20 +76,20 @@ class Fleet:
             "PYTHONPATH": _ROOT,
         }
         self._stamps = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
-        self._arrivals = Arrivals(kafka.bootstrap_servers, self.topics)
-        stack.callback(self._arrivals.close)
+        follower = Follower(kafka.bootstrap_servers, self.topics)
+        stack.callback(follower.close)
+        self._arrivals = follower.arrivals
         self._loaders: list[Loader] = []
 
     def start(self) -> None:
         """Start all at once, with their times taken, and wait for the first trade of each."""
         began: list[float] = []
         for number in range(self.plan.symbols):
-            began.append(time.monotonic())
+            began.append(time.time())
             self._loaders.append(self._run(number, timed=True))
-        self._wait(lambda: len(self._arrivals.first) == self.plan.symbols, "the first trade of each symbol")
-        self.report.first_trade = [
-            self._arrivals.first[market.symbol] - start for market, start in zip(self.markets, began, strict=True)
-        ]
+        first = [market.first_id for market in self.markets]
+        self._wait(lambda: self._arrivals.keys() >= set(first), "the first trade of each symbol")
+        self.report.first_trade = [self._arrivals[trade] - start for trade, start in zip(first, began, strict=True)]
         self.report.start_weight = self._exchange.counters.weight
 
     def load(self, broker: int | None) -> None:
@@ -107,6 +106,7 @@ class Fleet:
         self.report.cpu = [seconds / took for seconds in spent]
         self.report.per_trade = sum(spent) / issued
         self.report.memory = [usage.memory(pid) for pid in pids]
+        self.report.proportional = [usage.memory(pid, "Pss") for pid in pids]
 
     def restart(self) -> None:
         """End all by a signal, as a node does that goes down, start all again, and wait until they have caught up."""
@@ -118,11 +118,8 @@ class Fleet:
         self._take_latency()
         weight, began = self._exchange.counters.weight, time.monotonic()
         self._loaders = [self._run(number) for number in range(self.plan.symbols)]
-        goals = {market.symbol: market.last_id or 0 for market in self.markets}
-        self._wait(
-            lambda: all(self._arrivals.newest[symbol] >= goal for symbol, goal in goals.items()),
-            "all trades of the time between",
-        )
+        goals = {market.last_id for market in self.markets}
+        self._wait(lambda: self._arrivals.keys() >= goals, "all trades of the time between")
         self.report.caught_up = time.monotonic() - began
         self.report.restart_weight = self._exchange.counters.weight - weight
 

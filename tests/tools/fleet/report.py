@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.tools.chaos.outcome import Counts
-from tests.tools.fleet.usage import Memory
+from tests.tools.chaos.outcome import COLUMNS, Counts
 
 
 class Plan(NamedTuple):
@@ -36,7 +35,10 @@ class Report:
     broker_cpu: float | None = None
     per_trade: float = 0.0
     """Seconds of CPU time."""
-    memory: list[Memory] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    """MiB resident."""
+    proportional: list[float] = field(default_factory=list)
+    """MiB with only its share of what processes have in common; 0 where the kernel does not say."""
     latency: dict[str, float] = field(default_factory=dict)
     """Milliseconds from the read of a trade's frame to its delivery report, by the percentile's name."""
     drained: float = 0.0
@@ -56,9 +58,7 @@ class Report:
     def judge(self) -> None:
         """Take the counts that should be 0 to what is broken."""
         for symbol, counts in self.counts.items():
-            for name in ("lost", "duplicated", "out_of_order", "altered"):
-                if number := getattr(counts, name):
-                    self.broken.append(f"{symbol}: {number} {name.replace('_', ' ')} ({counts.examples})")
+            self.broken += [f"{symbol}: {fault}" for fault in counts.faults()]
             if not counts.on_topic:
                 self.broken.append(f"{symbol}: no trade on the topic")
 
@@ -66,7 +66,7 @@ class Report:
         """The table: what, and how much."""
         plan, counts = self.plan, list(self.counts.values())
         topics = "a topic each" if plan.topic_each else f"one topic of {plan.partitions} partitions"
-        proportional = [held.proportional for held in self.memory if held.proportional is not None]
+        proportional = [held for held in self.proportional if held]
         shares = _spread([share * 100 for share in self.cpu], "% of a core")
         found = [
             ("symbols", f"{plan.symbols}, a process each, from one set of variables; {topics}"),
@@ -76,14 +76,11 @@ class Report:
             ),
             ("trades issued", f"{sum(each.issued for each in counts):,}"),
             ("records on topic", f"{sum(each.on_topic for each in counts):,}"),
-            *(
-                (name.replace("_", " "), f"{sum(getattr(each, name) for each in counts):,}")
-                for name in ("lost", "duplicated", "out_of_order", "altered")
-            ),
+            *((name.replace("_", " "), f"{sum(getattr(each, name) for each in counts):,}") for name in COLUMNS),
             ("CPU a symbol", f"{shares}; {self.per_trade * 1e6:.0f} us a trade"),
             ("CPU of the fleet", f"{sum(self.cpu) * 100:.0f} % of a core"),
             ("CPU of the broker", "-" if self.broker_cpu is None else f"{self.broker_cpu * 100:.0f} % of a core"),
-            ("memory a symbol", f"RSS {_spread([held.resident for held in self.memory], 'MB')}"),
+            ("memory a symbol", f"RSS {_spread(self.memory, 'MB')}"),
             ("", f"PSS {_spread(proportional, 'MB')}, {sum(proportional):.0f} MB in all" if proportional else "PSS -"),
             ("read to report", ", ".join(f"{name} {value:.1f} ms" for name, value in self.latency.items())),
             ("start to first trade", f"{_spread(self.first_trade, 's')}, all started at once"),

@@ -22,7 +22,7 @@ from tests.tools.kube.api import Api, ApiError
 from tests.tools.kube.control_plane import ControlPlaneError, control_plane
 from tests.tools.kube.kubelet import Kubelet
 from tests.tools.kube.manifest import Manifest
-from tests.tools.kube.outcome import Outcome, print_table
+from tests.tools.kube.outcome import Outcome, report
 from tests.tools.kube.pods import PodError
 from tests.tools.kube.scenarios import FLEET, ONE, SCENARIOS, Scenario
 from tests.tools.kube.trial import Stage, Trial
@@ -50,7 +50,8 @@ def main(only: str) -> None:
         outcomes = _play(scenarios)
     except _ENDS as error:
         sys.exit(str(error))
-    print_table(outcomes, sys.stdout)
+    for text in report(outcomes):
+        click.echo(text)
     sys.exit(0 if all(outcome.passed for outcome in outcomes) else 1)
 
 

@@ -6,12 +6,12 @@ import contextlib
 import json
 import secrets
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.tools.apache_kafka.certificates import write_certificates
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.kube.api import Api
 from tests.tools.kube.binaries import Binaries
 from tests.tools.processes import GuardedProcess
@@ -20,9 +20,6 @@ from tests.tools.waiting import wait_for
 HOST = "127.0.0.1"
 START_TIMEOUT = 90.0
 _STOP_TIMEOUT = 20.0
-
-# Below the ranges that systems take outgoing connections' ports from.
-_PORTS = range(20000, 32000)
 
 
 class ControlPlaneError(Exception):
@@ -33,7 +30,7 @@ class ControlPlaneError(Exception):
 def control_plane(binaries: Binaries, directory: Path, logs: Path) -> Iterator[Api]:
     """Run a control plane whose data and keys are in `directory`; its client is there until the block is left."""
     files = _Files(directory)
-    etcd, peer, port = (f"http://{HOST}:{_free_port()}", f"http://{HOST}:{_free_port()}", _free_port())
+    etcd, peer, port = (f"http://{HOST}:{free_port()}", f"http://{HOST}:{free_port()}", free_port())
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(_running(_etcd(binaries, directory / "etcd", etcd, peer), logs / "etcd.log"))
         server = stack.enter_context(_running(_server(binaries, files, etcd, port), logs / "kube-apiserver.log"))
@@ -136,11 +133,3 @@ def _wait_ready(api: Api, processes: dict[str, GuardedProcess], logs: Path) -> N
         return api.is_ready()
 
     wait_for(ready, "the API server to be ready", START_TIMEOUT)
-
-
-def _free_port() -> int:
-    while True:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port

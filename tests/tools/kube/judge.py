@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import Message
 
 from loader_ws_trades.sandbox import Market
+from tests.tools.chaos.outcome import COLUMNS
 from tests.tools.chaos.witness import compare
 from tests.tools.kube.life import Life
 from tests.tools.kube.outcome import End, Outcome
@@ -57,7 +58,5 @@ def judge_topic(
     for market in markets:
         own = [record for record in records if record.key() == market.symbol.encode()]
         counts = compare(market, own, goal=goals.get(market.symbol))
-        wrong = counts.lost + counts.duplicated + counts.out_of_order + counts.altered
-        outcome.wrong += wrong
-        if wrong:
-            outcome.broken.append(f"{market.symbol}: {counts}")
+        outcome.wrong += sum(getattr(counts, column) for column in COLUMNS)
+        outcome.broken += [f"{market.symbol}: {fault}" for fault in counts.faults()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from tests.tools.kube import pods
 from tests.tools.kube.liveness import Liveness
 from tests.tools.processes import GuardedProcess
+from tests.tools.scrape import free_port
 
 REPOSITORY = Path(__file__).parents[3]
 ENTRYPOINT = (sys.executable, "-m", "loader_ws_trades")  # the image's: loader-ws-trades
@@ -39,7 +39,7 @@ class Life:
         self.index = int(pod["metadata"].get("annotations", {}).get(_INDEX, 0))
         """Its completion index in an Indexed Job."""
         self.log = log
-        self.ports = {port: _free_port() for port in pods.ports(pod)}
+        self.ports = {port: free_port() for port in pods.ports(pod)}
         """Which port of the machine stands for each of the container's."""
         wanted = pods.environment(pod, given)
         variables = self._moved(wanted, _written(pods.mounts(pod, given), folder)) | dict(overriding)
@@ -111,9 +111,3 @@ def _written(mounts: list[pods.Mount], folder: Path) -> dict[str, str]:
 def _of_the_image(folder: Path) -> dict[str, str]:
     """Return the variables that are there before a pod's own: few, and none of a developer's."""
     return {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY)}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

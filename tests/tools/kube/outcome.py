@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from tests.tools.tables import table
 
+_HEADS = ("scenario", "expected: exit codes, Job", "seen", "records", "wrong", "next pod\nafter s", "verdict")
 _WIDTH = 170
 
 
@@ -56,32 +53,24 @@ class Outcome:
         return not self.broken and self.seen == self.expected
 
 
-def print_table(outcomes: Sequence[Outcome], file: TextIO) -> None:
-    """Print one line for each outcome, and below what was not kept."""
-    table = Table(box=box.ASCII2 if not file.isatty() else box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("scenario", "expected: exit codes, Job", "seen"):
-        table.add_column(head)
-    for head in ("records", "wrong", "next pod\nafter s"):
-        table.add_column(head, justify="right")
-    table.add_column("verdict")
+def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """One line for each outcome, then what was broken or not as in the manifest, then how many passed."""
+    yield table(_HEADS, map(_cells, outcomes), right={3, 4, 5}, width=_WIDTH)
     for outcome in outcomes:
-        cells = [
-            outcome.scenario,
-            str(outcome.expected),
-            str(outcome.seen or "-"),
-            "-" if outcome.records is None else str(outcome.records),
-            "-" if outcome.wrong is None else str(outcome.wrong),
-            ", ".join(f"{pause:.1f}" for pause in outcome.pauses) or "-",
-            "as expected" if outcome.passed else "WRONG",
-        ]
-        table.add_row(*map(Text, cells), style="" if outcome.passed else "red")
-    console = Console(file=file, width=None if file.isatty() else _WIDTH, highlight=False)
-    console.print(table)
-    for outcome in outcomes:
-        for text in outcome.broken:
-            console.print(Text(f"{outcome.scenario}: {text}"))
+        yield from (f"{outcome.scenario}: {text}" for text in outcome.broken)
     overridden = {name: text for outcome in reversed(outcomes) for name, text in outcome.overridden.items()}
-    for name in sorted(overridden):
-        console.print(Text(f"Not as in the manifest: {name}: {overridden[name]}"), soft_wrap=True)
+    yield from (f"Not as in the manifest: {name}: {overridden[name]}" for name in sorted(overridden))
     passed = sum(outcome.passed for outcome in outcomes)
-    console.print(f"{passed} of {len(outcomes)} scenarios as expected.")
+    yield f"{passed} of {len(outcomes)} scenarios as expected."
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    return [
+        outcome.scenario,
+        str(outcome.expected),
+        str(outcome.seen or "-"),
+        "-" if outcome.records is None else str(outcome.records),
+        "-" if outcome.wrong is None else str(outcome.wrong),
+        ", ".join(f"{pause:.1f}" for pause in outcome.pauses) or "-",
+        "as expected" if outcome.passed else "WRONG",
+    ]

@@ -11,7 +11,6 @@ from typing import Any
 
 from loader_ws_trades.sandbox import Exchange, Limits, Market
 from tests.tools.apache_kafka import Cluster
-from tests.tools.chaos.watch import Follower
 from tests.tools.kube.api import Api
 from tests.tools.kube.judge import condition, judge_job, judge_logs, judge_topic
 from tests.tools.kube.kubelet import Kubelet
@@ -19,7 +18,7 @@ from tests.tools.kube.life import Life
 from tests.tools.kube.manifest import Manifest
 from tests.tools.kube.outcome import Outcome
 from tests.tools.rights import CHECKPOINT, LEAST, POLICY
-from tests.tools.topics import read_topic, write_topic
+from tests.tools.topics import Follower, read_topic, write_topic
 from tests.tools.waiting import wait_for
 
 _PATIENCE = 90.0  # seconds for each step
@@ -87,7 +86,7 @@ class Trial:
             for topic in tuple(kafka.created):
                 stack.callback(kafka.delete_topic, topic)
             stack.enter_context(self._exchange)
-            self._follower = Follower(kafka.bootstrap_servers, self._topic)
+            self._follower = Follower(kafka.bootstrap_servers, [self._topic])
             stack.callback(self._follower.close)
             self._stage.kubelet.overriding = {
                 "KAFKA_BOOTSTRAP_SERVERS": kafka.sasl_bootstrap_servers,
