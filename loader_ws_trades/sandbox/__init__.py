@@ -2,7 +2,6 @@
 
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
 from loader_ws_trades.sandbox.counters import Attempt, Counters, Request, Session
-from loader_ws_trades.sandbox.exchange.exchange import Exchange
 from loader_ws_trades.sandbox.exchange.limits import Limits
 from loader_ws_trades.sandbox.faults.chance import REPAIRABLE, Random
 from loader_ws_trades.sandbox.faults.connection_faults import (
@@ -30,6 +29,7 @@ from loader_ws_trades.sandbox.faults.trade_faults import Duplicate, Hole, IdRese
 from loader_ws_trades.sandbox.market.history import Generated, Recorded, Trade
 from loader_ws_trades.sandbox.market.ledger import Sequence
 from loader_ws_trades.sandbox.market.market import Market
+from loader_ws_trades.sandbox.server import Exchange
 
 __all__ = [
     "KINDS",

@@ -21,11 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
-from loader_ws_trades.sandbox.exchange.exchange import Exchange
 from loader_ws_trades.sandbox.faults.connection_faults import Cut
 from loader_ws_trades.sandbox.faults.fault import Fault
 from loader_ws_trades.sandbox.faults.trade_faults import Skip
 from loader_ws_trades.sandbox.market.market import Market
+from loader_ws_trades.sandbox.server import Exchange
 
 TRADES, EVENTS, CONTROL = "trades", "queue-events", "queue-control"
 _SYMBOL = "BTCUSDT"

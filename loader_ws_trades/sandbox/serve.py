@@ -13,9 +13,9 @@ from typing import Literal
 
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
 from loader_ws_trades.sandbox.demo import CONTROL, EVENTS, TRADES, loader_variables
-from loader_ws_trades.sandbox.exchange.exchange import Exchange
 from loader_ws_trades.sandbox.faults.fault_text import fault_text, parse_fault
 from loader_ws_trades.sandbox.market.market import Market
+from loader_ws_trades.sandbox.server import Exchange
 
 _GLANCE = 0.1
 

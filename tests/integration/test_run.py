@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Message
 
 from loader_ws_trades.sandbox import Exchange, Faults, Market
-from loader_ws_trades.sandbox.exchange.connection import Connection
+from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import Batch, text_frame
 from tests.tools import recorded
 from tests.tools.apache_kafka import Kafka
@@ -237,7 +237,7 @@ class BadFramesBetween(Faults):
     )
     KINDS = ("invalid trade", "other symbol", "event aggTrade", "acknowledgement", "error message", "malformed")
 
-    def frames(self, connection: Connection, batch: Batch) -> bytes:
+    def frames(self, client: Client, batch: Batch) -> bytes:
         return b"".join(map(text_frame, self.BAD)) + batch.data
 
 

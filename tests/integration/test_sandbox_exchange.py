@@ -24,7 +24,7 @@ from websocket import (
 )
 
 from loader_ws_trades.sandbox import Exchange, Faults, Limits, Market
-from loader_ws_trades.sandbox.exchange.connection import Connection
+from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import Batch
 from tests.tools.recorded import COUNT, frames, frames_file
 from tests.tools.waiting import wait_for
@@ -418,7 +418,7 @@ def test_a_port_that_is_taken_is_an_error(serve: Serve) -> None:
 
 def test_faults_may_change_the_frames(serve: Serve, connect: Connect) -> None:
     class EverySecondBatch(Faults):
-        def frames(self, connection: Connection, batch: Batch) -> bytes:
+        def frames(self, client: Client, batch: Batch) -> bytes:
             return b"" if batch.ids[0] // 1024 % 2 else batch.data
 
     exchange = serve(Market.generated(rate=math.inf, first_id=0, start="subscriber"), faults=EverySecondBatch())

@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ MODULES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in
 # Packages and top modules; each imports only from what stands behind it. `sandbox` imports none of them.
 LAYERS = ["__main__", "cli", "check", "audit", "run", "monitoring", "kafka", "binance", "pipeline", "logs", "config"]
 LAYERS += ["lifecycle", "errors", "text", "streams", "__init__"]
+SANDBOX_LAYERS = ["__init__", "serve", "demo", "server", "faults", "exchange", "market", "counters", "broker"]
 
 # Libraries, and the only packages or modules that import them.
 OWNERS = {
@@ -49,6 +51,14 @@ def imported(module: str) -> Iterator[tuple[str, str]]:
             is_ours = top == PACKAGE
             there = rest[0] if is_ours and ((FOLDER / rest[0]).is_dir() or (FOLDER / f"{rest[0]}.py").exists()) else ""
             yield (there or "__init__") if is_ours else "", name
+
+
+def imported_modules(module: str) -> Iterator[str]:
+    """Our own modules among what a module imports."""
+    for there, name in imported(module):
+        path = name.removeprefix(f"{PACKAGE}.").replace(".", "/")
+        if there:
+            yield next((one for one in (path, path.rpartition("/")[0]) if one in MODULES), there)
 
 
 def layer(module: str) -> str:
@@ -83,6 +93,17 @@ def test_the_pipeline_has_no_io(module: str) -> None:
 @pytest.mark.parametrize("module", ["trade", "sequencer", "id_ranges", "records"])
 def test_what_decides_about_trades_knows_no_thread_and_no_clock(module: str) -> None:
     assert not {name for _, name in imported(f"pipeline/{module}") if name in {"threading", "time"}}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer(module) == "sandbox"])
+def test_imports_within_the_sandbox_point_down(module: str) -> None:
+    here, *targets = (one.split("/")[1] for one in (module, *imported_modules(module)) if "/" in one)
+    for there in targets:
+        assert here == there or SANDBOX_LAYERS.index(there) > SANDBOX_LAYERS.index(here), f"{module} imports {there}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter({module: set(imported_modules(module)) for module in MODULES}).prepare()
 
 
 def test_contributing_names_every_package_and_nothing_else() -> None:

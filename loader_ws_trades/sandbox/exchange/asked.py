@@ -1,22 +1,17 @@
 """One REST request on its way to an answer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from loader_ws_trades.sandbox.counters import Counters
+from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.rest import Answer
-
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.connection import Connection
 
 
 @dataclass(frozen=True)
 class Asked:
     """A request for `path`, the answer that the exchange would give, and the ways to give it."""
 
-    connection: Connection
+    connection: Client
     path: str
     answer: Answer
     counters: Counters

@@ -12,12 +12,11 @@ from websockets.server import ServerProtocol
 
 from loader_ws_trades.sandbox.counters import Session
 from loader_ws_trades.sandbox.exchange.asked import Asked
-from loader_ws_trades.sandbox.exchange.commands import obey
 from loader_ws_trades.sandbox.exchange.frames import Batch, Form, text_frame
 from loader_ws_trades.sandbox.exchange.heartbeat import Heartbeat
 from loader_ws_trades.sandbox.exchange.limits import Rolling
 from loader_ws_trades.sandbox.exchange.outlet import Outlet
-from loader_ws_trades.sandbox.exchange.subscriptions import Subscriptions, wanted
+from loader_ws_trades.sandbox.exchange.subscriptions import Subscriptions, obey, wanted
 from loader_ws_trades.sandbox.exchange.venue import Venue
 
 _CLOSE_TIMEOUT = 1.0

@@ -4,7 +4,6 @@ import asyncio
 from typing import Protocol
 
 from loader_ws_trades.sandbox.exchange.frames import Batch, Encoder, Form
-from loader_ws_trades.sandbox.faults.faults import Faults
 from loader_ws_trades.sandbox.market.history import BLOCK
 from loader_ws_trades.sandbox.market.market import Market
 
@@ -24,6 +23,16 @@ class Subscriber(Protocol):
         """Wait until there is room for more."""
 
 
+class StreamFaults(Protocol):
+    """The faults that strike at a trade."""
+
+    def mark(self, market: Market, start: int, stop: int) -> int | None:
+        """Return the position before `stop` at which the next fault strikes; none: no fault does."""
+
+    def reach(self, position: int) -> None:
+        """Let strike what is due before the trade at `position` goes out."""
+
+
 class Stream:
     """One market's subscribers, served by `run` in the exchange's event loop.
 
@@ -31,7 +40,7 @@ class Stream:
     the pace for all.
     """
 
-    def __init__(self, market: Market, faults: Faults) -> None:
+    def __init__(self, market: Market, faults: StreamFaults) -> None:
         self.market = market
         self._faults = faults
         self._encoder = Encoder(market)

@@ -1,10 +1,15 @@
-"""Which streams a target names, and those that one client has subscribed to."""
+"""The streams that one client is subscribed to, by its URL or by the commands it sends."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
 
 from loader_ws_trades.sandbox.exchange.frames import Form
 from loader_ws_trades.sandbox.exchange.stream import Stream, Subscriber
+
+METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 
 
 class Subscriptions:
@@ -53,3 +58,45 @@ def wanted(target: str) -> tuple[list[str], Form] | None:
     path = "/".join(query.get("streams", [])) if combined else unquote(url.path.removeprefix("/ws"))
     names = [name for name in path.split("/") if name]
     return names, Form(combined, "MICROSECOND" in query.get("timeUnit", []))
+
+
+def obey(message: bytes, subscriptions: Subscriptions) -> bytes:
+    """Do what a client's message says, and return the answer to it."""
+    return msgspec.json.encode(_answer(message, subscriptions))
+
+
+def _answer(message: bytes, subscriptions: Subscriptions) -> dict[str, Any]:
+    try:
+        request = msgspec.json.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return {"code": 3, "msg": f"Invalid JSON: {error}"}
+    fault = _fault(request)
+    if fault is not None:
+        return {"code": 2, "msg": f"Invalid request: {fault}"}
+    result: list[str] | None = None
+    if request["method"] == "SUBSCRIBE":
+        if not subscriptions.subscribe(request["params"]):
+            return {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": request.get("id")}
+    elif request["method"] == "UNSUBSCRIBE":
+        subscriptions.unsubscribe(request["params"])
+    else:
+        result = subscriptions.names()
+    return {"result": result, "id": request.get("id")}
+
+
+def _fault(request: object) -> str | None:
+    """Say what is wrong with a request."""
+    if not isinstance(request, dict) or "method" not in request:
+        return "missing field `method`"
+    method, params, request_id = request["method"], request.get("params"), request.get("id")
+    if method not in METHODS:
+        known = ", ".join(f"`{name}`" for name in METHODS)
+        return f"unknown variant `{method}`, expected one of {known}"
+    if request_id is not None and not (
+        (isinstance(request_id, int) and not isinstance(request_id, bool))
+        or (isinstance(request_id, str) and len(request_id) <= 36)
+    ):
+        return "request ID must be a number or a string of at most 36 characters"
+    if method != METHODS[2] and not (isinstance(params, list) and all(isinstance(name, str) for name in params)):
+        return "params must be a list of stream names"
+    return None

@@ -2,17 +2,32 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from loader_ws_trades.sandbox.counters import Counters
+from loader_ws_trades.sandbox.exchange.asked import Asked
+from loader_ws_trades.sandbox.exchange.client import Client
+from loader_ws_trades.sandbox.exchange.frames import Batch
 from loader_ws_trades.sandbox.exchange.limits import Limits, Rolling
 from loader_ws_trades.sandbox.exchange.rest import Rest
 from loader_ws_trades.sandbox.exchange.stream import Stream
-from loader_ws_trades.sandbox.faults.faults import Faults
 from loader_ws_trades.sandbox.market.market import Market
 
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.connection import Connection
+
+class ConnectionFaults(Protocol):
+    """The faults that change what a client gets."""
+
+    def handshake(self, client: Client) -> bool:
+        """Whether the exchange should answer a WebSocket handshake; if not, a fault has handled it."""
+
+    def opened(self, client: Client) -> None:
+        """Take note of a new WebSocket connection."""
+
+    def frames(self, client: Client, batch: Batch) -> bytes:
+        """Return the bytes to send in place of the batch's; may be none."""
+
+    def answer(self, asked: Asked) -> None:
+        """Give a REST answer, or what a fault makes of it."""
 
 
 @dataclass
@@ -26,11 +41,11 @@ class Venue:
     """By name, in lower case."""
     rest: Rest
     limits: Limits
-    faults: Faults
+    faults: ConnectionFaults
     counters: Counters
     ping_interval: float
     pong_timeout: float
-    connections: set["Connection"] = field(default_factory=set)
+    connections: set[Client] = field(default_factory=set)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last connection has gone."""
     _attempts: dict[str, Rolling] = field(default_factory=dict)

@@ -8,17 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import header, text_frame
-from loader_ws_trades.sandbox.faults.fault import Fault, Occasion
+from loader_ws_trades.sandbox.faults.fault import Fault, Injector, Occasion
 from loader_ws_trades.sandbox.faults.tampering import Break
-
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.connection import Connection
-    from loader_ws_trades.sandbox.faults.faults import Faults
 
 _ABNORMAL = 1006
 _CHUNK = 64 * 1024
@@ -49,7 +45,7 @@ class Cut(Fault):
         for connection in occasion.connections:
             self._cut(connection)
 
-    def _cut(self, connection: Connection) -> None:
+    def _cut(self, connection: Client) -> None:
         if self.reset:
             connection.reset()
         elif self.code == _ABNORMAL:
@@ -91,7 +87,7 @@ class HalfOpen(Fault):
     def strike(self, occasion: Occasion) -> None:
         """Freeze in the middle of a frame."""
 
-        def freeze(connection: Connection) -> None:
+        def freeze(connection: Client) -> None:
             _freeze(connection, occasion.faults, self.lasting, pings=False)
 
         occasion.faults.tamper(Break(occasion.connections, freeze))
@@ -190,7 +186,7 @@ def _check_code(code: int) -> None:
         raise ValueError("code must be a close code such as 1000, 1001, 1006, 1008 or 1011")
 
 
-def _freeze(connection: Connection, faults: Faults, lasting: float | None, *, pings: bool) -> None:
+def _freeze(connection: Client, faults: Injector, lasting: float | None, *, pings: bool) -> None:
     connection.freeze(pings=pings, for_good=lasting is None)
     if lasting is not None:
         faults.later(lasting, connection.thaw)

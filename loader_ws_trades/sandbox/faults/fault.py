@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.asked import Asked
-    from loader_ws_trades.sandbox.exchange.connection import Connection
-    from loader_ws_trades.sandbox.exchange.venue import Venue
-    from loader_ws_trades.sandbox.faults.faults import Faults
+from loader_ws_trades.sandbox.exchange.asked import Asked
+from loader_ws_trades.sandbox.exchange.client import Client
+from loader_ws_trades.sandbox.exchange.venue import Venue
+from loader_ws_trades.sandbox.faults.tampering import Tampering
+from loader_ws_trades.sandbox.market.market import Market
+
+
+class Injector(Protocol):
+    """What a fault may do at the exchange."""
+
+    @property
+    def market(self) -> Market:
+        """The market whose trades are meant."""
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something after a time."""
+
+    def tamper(self, tampering: Tampering) -> None:
+        """Change the trade frames on their way to clients."""
+
+    def activate(self, fault: Fault, *, seconds: float | None, times: int | None) -> None:
+        """Keep a fault active for a time and for a number of times; none: without end."""
+
+    def strike(self, fault: Fault) -> None:
+        """Let a fault strike now."""
 
 
 class Occasion(NamedTuple):
     """What a fault finds when it strikes."""
 
-    faults: Faults
-    connections: list[Connection]
+    faults: Injector
+    connections: list[Client]
     """Those that it concerns."""
     position: int
     """Position of the market's next trade."""
@@ -87,7 +108,7 @@ class Passing(Fault):
     def strike(self, occasion: Occasion) -> None:
         """Stay, to be met by whom it concerns."""
         next_one = 1 if self.lasting is None else None
-        occasion.faults.staying.add(self, seconds=self.lasting, times=self.times or next_one)
+        occasion.faults.activate(self, seconds=self.lasting, times=self.times or next_one)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +118,7 @@ class OnHandshake(Passing):
     awaits_connection: ClassVar[bool] = False
 
     @abstractmethod
-    def receive(self, connection: Connection) -> None:
+    def receive(self, connection: Client) -> None:
         """Answer the handshake, or do not."""
 
 
@@ -108,7 +129,7 @@ class OnOpening(Passing):
     awaits_connection: ClassVar[bool] = False
 
     @abstractmethod
-    def greet(self, connection: Connection, venue: Venue) -> None:
+    def greet(self, connection: Client, venue: Venue) -> None:
         """Do something before the first trade goes out."""
 
 

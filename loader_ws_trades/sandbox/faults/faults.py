@@ -7,26 +7,23 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
 
+from loader_ws_trades.sandbox.exchange.asked import Asked
+from loader_ws_trades.sandbox.exchange.client import Client
+from loader_ws_trades.sandbox.exchange.frames import Batch
+from loader_ws_trades.sandbox.exchange.venue import Venue
 from loader_ws_trades.sandbox.faults.agenda import Agenda
 from loader_ws_trades.sandbox.faults.fault import Fault, Occasion
 from loader_ws_trades.sandbox.faults.staying import Staying
 from loader_ws_trades.sandbox.faults.tampering import Frame, Tampering
-
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.asked import Asked
-    from loader_ws_trades.sandbox.exchange.connection import Connection
-    from loader_ws_trades.sandbox.exchange.frames import Batch
-    from loader_ws_trades.sandbox.exchange.venue import Venue
-    from loader_ws_trades.sandbox.market.market import Market
+from loader_ws_trades.sandbox.market.market import Market
 
 
 @dataclass
 class _Countdown:
     """A fault that strikes a connection after `left` more trades."""
 
-    connection: Connection
+    connection: Client
     left: int
     fault: Fault
 
@@ -103,12 +100,12 @@ class Faults:
             raise ValueError("the exchange has no market")
         return self.venue.markets[0]
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[Client]:
         """Return the open stream connections, the oldest first."""
         found = [one for one in self.venue.connections if one.open]
         return sorted(found, key=lambda one: one.number)
 
-    def strike(self, fault: Fault, position: int | None = None, connections: list[Connection] | None = None) -> None:
+    def strike(self, fault: Fault, position: int | None = None, connections: list[Client] | None = None) -> None:
         """Let a fault strike now: all connections or some of them, or from a position of the market on."""
         if position is None and self.venue.markets:
             position = self.venue.streams[self.market.stream].position
@@ -119,6 +116,10 @@ class Faults:
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something after a time."""
         self._agenda.add(seconds, action)
+
+    def activate(self, fault: Fault, *, seconds: float | None, times: int | None) -> None:
+        """Let a fault stay for a time and for a number of times; none: without end."""
+        self.staying.add(fault, seconds=seconds, times=times)
 
     def tamper(self, tampering: Tampering) -> None:
         """Put something between the stream and its subscribers."""
@@ -141,7 +142,7 @@ class Faults:
         while self._marks and self._marks[0][0] <= position:
             self.strike(heapq.heappop(self._marks)[-1], position)
 
-    def frames(self, connection: Connection, batch: Batch) -> bytes:
+    def frames(self, connection: Client, batch: Batch) -> bytes:
         """Return the bytes to send in place of the batch's; may be none."""
         if not (self._tampering or self._countdowns):
             return batch.data
@@ -159,14 +160,14 @@ class Faults:
         self.strike(first.fault, tail.position, [connection])
         return self.frames(connection, tail)
 
-    def handshake(self, connection: Connection) -> bool:
+    def handshake(self, connection: Client) -> bool:
         """Say whether the exchange should answer a WebSocket handshake; if not, a fault has seen to it."""
         fault = self.staying.handshake(self.venue.counters.connections + 1)
         if fault is not None:
             fault.receive(connection)
         return fault is None
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Client) -> None:
         """Take note of a new stream connection."""
         for fault in self.staying.openings(connection.number):
             fault.greet(connection, self.venue)
@@ -195,7 +196,7 @@ class Faults:
         else:
             self.later(wait, lambda: self.strike(fault))
 
-    def _meet(self, connection: Connection) -> None:
+    def _meet(self, connection: Client) -> None:
         for fault in [one for one in self._for_connections if one.connection == connection.number]:
             self._for_connections.remove(fault)
             if fault.after is not None:
@@ -205,10 +206,10 @@ class Faults:
             else:
                 self.strike(fault, connections=[connection])
 
-    def _striker(self, fault: Fault, connection: Connection) -> Callable[[], None]:
+    def _striker(self, fault: Fault, connection: Client) -> Callable[[], None]:
         return lambda: self.strike(fault, connections=[connection])
 
-    def _tampered(self, connection: Connection, batch: Batch) -> bytes:
+    def _tampered(self, connection: Client, batch: Batch) -> bytes:
         touching = [one for one in self._tampering if one.touches(connection, batch)]
         if not touching:
             return batch.data

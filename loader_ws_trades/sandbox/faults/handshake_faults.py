@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.faults.fault import OnHandshake, check_header, check_status
-
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class HandshakeStatus(OnHandshake):
         check_status(self.status)
         check_header("retry_after", self.retry_after)
 
-    def receive(self, connection: Connection) -> None:
+    def receive(self, connection: Client) -> None:
         """Refuse."""
         location = self.location
         if location is None and self.status < 400:
@@ -40,6 +37,6 @@ class HandshakeStatus(OnHandshake):
 class HandshakeSilence(OnHandshake):
     """The handshake is not answered; the connection stays open."""
 
-    def receive(self, connection: Connection) -> None:
+    def receive(self, connection: Client) -> None:
         """Answer nothing."""
         connection.neglect_handshake()

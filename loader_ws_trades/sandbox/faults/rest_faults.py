@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from loader_ws_trades.sandbox.exchange.asked import Asked
 from loader_ws_trades.sandbox.faults.fault import Fault, Occasion, OnAnswer, check_header, check_status
-
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.asked import Asked
 
 _BODIES: dict[int, dict[str, Any]] = {
     418: {"code": -1003, "msg": "Way too much request weight used; IP banned. Please use WebSocket Streams."},
@@ -131,4 +129,4 @@ class RestLag(Fault):
 
     def strike(self, occasion: Occasion) -> None:
         """Lag from now on."""
-        occasion.faults.staying.add(self, seconds=self.lasting, times=None)
+        occasion.faults.activate(self, seconds=self.lasting, times=None)

@@ -6,12 +6,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.connection import Connection
-    from loader_ws_trades.sandbox.exchange.frames import Batch
-    from loader_ws_trades.sandbox.market.market import Market
+from loader_ws_trades.sandbox.exchange.client import Client
+from loader_ws_trades.sandbox.exchange.frames import Batch
+from loader_ws_trades.sandbox.market.market import Market
 
 
 class Frame(NamedTuple):
@@ -29,16 +28,16 @@ class Tampering(Protocol):
     last: bool
     """Whether nothing may change what it gives out."""
 
-    def touches(self, connection: Connection, batch: Batch) -> bool:
+    def touches(self, connection: Client, batch: Batch) -> bool:
         """Whether it has to do with that batch."""
 
-    def apply(self, connection: Connection, frames: list[Frame]) -> list[Frame]:
+    def apply(self, connection: Client, frames: list[Frame]) -> list[Frame]:
         """Return what is to be sent in place of `frames`."""
 
     def over(self, position: int) -> bool:
         """Whether it has nothing more to do from `position` on."""
 
-    def held(self) -> Iterable[tuple[Connection, bytes]]:
+    def held(self) -> Iterable[tuple[Client, bytes]]:
         """Return what it keeps back, for whom."""
 
 
@@ -50,7 +49,7 @@ class Stretch(NamedTuple):
     stop: int
     only: int | None
 
-    def concerns(self, connection: Connection, batch: Batch) -> bool:
+    def concerns(self, connection: Client, batch: Batch) -> bool:
         """Whether some of the batch's frames lie in it, as far as that connection goes."""
         within = batch.position < self.stop and self.start < batch.position + len(batch.ids)
         return within and batch.market is self.market and self.only in {None, connection.number}
@@ -69,11 +68,11 @@ class Change:
         self._stretch = stretch
         self._change = change
 
-    def touches(self, connection: Connection, batch: Batch) -> bool:
+    def touches(self, connection: Client, batch: Batch) -> bool:
         """Whether some frames lie in the stretch."""
         return self._stretch.concerns(connection, batch)
 
-    def apply(self, connection: Connection, frames: list[Frame]) -> list[Frame]:
+    def apply(self, connection: Client, frames: list[Frame]) -> list[Frame]:
         """Change the frames of the stretch."""
         changed: list[Frame] = []
         for frame in frames:
@@ -84,7 +83,7 @@ class Change:
         """Whether the stretch is behind."""
         return position >= self._stretch.stop
 
-    def held(self) -> Iterable[tuple[Connection, bytes]]:
+    def held(self) -> Iterable[tuple[Client, bytes]]:
         """Return nothing: nothing is kept back."""
         return ()
 
@@ -100,14 +99,14 @@ class Shuffling:
         self._stretch = stretch if size is None else stretch._replace(stop=min(stretch.stop, size))
         self._window = window
         self._seed = seed
-        self._held: dict[Connection, list[Frame]] = {}
+        self._held: dict[Client, list[Frame]] = {}
 
-    def touches(self, connection: Connection, batch: Batch) -> bool:
+    def touches(self, connection: Client, batch: Batch) -> bool:
         """Whether some frames lie in the stretch, or some are kept back."""
         waiting = connection in self._held and batch.market is self._stretch.market
         return waiting or self._stretch.concerns(connection, batch)
 
-    def apply(self, connection: Connection, frames: list[Frame]) -> list[Frame]:
+    def apply(self, connection: Client, frames: list[Frame]) -> list[Frame]:
         """Send whole windows, in another order."""
         sent: list[Frame] = []
         windows = [list(group) for _, group in groupby((*self._held.pop(connection, ()), *frames), self._number)]
@@ -125,7 +124,7 @@ class Shuffling:
         """Whether the stretch is behind, and nobody waits for the end of a window."""
         return position >= self._stretch.stop and not any(connection.open for connection in self._held)
 
-    def held(self) -> Iterable[tuple[Connection, bytes]]:
+    def held(self) -> Iterable[tuple[Client, bytes]]:
         """Return windows that are not full."""
         return [(connection, b"".join(frame.data for frame in frames)) for connection, frames in self._held.items()]
 
@@ -142,16 +141,16 @@ class Break:
 
     last = True
 
-    def __init__(self, connections: Iterable[Connection], act: Callable[[Connection], None]) -> None:
+    def __init__(self, connections: Iterable[Client], act: Callable[[Client], None]) -> None:
         """Call `act` when half of the frame is written; the other half is written after it."""
         self._connections = set(connections)
         self._act = act
 
-    def touches(self, connection: Connection, batch: Batch) -> bool:
+    def touches(self, connection: Client, batch: Batch) -> bool:
         """Whether the connection waits for it."""
         return connection in self._connections
 
-    def apply(self, connection: Connection, frames: list[Frame]) -> list[Frame]:
+    def apply(self, connection: Client, frames: list[Frame]) -> list[Frame]:
         """Write half a frame, act, and return the rest."""
         if not frames:
             return frames
@@ -166,7 +165,7 @@ class Break:
         """Whether no connection is left to do it to."""
         return not any(connection.open for connection in self._connections)
 
-    def held(self) -> Iterable[tuple[Connection, bytes]]:
+    def held(self) -> Iterable[tuple[Client, bytes]]:
         """Return nothing: nothing is kept back."""
         return ()
 

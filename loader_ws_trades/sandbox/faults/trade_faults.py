@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import payload, text_frame
+from loader_ws_trades.sandbox.exchange.venue import Venue
 from loader_ws_trades.sandbox.faults.fault import Fault, Occasion, OnOpening
 from loader_ws_trades.sandbox.faults.malformed import KINDS, malformed
 from loader_ws_trades.sandbox.faults.tampering import Change, Frame, Shuffling, Stretch
-
-if TYPE_CHECKING:
-    from loader_ws_trades.sandbox.exchange.connection import Connection
-    from loader_ws_trades.sandbox.exchange.venue import Venue
-
 
 _DIGITS_OF_MILLISECONDS = 13
 
@@ -109,7 +106,7 @@ class Replay(OnOpening):
         super().__post_init__()
         self.require_positive("count")
 
-    def greet(self, connection: Connection, venue: Venue) -> None:
+    def greet(self, connection: Client, venue: Venue) -> None:
         """Send them again."""
         for name in connection.subscriptions.names():
             if name in venue.streams:

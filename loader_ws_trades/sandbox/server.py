@@ -230,8 +230,8 @@ class Exchange:
 
     async def _leave(self) -> None:
         """See all clients off, in time."""
-        for farewell in (Connection.close, Connection.abort):
-            for connection in list(self._venue.connections):
-                farewell(connection)
+        for method in ("close", "abort"):
+            for client in list(self._venue.connections):
+                getattr(client, method)()
             if self._venue.connections:
                 await asyncio.wait([asyncio.create_task(self._venue.emptied.wait())], timeout=_LEAVE_TIMEOUT)
