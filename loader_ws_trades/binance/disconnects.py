@@ -14,7 +14,7 @@ from loader_ws_trades.config.settings import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.text import header_number, printable
 
-REASONS = ("close", "error", "refused", "rotation", "server_shutdown", "silence", "stall", "unreachable")
+REASONS = ("close", "error", "refused", "rotation", "server_shutdown", "silence", "silent", "stall", "unreachable")
 """Why a new connection was asked for."""
 
 _NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS

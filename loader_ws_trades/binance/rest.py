@@ -26,7 +26,7 @@ from loader_ws_trades.text import header_number, printable
 log = logging.getLogger(__name__)
 
 ROWS = 1000  # the most that one request gives
-TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
+TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TICKER_WEIGHT, TIME_WEIGHT = 25, 20, 4, 2, 1
 
 _AGGREGATES = 20  # those without trades have ids of -1, and are passed over
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
@@ -46,6 +46,10 @@ class _ExchangeInfo(msgspec.Struct):
 
 class _Time(msgspec.Struct):
     serverTime: int  # noqa: N815 - the exchange's name
+
+
+class _Ticker(msgspec.Struct):
+    lastId: int  # noqa: N815 - the exchange's name
 
 
 class _Aggregate(msgspec.Struct):
@@ -161,6 +165,18 @@ class Rest:
         try:
             return decode_rows(body, symbol)
         except ValueError as error:
+            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+
+    def last_id(self, symbol: str) -> int:
+        """The id of the last trade, -1 if there is none (source: `GET /api/v3/ticker/24hr`); costs a weight of 2.
+
+        Raises:
+            UnavailableError: if the exchange did not answer, or not with what was asked for.
+        """
+        body = self._get("/api/v3/ticker/24hr", {"symbol": symbol, "type": "MINI"}, TICKER_WEIGHT)
+        try:
+            return msgspec.json.decode(body, type=_Ticker).lastId
+        except BAD_INPUT as error:
             raise UnavailableError(f"REST's answer is not as documented ({error})") from error
 
     def newest_id(self, symbol: str) -> int:

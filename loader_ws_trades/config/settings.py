@@ -129,6 +129,11 @@ class Settings:
     feed_outage_limit: float = _option(
         parsers.seconds, "Give up after this long without a connection to the exchange.", default="10m"
     )
+    stream_check_interval: float = _option(
+        parsers.seconds,
+        "Ask REST whether there are newer trades after this long without one (weight 2).",
+        default="60",
+    )
     feed_connections: int = _option(
         parsers.count_to(2, "which is enough for one to replace the other"),
         "Connections that carry the stream; with 2 the first copy of each trade counts.",

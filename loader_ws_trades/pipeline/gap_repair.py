@@ -20,10 +20,12 @@ from loader_ws_trades.text import format_duration
 log = logging.getLogger(__name__)
 
 _GRACE = 0.25  # seconds for which a gap may close by itself: two trades that changed places
+_OTHERS_GRACE, _OTHERS_LOOK = 1.0, 0.05  # seconds for which another connection may still bring it; between two looks
 _LAG_DELAY = 1.0  # seconds between two questions for an id that REST does not have yet
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after REST did not answer
 _PROGRESS_EVERY, _PROGRESS_AT_MOST = 10.0, 300.0  # seconds between two log lines about a long repair, growing
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a stream may lose trades for days
+_SAME_TIME = 60_000  # ms; trades with the same id that are further apart are not the same trade
 _PAGE = 1000  # ids; what REST lacks beyond it is rather the end of what it keeps than a hole
 _TURN = 0.2  # seconds in which the end of the run is noticed
 
@@ -42,6 +44,7 @@ class Repair:
         ingest: what has the gaps.
         stopping: ends every wait.
         await_turn: waits until we may ask by our own limit; raises `UnavailableError`.
+        on_turn: called several times a second, while no gap is open.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Repair:
         ingest: Intake,
         stopping: threading.Event,
         await_turn: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._fetch = fetch
@@ -60,10 +64,12 @@ class Repair:
         self._ingest = ingest
         self._stopping = stopping
         self._await_turn = await_turn
+        self._on_turn = on_turn
         self._outage = Outage()
         self._absence = Absence(settings.repair_deadline)
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         self._told = Throttle(log, *_LINES)
+        self._waited_for = -1  # the highest id that other connections were given time to bring
         self.unrepaired: Gap | None = None
         """The last gap that was left because REST did not answer."""
 
@@ -74,6 +80,7 @@ class Repair:
             if resumed and again.passed:
                 wait = self._look_back(resumed)
                 resumed, again = resumed if wait is not None else None, Deadline(wait or 0.0)
+            self._on_turn()
             if self._ingest.gap_seen.wait(_TURN):
                 self._ingest.gap_seen.clear()
                 self._stopping.wait(_GRACE)
@@ -112,7 +119,7 @@ class Repair:
         """Fill what is missing now, and return when nothing is, or the run ends."""
         self._outage.forget(after=self._settings.repair_outage_limit)
         progress = _Progress(self._ingest, self._told)
-        while not self._stopping.is_set() and (gap := self._ingest.gap()) is not None:
+        while not self._stopping.is_set() and (gap := self._gap()) is not None:
             if not progress.begun and len(gap) > self._settings.resume_limit:
                 self._ingest.skip(gap.last + 1, f"more than RESUME_LIMIT ({self._settings.resume_limit})")
                 continue
@@ -124,6 +131,9 @@ class Repair:
                 if not self._stopping.is_set():
                     self._wait_or_give_up(gap, error)
                 continue
+            if self._ingest.is_announced() and self._are_foreign(gap.first - 1, rows):
+                self._stop_expecting("belongs to another exchange or pair")
+                continue
             self._absence.note(gap.first, seen, rows)
             if came_out := self._ingest.fill(rows):
                 progress.note(came_out)
@@ -132,12 +142,25 @@ class Repair:
         if not self._stopping.is_set():
             progress.end()
 
+    def _gap(self) -> Gap | None:
+        """The ids that are missing now; those that another open connection may still bring are given time for that."""
+        gap = self._ingest.gap()
+        if gap is not None and gap.first > self._waited_for:
+            patience = Deadline(_OTHERS_GRACE)
+            while not (self._ingest.is_confirmed() or patience.passed or self._stopping.wait(_OTHERS_LOOK)):
+                pass
+            gap = self._ingest.gap()
+            if gap is not None:
+                self._waited_for = self._newest_seen(gap)
+        return gap
+
     def _newest_seen(self, gap: Gap) -> int:
         return gap.first + self._ingest.behind() - 1
 
     def _ask(self, first: int) -> list[Trade]:
-        # An old hole shows by its neighbours on both sides.
-        begin = max(0, first - 1) if self._absence.lacks(first) else first
+        # An old hole shows by its neighbours on both sides, and whose answers these are by the trade before.
+        with_last = self._absence.lacks(first) or self._ingest.is_announced()
+        begin = max(0, first - 1) if with_last else first
         self._outage.hold()
         try:
             self._await_turn()
@@ -181,16 +204,27 @@ class Repair:
     def _skip(self, before: int, why: str) -> None:
         # An id that only /api/v3/trades names may be another pair's, out of a cache: to give up ids for it would drop
         # the real trades as late. If they exist, the next trade of the stream shows that they are missing.
+        if self._ingest.is_announced():
+            self._stop_expecting("does not return the trades up to it")
+        else:
+            self._ingest.skip(before, why)
+
+    def _stop_expecting(self, why: str) -> None:
+        newest = self._ingest.newest_id
         if self._ingest.stop_expecting():
             self._absence.clear()
             self._told.warn(
                 "newest_unconfirmed",
-                f"REST names {before - 1} as its newest trade id and does not return the trades up to it; they are "
-                "requested again once the stream shows that they are missing",
-                newest=before - 1,
+                f"REST names {newest} as its newest trade id and {why}: nothing is repaired for it, until the stream "
+                "shows what is missing",
+                newest=newest,
             )
-        else:
-            self._ingest.skip(before, why)
+
+    def _are_foreign(self, last: int, rows: list[Trade]) -> bool:
+        """Whether the row with the id of the last trade that came out is of another time."""
+        time_of_last = self._ingest.last_time
+        times = (row.timestamp for row in rows if row.trade_id == last)
+        return time_of_last > 0 and any(abs(timestamp - time_of_last) > _SAME_TIME for timestamp in times)
 
 
 class _Progress:

@@ -194,6 +194,11 @@ class Ingest:
         with self._lock:
             self._sequence.resume(last)
 
+    def begin_after(self, trade_id: int) -> None:
+        """Begin behind `trade_id`, if no trade has come yet."""
+        with self._lock:
+            self._sequence.begin_after(trade_id)
+
     def expect(self, newest: int) -> None:
         """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
         with self._lock:
@@ -222,6 +227,17 @@ class Ingest:
         """Whether ids hold back what follows; without the lock, for the main thread."""
         return not (self._closed or self._sequence.left == 0 or self._sequence.in_order)
 
+    @property
+    def newest_id(self) -> int:
+        """The highest id known, whether its trade came out or not; -1 if there is none."""
+        with self._lock:
+            return self._sequence.newest_id
+
+    def is_announced(self) -> bool:
+        """Whether no trade shows the present gap, but only an id that was announced."""
+        with self._lock:
+            return self._sequence.is_announced
+
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""
         with self._lock:
@@ -230,8 +246,8 @@ class Ingest:
     def is_confirmed(self) -> bool:
         """Whether the present gap is one on each open connection: all of them have brought a higher id."""
         with self._lock:
-            gap = self._sequence.gap()
-            return gap is None or all(newest > gap.first for newest in self._newest_of.values())
+            gap, newest = self._sequence.gap(), self._newest_of.values()
+            return gap is None or len(newest) < 2 or all(trade_id > gap.first for trade_id in newest)
 
     @property
     def newest_streamed(self) -> int:

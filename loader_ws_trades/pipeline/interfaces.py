@@ -45,6 +45,9 @@ class Intake(Receiver, Protocol):
     def resume(self, last: Position) -> None:
         """Go on behind `last`, which is out already; only while nothing is held back."""
 
+    def begin_after(self, trade_id: int) -> None:
+        """Begin behind `trade_id`, if no trade has come yet."""
+
     def expect(self, newest: int) -> None:
         """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
 
@@ -61,6 +64,17 @@ class Intake(Receiver, Protocol):
     @property
     def newest_time(self) -> int:
         """Milliseconds since 1970, of the newest trade seen."""
+
+    @property
+    def last_time(self) -> int:
+        """Milliseconds since 1970, of the last trade that was handed on; 0 if there was none."""
+
+    @property
+    def newest_id(self) -> int:
+        """The highest id known, whether its trade came out or not; -1 if there is none."""
+
+    def is_announced(self) -> bool:
+        """Whether no trade shows the present gap, but only an id that was announced."""
 
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""

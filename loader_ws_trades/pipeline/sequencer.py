@@ -111,6 +111,11 @@ class Sequence:
         self._latest_from = 0
         self._given_up.clear()
 
+    def begin_after(self, trade_id: int) -> None:
+        """Begin behind `trade_id`, if no trade has come yet."""
+        if self._expected == _EMPTY:
+            self._expected = trade_id + 1
+
     def expect(self, newest: int) -> None:
         """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
         if newest > self._newest_seen and newest >= self._expected > _EMPTY:
@@ -119,10 +124,20 @@ class Sequence:
 
     def stop_expecting(self) -> bool:
         """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
-        if self._order or not self._is_announced or self._newest == _EMPTY:
+        if not self.is_announced:
             return False
         self._newest = _EMPTY
         return True
+
+    @property
+    def newest_id(self) -> int:
+        """The highest id known, whether its trade came out or not; -1 if there is none."""
+        return max(self._expected - 1, self._newest_seen, -1)
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether no trade shows the present gap, but only an id that was announced."""
+        return self._is_announced and not self._order and self._newest >= self._expected > _EMPTY
 
     @property
     def newest_time(self) -> int:

@@ -11,6 +11,7 @@ from loader_ws_trades.lifecycle import Activity, Deadline, Task, spawn
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
 from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.pipeline.stream_check import StreamCheck
 from loader_ws_trades.pipeline.trade import SHUTDOWN, Refusal, Trade
 from loader_ws_trades.run.frame_file import FrameWriter
 from loader_ws_trades.run.resume import Resume
@@ -40,6 +41,7 @@ class Live:
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
         self._resume = Resume(settings, self._rest, self._closed)
         self._repair: Repair | None = None
+        self._stream_check: StreamCheck | None = None
         self._repair_task: Task | None = None
 
     def check(self) -> None:
@@ -71,10 +73,21 @@ class Live:
                 ingest=intake,
                 stopping=self._repair_stopping,
                 await_turn=self._rest.await_turn,
+                on_turn=self._check_stream(intake).turn,
             )
             repair, resumed = self._repair, self._resumed
             self._repair_task = spawn("repair", lambda: repair.run(resumed=resumed), on_death)
         self._feed.start(intake, on_death, take=self._take if self._recorder else None)
+
+    def _check_stream(self, intake: Intake) -> StreamCheck:
+        self._stream_check = StreamCheck(
+            self._settings,
+            newest_id=lambda: self._rest.last_id(self._settings.symbol),
+            ingest=intake,
+            is_open=lambda: self._feed.trouble() is None,
+            replace=lambda: self._feed.rotate("it brings no trades", "silent"),
+        )
+        return self._stream_check
 
     def _take(self, frames: list[bytes], connection: int) -> bool:
         if self._recorder:
@@ -145,7 +158,9 @@ class Live:
 
     def trouble(self) -> str | None:
         """Why there is no connection, or none is tried yet; None while there is one."""
-        return self._resume.waits or self._feed.trouble()
+        check = self._stream_check
+        silent = "the stream is silent, trades are fetched from REST" if check and check.silent else None
+        return self._resume.waits or self._feed.trouble() or silent
 
     @property
     def unchecked(self) -> str | None:

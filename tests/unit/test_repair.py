@@ -92,6 +92,9 @@ class Stage:
     def trade(self, trade_id: int) -> Trade:
         return Trade(trade_id, "1", "1", self.times.get(trade_id, NOW), False, "POLUSDT")
 
+    def frame(self, trade_id: int) -> bytes:
+        return f'{{"e":"trade","s":"POLUSDT","t":{trade_id},"p":"1","q":"1","T":{NOW},"m":false}}'.encode()
+
     def stream(self, *ids: int) -> None:
         self.ingest.give([self.trade(trade_id) for trade_id in ids])
 
@@ -486,6 +489,37 @@ def test_a_location_that_is_not_served_is_not_asked_again_for_what_came_since(st
     assert len(tries) == resuming
 
 
+# -- several connections
+
+
+@pytest.mark.parametrize(("brings", "after", "asked"), [((2, 3), 0.3, False), ((3,), 0.3, True), ((), 0, True)])
+def test_a_gap_is_one_once_every_open_connection_has_brought_a_higher_id(
+    stage: Stage, brings: tuple[int, ...], after: float, asked: bool
+) -> None:
+    stage.has = {1, 2, 3}
+    first, second = stage.ingest.connect(), stage.ingest.connect()
+    for connection, ids in ((first, (1, 3)), (second, (1,))):
+        stage.ingest.take([stage.frame(number) for number in ids], connection)
+    if brings:
+        stage.clock.after(after, lambda: stage.ingest.take([stage.frame(number) for number in brings], second))
+    stage.clock.after(5, stage.stopping.set)
+    stage.repair.run(resumed=None)
+    assert stage.out == [1, 2, 3]
+    assert [first for _, first in stage.asked] == [2] * asked
+    if asked:
+        assert 0.25 <= stage.asked[0][0] <= 0.4 if brings else 1.2 <= stage.asked[0][0] <= 1.5
+
+
+def test_a_connection_that_has_ended_is_not_waited_for(stage: Stage) -> None:
+    stage.has = {1, 2, 3}
+    first, second = stage.ingest.connect(), stage.ingest.connect()
+    stage.ingest.take([stage.frame(1), stage.frame(3)], first)
+    stage.ingest.disconnect(second)
+    stage.clock.after(5, stage.stopping.set)
+    stage.repair.run(resumed=None)
+    assert stage.asked == [(0.25, 2)]
+
+
 # -- what it tells
 
 
@@ -530,6 +564,12 @@ def test_a_repair_of_hours_tells_of_it_ever_more_rarely(
 
         def behind(self) -> int:
             return 5
+
+        def is_confirmed(self) -> bool:
+            return True
+
+        def is_announced(self) -> bool:
+            return False
 
         def fill(self, _rows: object) -> int:
             stage.clock.now += 1

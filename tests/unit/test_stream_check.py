@@ -1,0 +1,161 @@
+"""A silent subscription is told from a quiet pair, and nothing is lost, invented or given up for what REST says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from loader_ws_trades.config.loading import load
+from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.pipeline.stream_check import StreamCheck
+from tests.unit.clock import FakeClock
+from tests.unit.test_repair import GIVEN, NOW, Stage
+
+
+class Scene(Stage):
+    """A stage whose stream may be silent; REST names the newest of the ids that it has."""
+
+    def __init__(self, clock: FakeClock, **limits: str) -> None:
+        super().__init__(clock, **limits)
+        self.last_id: Callable[[], int] = lambda: max(self.has, default=-1)
+        self.asked_for_newest: list[float] = []
+        self.replaced: list[float] = []
+        self.is_open = True
+        self.connection = self.ingest.connect()
+        self.check = StreamCheck(
+            load(GIVEN | limits),
+            newest_id=self.newest_id,
+            ingest=self.ingest,
+            is_open=lambda: self.is_open,
+            replace=lambda: self.replaced.append(self.passed),
+        )
+        self.repair._on_turn = self.check.turn
+
+    def newest_id(self) -> int:
+        self.asked_for_newest.append(round(self.passed))
+        return self.last_id()
+
+    def bring(self, *ids: int) -> None:
+        """Trades that the exchange has, and that the stream brings."""
+        self.has.update(ids)
+        self.ingest.take([self.frame(number) for number in ids], self.connection)
+
+    def has_until(self, *moments: tuple[float, int]) -> None:
+        """At so many seconds the exchange has the trades up to an id."""
+        for seconds, last in moments:
+            self.clock.after(seconds, lambda last=last: self.has.update(range(1, last + 1)))  # type: ignore[misc]
+
+    def run(self, seconds: float) -> None:
+        self.clock.after(seconds, self.stopping.set)
+        self.repair.run(resumed=None)
+
+
+@pytest.fixture
+def scene(clock: FakeClock) -> Scene:
+    return Scene(clock)
+
+
+def test_a_quiet_pair_costs_one_question_an_interval_and_nothing_else(scene: Scene) -> None:
+    scene.bring(1)
+    scene.run(200)
+    assert scene.asked_for_newest == [60, 120, 180]
+    assert (scene.asked, scene.replaced, scene.out) == ([], [], [1])
+
+
+def test_while_trades_come_nothing_is_asked(scene: Scene) -> None:
+    for number in range(1, 20):
+        scene.clock.after(number * 50, lambda number=number: scene.bring(number))  # type: ignore[misc]
+    scene.run(990)
+    assert scene.asked_for_newest == []
+
+
+def test_a_trade_that_the_stream_brings_late_is_not_repaired(scene: Scene) -> None:
+    scene.bring(1)
+    scene.has_until((59, 3))
+    scene.clock.after(74, lambda: scene.bring(2, 3))
+    scene.run(100)
+    assert (scene.asked, scene.replaced, scene.out) == ([], [], [1, 2, 3])
+
+
+def test_a_silent_stream_is_replaced_and_rest_carries_the_pair_until_it_speaks(scene: Scene) -> None:
+    scene.bring(1)
+    scene.has_until((10, 5), (100, 9), (500, 12))
+    silent: list[bool] = []
+    scene.clock.after(76, lambda: silent.append(scene.check.silent))
+    scene.clock.after(700, lambda: scene.bring(13))
+    scene.run(720)
+    assert scene.out == list(range(1, 14))
+    assert silent == [True]
+    assert not scene.check.silent
+    assert scene.named == []
+    assert len(scene.asked) == 3
+    assert scene.asked_for_newest[:4] == [60, 120, 180, 240]
+    assert [round(at) for at in scene.replaced] == [75, 540], "not while REST has nothing newer"
+
+
+def test_pauses_between_replacements_grow(scene: Scene) -> None:
+    scene.bring(1)
+    scene.has_until(*((10 + 60 * number, 2 + number) for number in range(200)))
+    scene.run(10_000)
+    pauses = [later - earlier for earlier, later in zip(scene.replaced, scene.replaced[1:], strict=False)]
+    assert len(scene.replaced) < 10
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= 60
+    assert scene.out == list(range(1, scene.out[-1] + 1))
+    assert scene.out[-1] > 150
+
+
+@pytest.mark.parametrize(
+    ("has", "names"),
+    [
+        ({1}, 50),  # REST's trades lag behind its ticker, or the ticker is another pair's
+        ({1}, 10**12),  # beyond RESUME_LIMIT
+        (set(), -1),
+        ({1}, 0),
+    ],
+)
+def test_nothing_is_given_up_for_what_rest_names(scene: Scene, has: set[int], names: int) -> None:
+    scene.bring(1)
+    scene.has = has
+    scene.last_id = lambda: names
+    scene.clock.after(900, lambda: scene.bring(*range(2, 60)))
+    scene.run(905)
+    assert scene.out == list(range(1, 60))
+    assert scene.named == []
+    assert len(scene.replaced) <= 900 / 60
+
+
+def test_trades_of_another_exchange_are_not_taken(scene: Scene) -> None:
+    scene.bring(1)
+    scene.times = dict.fromkeys(range(1, 51), NOW + 10**9)
+    scene.has = set(range(1, 51))
+    scene.run(900)
+    assert scene.out == [1]
+    assert scene.named == []
+
+
+def test_rest_that_is_away_costs_a_question_an_interval(scene: Scene) -> None:
+    def away() -> int:
+        raise UnavailableError("REST is away")
+
+    scene.bring(1)
+    scene.last_id = away
+    scene.run(310)
+    assert scene.asked_for_newest == [60, 120, 180, 240, 300]
+    assert (scene.replaced, scene.check.silent) == ([], False)
+
+
+def test_a_stream_that_was_silent_from_the_beginning_is_carried_from_where_rest_was_then(scene: Scene) -> None:
+    scene.has_until((0, 100), (70, 104))
+    scene.run(200)
+    assert scene.out == [101, 102, 103, 104]
+    assert len(scene.replaced) == 1
+
+
+def test_nothing_is_asked_while_there_is_no_connection(scene: Scene) -> None:
+    scene.bring(1)
+    scene.is_open = False
+    scene.clock.after(200, lambda: setattr(scene, "is_open", True))
+    scene.run(250)
+    assert scene.asked_for_newest == []
