@@ -1,4 +1,4 @@
-"""The tests' own Apache Kafka: what other tests take for granted of it."""
+"""The tests' own Apache Kafka: what other tests rely on."""
 
 import contextlib
 import os
@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from loader_ws_trades.cli.options import collect
-from tests.tools.apache_kafka import Cluster, Kafka
-from tests.tools.apache_kafka.distribution import REPOSITORY, UnavailableError, obtain
+from tests.tools.apache_kafka import Cluster
+from tests.tools.apache_kafka.distribution import REPOSITORY
 from tests.tools.apache_kafka.fixtures import refuse
 from tests.tools.processes import limited, start
 from tests.tools.waiting import wait_for
@@ -46,30 +45,7 @@ def read(config: dict[str, Any], topic: str, count: int) -> list[bytes | None]:
     return [message.value() for message in messages]
 
 
-def test_round_trip_without_credentials(kafka: Kafka, topic_name: Callable[[], str]) -> None:
-    topic = kafka.create_topic(topic_name())
-    plaintext = {"bootstrap.servers": kafka.bootstrap_servers}
-    write(plaintext, topic, b"one", b"two")
-    assert read(plaintext, topic, 2) == [b"one", b"two"]
-
-
-def test_deleted_topic_is_gone(kafka: Kafka, topic_name: Callable[[], str]) -> None:
-    topic = kafka.create_topic(topic_name(), partitions=3)
-    assert len(kafka.admin.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions) == 3
-    kafka.delete_topic(topic)
-    assert topic not in kafka.admin.list_topics(timeout=TIMEOUT).topics
-
-
-def test_round_trip_with_credentials(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
-    topic = kafka_cluster.create_topic(topic_name())
-    kafka_cluster.grant("loader", topic, "WRITE")
-    kafka_cluster.grant("reader", topic, "READ")
-    kafka_cluster.grant("reader", "none", "READ", kind="GROUP")
-    write(kafka_cluster.secured("loader"), topic, b"one", b"two")
-    assert read(kafka_cluster.secured("reader"), topic, 2) == [b"one", b"two"]
-
-
-def test_right_not_granted_or_withdrawn(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
+def test_an_acl_that_is_not_granted_or_revoked(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
     topic = kafka_cluster.create_topic(topic_name())
     client = AdminClient(kafka_cluster.secured("loader"))
 
@@ -78,25 +54,9 @@ def test_right_not_granted_or_withdrawn(kafka_cluster: Cluster, topic_name: Call
 
     assert refusal() == KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     kafka_cluster.grant("loader", topic, "DESCRIBE")
-    wait_for(lambda: refusal() is None, "the right to be given")
+    wait_for(lambda: refusal() is None, "the ACL to be granted")
     kafka_cluster.revoke("loader", topic, "DESCRIBE")
-    wait_for(refusal, "the right to be gone")
-
-
-def test_wrong_password_is_reported(kafka_cluster: Cluster) -> None:
-    assert KafkaError._AUTHENTICATION in refusals({**kafka_cluster.secured("loader"), "sasl.password": "wrong"})
-
-
-def test_certificate_of_another_authority_is_reported(kafka_cluster: Cluster, tmp_path: Path) -> None:
-    other = tmp_path / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(other)
-    assert KafkaError._SSL in refusals({**kafka_cluster.secured("loader"), "ssl.ca.location": str(other)})
-
-
-def test_wrong_host_name_is_reported(kafka_cluster: Cluster) -> None:
-    # Another way to write the address, which the certificate does not have.
-    servers = f"127.1:{kafka_cluster.nodes[0].ports.sasl_ssl}"
-    assert KafkaError._SSL in refusals({**kafka_cluster.secured("loader"), "bootstrap.servers": servers})
+    wait_for(refusal, "the ACL to be revoked")
 
 
 def test_clients_of_the_proxied_listener_are_sent_to_the_proxy(kafka_cluster: Cluster) -> None:
@@ -121,8 +81,8 @@ def test_no_topic_is_created_by_use(kafka_cluster: Cluster, topic_name: Callable
 def test_broker_that_is_frozen_or_killed_comes_back_with_what_it_acknowledged(
     kafka_cluster: Cluster, tmp_path: Path, topic_name: Callable[[], str]
 ) -> None:
-    # A cluster of its own: whatever goes wrong here must not be the next tests' fault.
-    assert kafka_cluster.nodes, "Apache Kafka can be had"
+    # A cluster of its own: a fault here must not affect the next tests.
+    assert kafka_cluster.nodes, "Apache Kafka is available"
     with Cluster(tmp_path) as cluster:
         plaintext = {"bootstrap.servers": cluster.bootstrap_servers}
         topic = cluster.create_topic(topic_name())
@@ -189,7 +149,7 @@ def test_make_adds_nothing_to_what_is_printed(installed: bool, tmp_path: Path) -
     if installed:
         (tmp_path / ".ready").touch()
     command = ["make", "kafka", f"VENV={tmp_path}", f"PYTHON={stub}"]
-    # Within `make test` the other make would say which folder it enters.
+    # Within `make test` a nested make prints which folder it enters.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     printed = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=30, check=True
@@ -198,7 +158,7 @@ def test_make_adds_nothing_to_what_is_printed(installed: bool, tmp_path: Path) -
 
 
 def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
-    # The pipe is at its end when all that write to it have died.
+    # The pipe ends once all its writers have died.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     output = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -217,38 +177,6 @@ def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     os.close(output)
 
 
-def test_missing_java_is_named() -> None:
-    with pytest.raises(UnavailableError, match="no `java` on the PATH"):
-        obtain({"PATH": ""})
-
-
-def test_old_java_is_named(tmp_path: Path) -> None:
-    executable(tmp_path / "java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2")
-    with pytest.raises(UnavailableError, match=r"Java 17 or newer.* is 11$"):
-        obtain({"PATH": str(tmp_path)})
-
-
-def test_missing_maven_is_named_unless_the_jars_are_there(tmp_path: Path) -> None:
-    executable(tmp_path / "java", "echo 'openjdk version \"21.0.1\"' >&2")
-    libs = tmp_path / "libs"
-    environ = {"PATH": str(tmp_path), "TEST_KAFKA_LIBS": str(libs)}
-    with pytest.raises(UnavailableError, match="no `mvn` on the PATH"):
-        obtain(environ)
-    libs.mkdir()
-    assert obtain(environ).libs == libs
-
-
-def test_failed_fetch_shows_what_maven_said_and_leaves_nothing(tmp_path: Path) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    executable(programs / "java", "echo 'openjdk version \"21.0.1\"' >&2")
-    executable(programs / "mvn", "echo no such mirror; exit 1")
-    libs = tmp_path / "cache" / "libs"
-    with pytest.raises(UnavailableError, match="no such mirror"):
-        obtain({"PATH": str(programs), "TEST_KAFKA_LIBS": str(libs)})
-    assert list(libs.parent.iterdir()) == []
-
-
 def test_unavailable_broker_skips_unless_it_is_required() -> None:
     with pytest.raises(pytest.skip.Exception, match=r"^no java$"):
         refuse("no java\nand more", {})
@@ -256,29 +184,8 @@ def test_unavailable_broker_skips_unless_it_is_required() -> None:
         refuse("no java\nand more", {"REQUIRE_KAFKA": "1"})
 
 
-def test_tests_of_the_broker_are_marked(request: pytest.FixtureRequest, kafka: Kafka) -> None:
-    assert request.node.get_closest_marker("kafka")
-
-
-def refusals(config: dict[str, Any]) -> set[int]:
-    """Return the codes of the errors that a client reports, which cannot connect."""
-    errors: list[KafkaError] = []
-    config = {**config, "error_cb": errors.append, "log_level": 0}
-    client = AdminClient(config)
-    with pytest.raises(KafkaException):
-        client.list_topics(timeout=0.5)
-    client.poll(0)
-    return {error.code() for error in errors}
-
-
-def executable(path: Path, script: str) -> None:
-    """Write a shell script that can be run."""
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
 def next_output(descriptor: int) -> bytes:
-    """Wait for what comes next, which is nothing at the end."""
+    """The next output; empty at the end."""
     ready, _, _ = select.select([descriptor], [], [], TIMEOUT)
     assert ready
     return os.read(descriptor, 100)

@@ -1,4 +1,4 @@
-"""Where a run goes on: behind the newest trade of the symbol on the topic, whatever else stands there."""
+"""Where a run resumes: after the newest trade of the symbol on the topic, as real brokers answer."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def record(symbol: str, trade_id: int, timestamp: int) -> tuple[str, bytes, int]
     return symbol, json.dumps(fields | {"symbol": symbol}).encode(), timestamp
 
 
-def write(kafka: Kafka, topic: str, records: Iterable[tuple[str, bytes, int]], *, transactional: bool = False) -> None:
+def write(kafka: Kafka, topic: str, records: Iterable[tuple[str, bytes, int]], *, end: str = "") -> None:
     properties: dict[str, object] = {"bootstrap.servers": kafka.bootstrap_servers, "partitioner": "murmur2_random"}
-    if transactional:
+    if end:
         properties["transactional.id"] = f"other-{uuid.uuid4()}"
     producer = Producer(properties | {"queue.buffering.max.messages": 2_000_000})
-    if transactional:
+    if end:
         producer.init_transactions(20)
         producer.begin_transaction()
     for symbol, value, timestamp in records:
         producer.produce(topic, value, symbol, timestamp=timestamp)
-    if transactional:
-        producer.commit_transaction(20)
     assert producer.flush(60) == 0
+    if end:
+        getattr(producer, f"{end}_transaction")(20)
 
 
 def newest(kafka: Kafka, topic: str, symbol: str = "POLUSDT", **values: str) -> Position | None:
@@ -55,29 +55,56 @@ def live(symbol: str, count: int, first: int = 1000) -> list[tuple[str, bytes, i
     return [record(symbol, first + number, DAY + number // 7) for number in range(count)]
 
 
-def test_an_empty_topic_has_none(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
-    assert newest(kafka, topic) is None
+Records = list[tuple[str, bytes, int]]
+
+BACKFILLED = [record("POLUSDT", number, DAY - 100_000 + number) for number in range(50_000)]
+SAME_TIME = [record("POLUSDT", 2000 + number, DAY + 1000 // 7) for number in range(1000)]
+APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+
+# Configuration of the topic, what is written to it and how its transaction ends, and the newest trade.
+TOPICS: dict[str, tuple[dict[str, str], list[tuple[Records, str]], Position | None]] = {
+    "empty": ({}, [], None),
+    "many in one millisecond": ({}, [(live("POLUSDT", 5000), "")], Position(5999, DAY + 4999 // 7)),
+    "a backfill": ({}, [(live("POLUSDT", 3000, 100_000), ""), (BACKFILLED, "")], Position(102_999, DAY + 2999 // 7)),
+    "a backfill and append time": (
+        APPEND_TIME,
+        [(live("POLUSDT", 1000), ""), (live("POLUSDT", 2000, 3000), ""), (SAME_TIME, "")],
+        Position(4999, DAY + 1999 // 7),
+    ),
+    # The markers have the current time, which is greater than any trade's.
+    "transaction markers": (
+        {},
+        [(live("POLUSDT", 2000), ""), *(([record("BTCUSDT", 1, DAY)], "commit") for _ in range(5))],
+        Position(2999, DAY + 1999 // 7),
+    ),
+    "aborted": (
+        {},
+        [(live("POLUSDT", 100), ""), ([record("POLUSDT", 5000, DAY + 5000)], "abort")],
+        Position(1099, DAY + 99 // 7),
+    ),
+}
 
 
-def test_it_is_the_last_record_and_many_share_its_millisecond(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
-    write(kafka, topic, live("POLUSDT", 5000))
-    assert newest(kafka, topic) == (5999, DAY + 4999 // 7)
+@pytest.mark.parametrize("name", TOPICS)
+def test_the_newest_trade_of_a_topic(kafka: Kafka, name: str) -> None:
+    config, written, position = TOPICS[name]
+    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3, config=config)
+    for records, end in written:
+        write(kafka, topic, records, end=end)
+    assert newest(kafka, topic) == position
 
 
-def test_other_symbols_are_passed_over_and_those_that_are_not_there_are_not_found(kafka: Kafka) -> None:
+def test_each_symbol_has_its_own_newest_trade(kafka: Kafka) -> None:
     topic = kafka.create_topic(f"t-{uuid.uuid4()}")
     write(kafka, topic, live("POLUSDT", 3000))
     write(kafka, topic, [record("BTCUSDT", 7 + number, DAY + 5000 + number) for number in range(20_000)])
-    write(kafka, topic, [record("ETHUSDT", 7 + number, DAY + 200 + number) for number in range(5000)])
     assert newest(kafka, topic) == (3999, DAY + 2999 // 7)
     assert newest(kafka, topic, "BTCUSDT") == (20_006, DAY + 24_999)
     assert newest(kafka, topic, "BNBBTC") is None
-    assert newest(kafka, topic, resume_scan_limit="10000") is None, "too far back to look"
+    assert newest(kafka, topic, resume_scan_limit="10000") is None, "too far back to be scanned"
 
 
-def test_a_key_is_looked_for_where_the_producer_puts_it(kafka: Kafka) -> None:
+def test_a_symbol_is_on_the_partition_of_javas_default_partitioner(kafka: Kafka) -> None:
     keys = ["A", "AB", "ABC", "BTCUSDT", "1000SATSUSDT", "币安USDT", *(f"PAIR{number}USDT" for number in range(50))]
     for partitions in (1, 3, 12):
         topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=partitions)
@@ -86,7 +113,7 @@ def test_a_key_is_looked_for_where_the_producer_puts_it(kafka: Kafka) -> None:
         assert placed == {key.encode(): partition_of(key.encode(), partitions) for key in keys}
 
 
-def test_what_was_written_before_partitions_were_added_is_found(kafka: Kafka) -> None:
+def test_trades_written_before_partitions_were_added_are_found(kafka: Kafka) -> None:
     topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=1)
     write(kafka, topic, live("POLUSDT", 3000))
     partitions = next(number for number in range(2, 10) if partition_of(b"POLUSDT", number) != 0)
@@ -94,7 +121,7 @@ def test_what_was_written_before_partitions_were_added_is_found(kafka: Kafka) ->
     assert newest(kafka, topic) == (3999, DAY + 2999 // 7)
 
 
-def test_a_broker_that_finds_nothing_by_time_is_read_back_behind_what_was_filled_in() -> None:
+def test_a_broker_without_look_up_by_time() -> None:
     with EmbeddedBroker() as broker:
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
         older = [record("POLUSDT", 1 + number, DAY - 5000 + number) for number in range(3000)]
@@ -107,63 +134,7 @@ def test_a_broker_that_finds_nothing_by_time_is_read_back_behind_what_was_filled
     assert found.trade_id == 10_099
 
 
-def test_what_went_to_another_partition_for_a_while_is_found_there(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}", partitions=3)
-    home = partition_of(b"POLUSDT", 3)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    for trade_id, moment, partition in (
-        (100, DAY, home),
-        (101, DAY + 1, (home + 1) % 3),
-        (102, DAY + 2, (home + 2) % 3),
-    ):
-        _key, value, timestamp = record("POLUSDT", trade_id, moment)
-        producer.produce(topic, value, b"POLUSDT", partition=partition, timestamp=timestamp)
-    producer.flush(10)
-    assert newest(kafka, topic) == (102, DAY + 2)
-
-
-def test_older_trades_that_were_filled_in_later_do_not_send_the_run_back(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
-    write(kafka, topic, live("POLUSDT", 3000, first=100_000))
-    write(kafka, topic, [record("POLUSDT", number, DAY - 100_000 + number) for number in range(50_000)])
-    assert newest(kafka, topic) == (102_999, DAY + 2999 // 7)
-
-
-def test_transaction_markers_may_stand_at_the_end(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
-    write(kafka, topic, live("POLUSDT", 2000))
-    for number in range(5):
-        # Their markers have the time of now, which is greater than any trade's.
-        write(kafka, topic, [record("BTCUSDT", number, DAY + number)], transactional=True)
-    assert newest(kafka, topic) == (2999, DAY + 1999 // 7)
-
-
-def test_where_the_broker_stamps_records_what_was_filled_in_does_not_send_the_run_back(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}", config={"message.timestamp.type": "LogAppendTime"})
-    write(kafka, topic, [*live("POLUSDT", 1000), *live("POLUSDT", 2000, first=3000)])
-    write(kafka, topic, [record("POLUSDT", 2000 + number, DAY + 1000 // 7) for number in range(1000)])
-    assert newest(kafka, topic) == (4999, DAY + 1999 // 7)
-
-
-def test_a_last_trade_that_is_a_millisecond_older_is_the_newest(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
-    write(kafka, topic, [*live("POLUSDT", 700), record("POLUSDT", 1700, DAY + 98)])
-    assert newest(kafka, topic) == (1700, DAY + 99)
-
-
-def test_after_a_reset_of_ids_the_later_trade_is_the_newest(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
-    write(kafka, topic, [*live("POLUSDT", 100, first=1_000_000), record("POLUSDT", 3, DAY + 99_000)])
-    assert newest(kafka, topic) == (3, DAY + 99_000)
-
-
-def test_malformed_records_are_passed_over(kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"t-{uuid.uuid4()}")
-    write(kafka, topic, [*live("POLUSDT", 10), ("POLUSDT", b"rubbish", DAY + 1), ("POLUSDT", b"", DAY + 900)])
-    assert newest(kafka, topic) == (1009, DAY + 1)
-
-
-def test_no_right_to_read_is_told(kafka_cluster: Cluster) -> None:
+def test_no_permission_to_read(kafka_cluster: Cluster) -> None:
     topic = kafka_cluster.create_topic(f"t-{uuid.uuid4()}")
     kafka_cluster.grant("loader", topic, "WRITE", "DESCRIBE")
     write(kafka_cluster, topic, live("POLUSDT", 10))
@@ -204,7 +175,7 @@ def test_killed_at_random_moments_and_started_again_the_topic_is_complete(kafka:
     assert found == list(range(found[0], found[0] + len(found)))
 
 
-def test_what_came_while_no_loader_ran_is_caught_up_with_below_the_weight_limit(kafka: Kafka) -> None:
+def test_trades_missed_while_no_loader_ran_are_fetched_below_the_weight_limit(kafka: Kafka) -> None:
     market = Market.generated("POLUSDT", rate=500, past=50_000)
     with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as workflow, Exchange([market]) as exchange:
         [trade] = market.trades(0, 1)

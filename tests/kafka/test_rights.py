@@ -1,4 +1,4 @@
-"""The rights in README.md are enough, each user with its own alone; `test_refused` goes without one at a time."""
+"""The ACLs in README.md are enough, each user with its own only; `test_refused` leaves out one at a time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def grant(cluster: Cluster, workflow: Workflow, rights: Iterable[Right], users: 
 
 
 @pytest.mark.parametrize("users", [ONE_USER, TWO_USERS], ids=["one user", "a writer and a reader"])
-def test_with_the_least_rights_a_run_writes_tells_obeys_and_goes_on(
+def test_with_the_required_acls_a_run_writes_reports_stops_and_resumes(
     kafka_cluster: Cluster, workflow: Workflow, exchange: Exchange, users: Mapping[str, str]
 ) -> None:
     grant(kafka_cluster, workflow, (*LEAST, CHECKPOINT), users)
@@ -67,7 +67,7 @@ def test_with_the_least_rights_a_run_writes_tells_obeys_and_goes_on(
     check_events(events[second:], workflow, "interrupted")
 
 
-def test_without_the_right_to_read_trades_a_run_starts_at_the_first_live_one_with_a_warning(
+def test_without_read_on_the_topic_a_run_starts_at_the_first_live_trade_with_a_warning(
     kafka_cluster: Cluster, workflow: Workflow, exchange: Exchange
 ) -> None:
     grant(kafka_cluster, workflow, LEAST, ONE_USER)
@@ -80,7 +80,7 @@ def test_without_the_right_to_read_trades_a_run_starts_at_the_first_live_one_wit
     assert "RESUME (--resume)" in warning
 
 
-def test_a_topic_that_is_compacted_is_noticed_with_the_right_to_see_its_configuration(
+def test_a_compacted_topic_is_noticed_with_describe_configs(
     kafka_cluster: Cluster, workflow: Workflow, exchange: Exchange
 ) -> None:
     topic = kafka_cluster.create_topic(f"{workflow.topic}-compact", config={"cleanup.policy": "compact"})
@@ -93,7 +93,7 @@ def test_a_topic_that_is_compacted_is_noticed_with_the_right_to_see_its_configur
     assert "is compacted" in noticing.errors
 
 
-def test_transactions_need_one_more_right(kafka_cluster: Cluster, workflow: Workflow, exchange: Exchange) -> None:
+def test_transactions_need_one_more_acl(kafka_cluster: Cluster, workflow: Workflow, exchange: Exchange) -> None:
     grant(kafka_cluster, workflow, (*LEAST, CHECKPOINT), ONE_USER)
     transactional_id = f"loader-ws-trades.{workflow.queue_id}.POLUSDT"
     kafka_cluster.grant("loader", transactional_id, TRANSACTIONS.operation, kind=TRANSACTIONS.kind)

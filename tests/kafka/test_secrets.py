@@ -1,4 +1,4 @@
-"""A secured cluster, and the exchange over TLS: it works, and no secret is shown, at debug level either."""
+"""A secured cluster, and the exchange over TLS: it works, and no secret is shown, not even at debug level."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_everything_over_tls_and_no_secret_anywhere(
     assert "hush-hush" not in shown
 
 
-def test_an_exchange_whose_certificate_is_not_trusted_is_not_spoken_to(
+def test_an_exchange_with_an_untrusted_certificate_is_rejected(
     workflow: Workflow, secured_exchange: tuple[Exchange, Path], kafka_cluster: Cluster
 ) -> None:
     exchange, _ = secured_exchange

@@ -234,7 +234,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "an advertised address that cannot be reached",
         "credentials",
-        ("name addresses that cannot be reached", "advertised.listeners"),
+        ("advertise addresses that cannot be reached", "advertised.listeners"),
         {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:{proxied_port}"},
         exit_code=1,
     ),

@@ -167,7 +167,7 @@ CASES: tuple[Case, ...] = (
         "an advertised address that cannot be reached",
         {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:{proxied_port}"},
         1,
-        ("name addresses that cannot be reached", "advertised.listeners"),
+        ("advertise addresses that cannot be reached", "advertised.listeners"),
     ),
     # As a balancer does that has no broker behind it: no fault of the configuration shows.
     Case("a port that cuts off", {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "{cutting}"}, 1, _CUT_OFF),
