@@ -1,4 +1,4 @@
-"""One connection to the exchange's stream, from the attempt to connect to its end."""
+"""One connection to the exchange's stream."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from websocket import WebSocketApp, WebSocketException
 
 from loader_ws_trades.binance.proxies import Proxy
 from loader_ws_trades.binance.transport import Transport
-from loader_ws_trades.binance.websocket import Wire
+from loader_ws_trades.binance.websocket import FrameReader
 
 
 class Connection:
-    """One connection, from the first attempt to its end, in the thread that calls `run`."""
+    """One connection, from connecting to its end, in the thread that calls `run`."""
 
     def __init__(
         self,
@@ -33,43 +33,43 @@ class Connection:
             on_ping=(lambda _app, _payload: on_ping()) if on_ping else None,
             on_error=lambda _app, error: self._note(error),
         )
-        self._wire = Wire(self._app, on_frames, silence_limit=silence_limit)
+        self._reader = FrameReader(self._app, on_frames, silence_limit=silence_limit)
         self._error: Exception | None = None
 
     def _note(self, error: Exception) -> None:
         self._error = self._error or error
 
     def run(self) -> Exception | None:
-        """Connect and read until the connection ends; the reason for the end, None after `close`.
+        """Connect, and read until the connection ends; returns why it ended, None after `close`.
 
         Raises:
             Exception: what `on_frames` raised.
         """
         try:
             self._app.prepared_socket = cast("socket.socket", self._transport.open())
-            # The library's own check of UTF-8 is pure Python; the decoder looks at the bytes itself.
-            self._app.run_forever(dispatcher=self._wire, skip_utf8_validation=True)
+            # The library's UTF-8 check is slow, pure Python; the decoder checks the bytes itself.
+            self._app.run_forever(dispatcher=self._reader, skip_utf8_validation=True)
         except (OSError, WebSocketException) as error:
             return error
         finally:
-            self._wire.release()
-        if self._wire.failure:
-            raise self._wire.failure
+            self._reader.release()
+        if self._reader.failure:
+            raise self._reader.failure
         return self._error
 
     @property
-    def heard(self) -> float:
-        """When something came last and had been handed over (monotonic); 0 while connecting."""
-        return self._wire.heard
+    def last_received(self) -> float:
+        """When the last frames were received and passed on (monotonic); 0 while connecting."""
+        return self._reader.last_received
 
     def close(self) -> None:
-        """End the connection from any thread, without waiting; may be called again."""
-        self._wire.close()
+        """Close the connection from any thread, without waiting; may be called again."""
+        self._reader.close()
 
     def release(self) -> None:
-        """Free what a connection that never ran holds."""
-        self._wire.release()
+        """Free the resources of a connection that was never run."""
+        self._reader.release()
 
     def abort(self) -> None:
-        """Break off connecting, from any thread, without waiting."""
+        """Abort connecting, from any thread, without waiting."""
         self._transport.abort()

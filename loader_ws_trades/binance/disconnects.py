@@ -1,4 +1,4 @@
-"""What the end of a connection to the exchange means: in words, as a reason to count, and whether to try again."""
+"""Why a connection to the exchange ended: as a label, as text, and whether to reconnect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from websocket import WebSocketBadStatusException
 
-from loader_ws_trades.binance.proxies import REFUSALS
+from loader_ws_trades.binance.proxies import REJECTIONS
 from loader_ws_trades.binance.transport import ProxyError
 from loader_ws_trades.binance.websocket import SilenceError, StallError
 from loader_ws_trades.config.settings import named, redacted_url
@@ -15,16 +15,16 @@ from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.text import header_number, printable
 
 REASONS = ("close", "error", "refused", "rotation", "server_shutdown", "silence", "silent", "stall", "unreachable")
-"""Why a new connection was asked for."""
+"""Labels of the reasons for reconnecting."""
 
 _NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
-_LONGEST_WAIT = 3600  # seconds; what is asked for beyond it is not believed
+_LONGEST_WAIT = 3600  # seconds; longer values of Retry-After are not believed
 _NO_STREAM = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
 
 
-def why_ended(ending: Exception | None, *, opened: bool) -> str:
-    """The one of `REASONS` for which a connection ended, or could not be opened."""
+def disconnect_reason(ending: Exception | None, *, opened: bool) -> str:
+    """The one of `REASONS` why a connection ended, or could not be opened."""
     if not opened:
         answered = isinstance(ending, (WebSocketBadStatusException, ConnectionRefusedError))
         return "refused" if answered else "unreachable"
@@ -32,17 +32,17 @@ def why_ended(ending: Exception | None, *, opened: bool) -> str:
         return "silence"
     if isinstance(ending, StallError):
         return "stall"
-    # For a close frame the library gives an error that carries its code, or (1.9.0) the frame itself.
+    # For a close frame the library reports an error with the close code, or (1.9.0) the frame itself.
     return "close" if not isinstance(ending, Exception) or hasattr(ending, "status_code") else "error"
 
 
-def is_location(ending: Exception | None) -> bool:
-    """Whether the exchange refused because of where we are."""
+def is_blocked(ending: Exception | None) -> bool:
+    """Whether the exchange does not serve this location."""
     return isinstance(ending, WebSocketBadStatusException) and ending.status_code == _NOT_HERE
 
 
-def explain(ending: Exception | None) -> str:
-    """The end of a connection in a few words, without what the peer may have sent at length."""
+def describe(ending: Exception | None) -> str:
+    """Why a connection ended, as text of bounded length."""
     if ending is None:
         return "closed"
     if isinstance(ending, WebSocketBadStatusException):
@@ -55,8 +55,8 @@ def explain(ending: Exception | None) -> str:
     return printable(redacted_url(str(ending))) or type(ending).__name__
 
 
-def refusal(ending: Exception | None) -> ConfigurationError | None:
-    """The error for the end of an attempt to connect after which another will not help; None if one may."""
+def permanent_error(ending: Exception | None) -> ConfigurationError | None:
+    """The error if reconnecting will not help; None if it may."""
     if isinstance(ending, WebSocketBadStatusException):
         if ending.status_code == _NOT_HERE:
             return ConfigurationError(
@@ -65,22 +65,22 @@ def refusal(ending: Exception | None) -> ConfigurationError | None:
             )
         if ending.status_code in _NO_STREAM:
             return ConfigurationError(
-                f"There is no stream at the URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
+                f"There is no stream at this URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
             )
-    if isinstance(ending, ProxyError) and ending.status in REFUSALS:
-        return ending.proxy.refusal(ending.status)
+    if isinstance(ending, ProxyError) and ending.status in REJECTIONS:
+        return ending.proxy.permanent_error(ending.status)
     if isinstance(ending, ssl.SSLCertVerificationError):
         return ConfigurationError(
             f"The exchange's certificate is not trusted ({ending.verify_message}); check {named('binance_ws_url')}, or "
             "set SSL_CERT_FILE to the CA that signed it"
         )
     if isinstance(ending, ssl.SSLError) and ending.reason in _NO_TLS:
-        return ConfigurationError(f"The exchange's port speaks no TLS; check {named('binance_ws_url')}")
+        return ConfigurationError(f"The exchange does not use TLS on this port; check {named('binance_ws_url')}")
     return None
 
 
 def retry_after(ending: Exception | None) -> float:
-    """Seconds that a refused handshake asks us to wait, at most an hour."""
+    """Seconds to wait according to a rejected handshake, at most an hour."""
     if not isinstance(ending, WebSocketBadStatusException) or not ending.resp_headers:
         return 0.0
     asked = header_number(str(ending.resp_headers.get("retry-after", "")))

@@ -13,7 +13,14 @@ from datetime import datetime, timezone
 from functools import partial
 
 from loader_ws_trades.binance.connection import Connection
-from loader_ws_trades.binance.disconnects import REASONS, explain, is_location, refusal, retry_after, why_ended
+from loader_ws_trades.binance.disconnects import (
+    REASONS,
+    describe,
+    disconnect_reason,
+    is_blocked,
+    permanent_error,
+    retry_after,
+)
 from loader_ws_trades.binance.feed_thread import FeedThread, Slot
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.config.settings import Settings, named, redacted_url
@@ -260,17 +267,17 @@ class Feed:
             self._receiver.disconnect(thread.serial)
         if self.stopping.is_set():
             return None
-        text = explain(ending) + (f", after {format_duration(lasted)}" if lasted is not None else "")
+        text = describe(ending) + (f", after {format_duration(lasted)}" if lasted is not None else "")
         is_down = self._note_down(text)
         if thread.successor is not None:
             if is_down:
                 self._lines.warn("disconnected", f"No connection to the exchange: {text}; the next one is being made")
             return None
-        self.reconnects[why_ended(ending, opened=lasted is not None)] += 1
-        # What is refused otherwise may pass while an exchange starts.
+        self.reconnects[disconnect_reason(ending, opened=lasted is not None)] += 1
+        # Other rejections may be temporary while an exchange starts.
         grace_over = time.monotonic() - (self._down_since or math.inf) >= self._settings.startup_grace
-        if not self.connections and (refused := refusal(ending)) and (is_location(ending) or grace_over):
-            raise refused
+        if not self.connections and (error := permanent_error(ending)) and (is_blocked(ending) or grace_over):
+            raise error
         delay = max(thread.slot.backoff.next(), retry_after(ending))
         what = "No connection to the exchange" if is_down else "A connection to the exchange ended, another is open"
         self._lines.warn("disconnected", f"{what}: {text}; next attempt in {delay:.1f} s", delay=round(delay, 3))

@@ -108,7 +108,7 @@ class FeedThread:
         """What the thread does."""
         connection = self.connection  # before the activity: that is noted before a connection is taken away
         activity = self._activity
-        return activity._replace(since=max(activity.since, connection.heard)) if connection else activity
+        return activity._replace(since=max(activity.since, connection.last_received)) if connection else activity
 
     def run(self, feed: Owner) -> None:
         """Connect, read, and connect again, until a successor has the place or the feed is closed."""

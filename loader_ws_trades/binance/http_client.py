@@ -1,4 +1,4 @@
-"""Requests to REST, each bounded in size and in total time, and broken off when the run ends."""
+"""HTTP requests, each bounded in size and total time, and aborted when the run ends."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import urllib3
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Deadline
 
-_TIME_LIMIT = 10.0  # seconds for a request as a whole: names, connecting, TLS, headers and body
-_SIZE_LIMIT = 8 * 1024 * 1024  # bytes of a body, decompressed; a thousand rows have 200 KB
+_TIME_LIMIT = 10.0  # seconds for a whole request: name resolution, connecting, TLS, headers and body
+_SIZE_LIMIT = 8 * 1024 * 1024  # bytes of a decompressed body; a thousand rows have 200 KB
 _PIECE = 64 * 1024
-_TOO_LATE = f"no complete answer in {_TIME_LIMIT:g} s"
-_TURN = 0.05  # seconds in which the end of the run is noticed
+_TIMED_OUT = f"no complete response in {_TIME_LIMIT:g} s"
+_POLL_INTERVAL = 0.05  # seconds between checks whether the run ends
 
 
-class Answer(NamedTuple):
-    """What REST answered."""
+class Response(NamedTuple):
+    """A response of any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -29,11 +29,10 @@ class Answer(NamedTuple):
 
 
 class HttpClient:
-    """Requests by way of `pool`; none outlasts its time, or `stopping`, by more than a moment.
+    """Sends requests through `pool`; none outlasts its time limit, or `stopping`, by more than a moment.
 
-    The library bounds each read, not their sum, and neither the resolver nor an attempt to connect can be
-    interrupted. So each request has a thread of its own, which is left alone when its time is over: its socket is
-    shut, and so it ends by itself.
+    The library limits each read, not their sum, and neither name resolution nor connecting can be interrupted. So each
+    request has its own thread, which is abandoned when time is up: its socket is shut down, and so it ends by itself.
     """
 
     def __init__(self, pool: urllib3.PoolManager, stopping: threading.Event) -> None:
@@ -42,87 +41,87 @@ class HttpClient:
         self._stopping = stopping
 
     def close(self) -> None:
-        """Close the connections that no request uses."""
+        """Close idle connections."""
         pools = self._pool.pools
-        for key in pools.keys():  # noqa: SIM118 - it is no dict, and cannot be iterated over
+        for key in pools.keys():  # noqa: SIM118 - not a dict, and not iterable
             pools[key].close()
         pools.clear()
 
-    def get(self, url: str, fields: Mapping[str, Any]) -> Answer:
-        """The answer to a GET request, of whatever status; redirects are not followed.
+    def get(self, url: str, fields: Mapping[str, Any]) -> Response:
+        """Send a GET request and return the response, whatever its status; redirects are not followed.
 
         Raises:
-            UnavailableError: if it took too long or was too large, or the run ends.
-            urllib3.exceptions.HTTPError: if there was none.
+            UnavailableError: if it takes too long or is too large, or the run ends.
+            urllib3.exceptions.HTTPError: if there is no response.
         """
-        request, deadline = _Request(lambda: self._ask(url, fields)), Deadline(_TIME_LIMIT)
+        request, deadline = _Request(lambda: self._send(url, fields)), Deadline(_TIME_LIMIT)
         if not self._stopping.is_set():
             request.start()
         while request.is_alive() and not (deadline.passed or self._stopping.is_set()):
-            request.join(_TURN)
+            request.join(_POLL_INTERVAL)
         outcome = request.outcome
         if outcome is None:
-            request.break_off()
-            raise UnavailableError("the run is ending" if self._stopping.is_set() else _TOO_LATE)
+            request.abort()
+            raise UnavailableError("the run is ending" if self._stopping.is_set() else _TIMED_OUT)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    def _ask(self, url: str, fields: Mapping[str, Any]) -> Answer:
-        answer = self._pool.request(
+    def _send(self, url: str, fields: Mapping[str, Any]) -> Response:
+        response = self._pool.request(
             "GET", url, fields=dict(fields), retries=False, redirect=False, preload_content=False
         )
         pieces, size = [], 0
-        while piece := answer.read1(_PIECE):
+        while piece := response.read1(_PIECE):
             pieces.append(piece)
             size += len(piece)
             if size > _SIZE_LIMIT:
-                answer.close()
-                raise UnavailableError(f"an answer of more than {_SIZE_LIMIT // 1024**2} MiB")
-        answer.release_conn()
-        return Answer(answer.status, answer.headers, b"".join(pieces))
+                response.close()
+                raise UnavailableError(f"a response of more than {_SIZE_LIMIT // 1024**2} MiB")
+        response.release_conn()
+        return Response(response.status, response.headers, b"".join(pieces))
 
 
 class _Request(threading.Thread):
-    """Asks once; `outcome` is the answer or the exception, or None as long as there is none."""
+    """Sends one request; `outcome` is the response or the exception, or None until then."""
 
-    def __init__(self, ask: Callable[[], Answer]) -> None:
+    def __init__(self, send: Callable[[], Response]) -> None:
         super().__init__(name="rest", daemon=True)
-        self._ask = ask
+        self._send = send
         self._socket: Any = None
-        self._broken_off = False
-        self.outcome: Answer | BaseException | None = None
+        self._aborted = False
+        self.outcome: Response | BaseException | None = None
 
     def run(self) -> None:
-        """Ask."""
+        """Send the request."""
         try:
-            self.outcome = self._ask()
+            self.outcome = self._send()
         except BaseException as error:
             self.outcome = error
-        if self._broken_off and self._socket is not None:
-            self._socket.close()  # the pool never gets it back, and does not close it
+        if self._aborted and self._socket is not None:
+            self._socket.close()  # the pool never gets it back, and so does not close it
 
     @classmethod
     def use(cls, used: Any) -> None:
-        """Note the socket that the request of this thread uses from now on.
+        """Set the socket that the request of this thread uses from now on.
 
         Raises:
-            OSError: if the request has been broken off meanwhile.
+            OSError: if the request has been aborted meanwhile.
         """
         request = threading.current_thread()
         if isinstance(request, cls):
-            # In this order, the other way round than `break_off`: one of the two sees what the other did.
+            # The reverse of the order in `abort`, so that one of the two sees what the other did.
             request._socket = used
-            if request._broken_off:
+            if request._aborted:
                 used.close()
-                raise OSError("broken off")
+                raise OSError("aborted")
 
-    def break_off(self) -> None:
-        """End by itself, soon; called in another thread."""
-        self._broken_off = True
-        used = getattr(self._socket, "socket", self._socket)  # TLS within TLS is no socket, but has one
+    def abort(self) -> None:
+        """Make the request end soon; called from another thread."""
+        self._aborted = True
+        used = getattr(self._socket, "socket", self._socket)  # TLS within TLS wraps a socket
         if isinstance(used, socket.socket):
-            with contextlib.suppress(OSError):  # closed already, or made a TLS one; then `use` comes next
+            with contextlib.suppress(OSError):  # closed already, or being wrapped in TLS; then `use` follows
                 socket.socket.shutdown(used, socket.SHUT_RDWR)
 
 
@@ -134,7 +133,7 @@ class _HTTP(urllib3.connection.HTTPConnection):
 
     def _tunnel(self) -> None:
         super()._tunnel()
-        # A proxy's answer that was broken off ends like a whole one; TLS must not begin on a socket that is shut.
+        # An aborted proxy response looks like a complete one; TLS must not start on a socket that was shut down.
         _Request.use(self.sock)
 
     def request(self, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The request weight that REST may use, and the pauses that the exchange asks for. No I/O."""
+"""Limits the request weight that REST may use, and pauses when the exchange requires it. No I/O."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import time
 from collections import deque
 
 _MINUTE = 60.0  # seconds over which the exchange counts request weight
-LONGEST_PAUSE = 3600.0  # seconds; after an hour it is worth a request to ask again, whatever was asked for
-# Share of the limit that may be used as fast as it goes: it brings what a busy pair misses in a minute.
+LONGEST_PAUSE = 3600.0  # seconds; after an hour a request is worth a try, whatever Retry-After said
+# Share of the limit that may be used at once: enough for what a busy pair misses in a minute.
 _AT_ONCE = 5 / 6
 
 
 class WeightLimit:
-    """Keeps the request weight of any 60 seconds below `limit`: ours, and what others on the same IP use.
+    """Keeps the request weight of any 60 seconds below `limit`: our own plus that of others on the same IP address.
 
-    The exchange counts by the minute and does not say when its minute begins, so ours is counted over a window that
-    slides; what its header counts beyond that is the others', and is assumed to last for a minute. Five sixths of the
-    limit may be used at once. The rest is spread over the window, so that a small request never waits long behind a
-    long repair.
+    The exchange counts per minute and does not say when its minute begins, so our weight is counted over a sliding
+    window. Anything its header reports beyond that is used by others, and is assumed to count for a minute. Five sixths
+    of the limit may be used at once. The rest is spread over the window, so that a small request never waits long
+    behind a long repair.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._spent: deque[tuple[float, int]] = deque()
-        self._others = (0.0, 0)  # when they were seen, and their weight
+        self._others = (0.0, 0)  # when it was reported, and the weight of others
         self._not_before = 0.0
 
     @property
     def used(self) -> int:
-        """What counts at present, ours and the others'; may be asked in any thread."""
+        """The weight used in the last minute, by us and by others; may be called from any thread."""
         return self._ours + self._theirs
 
     @property
@@ -43,11 +43,11 @@ class WeightLimit:
 
     @property
     def paused(self) -> float:
-        """Seconds for which nothing may be sent, because the exchange asked for it."""
+        """Seconds left of a pause that the exchange has required."""
         return max(0.0, self._not_before - time.monotonic())
 
     def wait_needed(self, weight: int) -> float:
-        """Seconds until a request of `weight` keeps the limit, a pause not considered; 0 if it does now."""
+        """Seconds until a request of `weight` is within the limit, regardless of a pause; 0 if it is now."""
         now = time.monotonic()
         while self._spent and self._spent[0][0] <= now - _MINUTE:
             self._spent.popleft()
@@ -65,13 +65,13 @@ class WeightLimit:
         return max(0.0, self._spent[-1][0] + spacing - now)
 
     def spend(self, weight: int) -> None:
-        """Count a request that is sent now."""
+        """Count a request that is being sent."""
         self._spent.append((time.monotonic(), weight))
 
-    def note(self, counted: int) -> None:
-        """Take what the exchange has counted for our IP in its present minute."""
+    def update(self, counted: int) -> None:
+        """Set the weight that the exchange has counted for our IP address in its current minute."""
         self._others = (time.monotonic(), max(0, counted - self._ours))
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for `seconds`, as the exchange asked."""
+        """Send nothing for `seconds`, as the exchange requires."""
         self._not_before = max(self._not_before, time.monotonic() + seconds)

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import urllib3
 
-from loader_ws_trades.binance.http_client import Answer, HttpClient
-from loader_ws_trades.binance.proxies import REFUSALS, Proxy, proxy_for
+from loader_ws_trades.binance.http_client import HttpClient, Response
+from loader_ws_trades.binance.proxies import REJECTIONS, Proxy, proxy_for
 from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.config.settings import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
@@ -260,7 +260,7 @@ class Rest:
         counted = header_number(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
         if counted is not None:
             self.counted = counted
-            self._limit.note(counted)
+            self._limit.update(counted)
         if answer.status == HTTPStatus.OK:
             return answer.body
         raise self._refused(answer, str(fields.get("symbol", "")))
@@ -277,13 +277,13 @@ class Rest:
         if self._proxy:
             through = f" through the proxy {self._proxy.address}"
             refused = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
-            if refused and int(refused[1]) in REFUSALS:
-                return MisconfiguredError(str(self._proxy.refusal(int(refused[1]))))
+            if refused and int(refused[1]) in REJECTIONS:
+                return MisconfiguredError(str(self._proxy.permanent_error(int(refused[1]))))
         # Behind the library's own object, which stands before it.
         why = printable(str(error).rpartition("): ")[2].rstrip("\"')"))
         return UnavailableError(f"{base} did not answer{through} ({why})")
 
-    def _refused(self, answer: Answer, symbol: str) -> UnavailableError:
+    def _refused(self, answer: Response, symbol: str) -> UnavailableError:
         if answer.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
             return UnavailableError(
                 "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
@@ -291,7 +291,7 @@ class Rest:
                 lasting=True,
             )
         if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
-            return MisconfiguredError(str(self._proxy.refusal(answer.status)))
+            return MisconfiguredError(str(self._proxy.permanent_error(answer.status)))
         if answer.status == HTTPStatus.NOT_FOUND:
             return MisconfiguredError(
                 f"There is no REST API at {redacted_url(self._base)} (HTTP 404); check {named('binance_rest_url')}"

@@ -1,7 +1,7 @@
-"""The socket under a stream: directly or through a proxy, over TLS or not, and the answer to the handshake.
+"""Opens the socket of a stream, directly or through a proxy, with or without TLS, and reads the handshake's response.
 
-websocket-client could do this too, but it reads that answer, and a proxy's, without a limit, follows redirects to any
-host, and cannot be told to give up while it connects.
+websocket-client could do this too, but it reads responses of any length, follows redirects to any host, and cannot be
+interrupted while it connects.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.text import printable
 
 CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
-CONNECT_LIMIT = 30.0  # seconds for connecting as a whole, once the host's name is resolved
-HEAD_LIMIT = 16 * 1024  # bytes of an answer before frames; the exchange's have about 200
+CONNECT_LIMIT = 30.0  # seconds for connecting in total, after name resolution
+HEAD_LIMIT = 16 * 1024  # bytes of a response header; the exchange's has about 200
 
 _OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    # Without it a peer that is gone is noticed after a quarter of an hour.
+    # Without it, a dead peer is noticed only after 15 minutes.
     *([(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15000)] if hasattr(socket, "TCP_USER_TIMEOUT") else []),
 ]
 
 
 class HandshakeError(WebSocketException):
-    """What was answered before frames is no HTTP, or more than the limit."""
+    """The response to the handshake is not HTTP, or too long."""
 
 
 class ProxyError(WebSocketProxyException):
-    """The proxy cannot be reached (`status` None), or does not connect us."""
+    """The proxy is unreachable (`status` None), or rejects the connection."""
 
     def __init__(self, message: str, proxy: Proxy, status: int | None = None) -> None:
         super().__init__(message)
@@ -53,26 +53,26 @@ class ProxyError(WebSocketProxyException):
 
 
 class Transport:
-    """One attempt to connect to `url`, through `proxy` if there is one; `open` it once."""
+    """One attempt to connect to `url`, through `proxy` if given; call `open` once."""
 
     def __init__(self, url: str, proxy: Proxy | None) -> None:
         parts = urlsplit(url)
         self._is_secure = parts.scheme == "wss"
         self._host, self._port = parts.hostname or "", parts.port or (443 if self._is_secure else 80)
-        # Behind a name that is complete stands a dot, in DNS and nowhere else.
+        # The trailing dot of an absolute name is only for DNS.
         self._name = self._host.rstrip(".")
         self.url = urlunsplit(parts._replace(netloc=re.sub(r"\.+(?=(:[0-9]*)?$)", "", parts.netloc)))
-        """The URL to ask for, with the host as certificates and HTTP name it."""
+        """The URL to request, with the host name as in certificates and HTTP."""
         self._proxy = proxy
         self._socket: socket.socket | None = None
         self._deadline = Deadline(CONNECT_LIMIT)
         self._aborted = False
 
     def open(self) -> HandshakeSocket:
-        """Connect, and make it safe if the URL says so.
+        """Connect, with TLS if the URL says so.
 
         Raises:
-            OSError: or a WebSocketException, if that fails; ssl.SSLError is one.
+            OSError: or a WebSocketException, if that fails; ssl.SSLError is an OSError.
         """
         try:
             sock = self._connect_through(self._proxy) if self._proxy else self._connect(self._host, self._port)
@@ -85,16 +85,16 @@ class Transport:
         return HandshakeSocket(sock, self._deadline)
 
     def abort(self) -> None:
-        """Break it off, from any thread, without waiting."""
+        """Abort connecting, from any thread, without waiting."""
         self._aborted = True
         sock = self._socket
         if sock:
             with contextlib.suppress(OSError):
-                # Not SSLSocket's own, which would make the reading thread take cipher text for plain.
+                # Not SSLSocket's own, which would make the reading thread mistake ciphertext for plaintext.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _connect(self, host: str, port: int) -> socket.socket:
-        """Connect to the first address of `host` that answers."""
+        """Connect to the first address of `host` that accepts."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -137,16 +137,16 @@ class Transport:
         if os.environ.get("SSLKEYLOGFILE"):
             context.keylog_filename = os.environ["SSLKEYLOGFILE"]
         _limit(sock, self._deadline)
-        # In two steps, so that `abort` has the socket that waits for the peer.
+        # In two steps, so that `abort` can shut down the socket during the TLS handshake.
         self._socket = secured = context.wrap_socket(sock, server_hostname=self._name, do_handshake_on_connect=False)
         secured.do_handshake()
         return secured
 
 
 class HandshakeSocket:
-    """A connected socket, for the library's handshake: `recv` reads the answer as a whole, and looks at it, first.
+    """Wraps a connected socket for the library's handshake: `recv` first reads and checks the complete response header.
 
-    All else is the socket's own.
+    Everything else is passed through.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -159,11 +159,11 @@ class HandshakeSocket:
         return getattr(self.socket, name)
 
     def recv(self, size: int) -> bytes:
-        """The next bytes of the answer that opens the stream.
+        """The next bytes of the response to the handshake.
 
         Raises:
-            WebSocketException: or OSError, if none comes in time, or another one: the library would read a body
-                without end, and follow a redirect.
+            WebSocketException: or OSError, if there is none in time, or its status is not 101: the library would read
+                an unlimited body, or follow a redirect.
         """
         if self._head is None:
             self._head = read_head(self.socket, self._deadline)
@@ -177,10 +177,10 @@ class HandshakeSocket:
 
 
 def _limit(sock: socket.socket, deadline: Deadline) -> None:
-    """Bound the next step by its own limit, and by what is left of the whole.
+    """Limit the next step to its own timeout, and to what is left of the total.
 
     Raises:
-        TimeoutError: if nothing is left.
+        TimeoutError: if no time is left.
     """
     left = deadline.remaining
     if not left:
@@ -189,35 +189,35 @@ def _limit(sock: socket.socket, deadline: Deadline) -> None:
 
 
 def read_head(sock: socket.socket, deadline: Deadline) -> bytes:
-    """The status line and the headers of an answer, and nothing that stands behind them.
+    """The status line and headers of a response, without reading any further.
 
     Raises:
-        WebSocketException: or OSError, if they do not come in time, or are too long.
+        WebSocketException: or OSError, if they do not arrive in time, or are too long.
     """
     head = bytearray()
     while not head.endswith((b"\n\r\n", b"\n\n")):
         if len(head) >= HEAD_LIMIT:
-            raise HandshakeError(f"an answer with more than {HEAD_LIMIT} bytes of headers")
+            raise HandshakeError(f"a response with more than {HEAD_LIMIT} bytes of headers")
         try:
             _limit(sock, deadline)
             piece = sock.recv(1)
         except TimeoutError as error:
-            raise WebSocketTimeoutException("no whole answer in time") from error
+            raise WebSocketTimeoutException("no complete response in time") from error
         if not piece:
-            raise WebSocketConnectionClosedException("the connection ended before an answer")
+            raise WebSocketConnectionClosedException("the connection ended before a response")
         head += piece
     return bytes(head)
 
 
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """The status and the headers, by their names in small letters.
+    """The status, and the headers by lower-case name.
 
     Raises:
-        HandshakeError: if it is no HTTP.
+        HandshakeError: if it is not HTTP.
     """
     first, *lines = head.decode("latin-1").split("\n")
     match = re.match(r"HTTP/1\.[01] ([0-9]{3})(?:\s|$)", first)
     if not match:
-        raise HandshakeError(f"an answer that is no HTTP: {printable(first.strip(), 60)}")
+        raise HandshakeError(f"a response that is not HTTP: {printable(first.strip(), 60)}")
     headers = (line.partition(":") for line in lines)
     return int(match[1]), {name.strip().lower(): value.strip() for name, _, value in headers if name.strip()}

@@ -1,9 +1,9 @@
 """The reading side of a WebSocket connection, under websocket-client's `run_forever`.
 
-The library shakes hands, writes and keeps the protocol. Its own reading costs three system calls and one `select` a
-frame; this dispatcher reads as much as there is, cuts the whole unfragmented text frames out of it, and lets the
-library read everything else (control frames, fragments, closes) out of the same buffer. The library is only asked
-to read a frame that is there as a whole, so it never blocks, and no frame over the limit ever reaches it.
+The library does the handshake, the writing and the protocol. Its own reading costs three system calls and a `select`
+per frame; this dispatcher reads all available data at once, extracts complete, unfragmented text frames, and lets the
+library read everything else (control frames, fragments, close frames) from the same buffer. The library is asked to
+read a frame only when the buffer holds all of it, so it never blocks, and it never sees a frame above the size limit.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocke
 
 from loader_ws_trades.binance.transport import HandshakeSocket
 
-FRAME_LIMIT = 1024 * 1024  # bytes of one frame, or of all fragments of one message; the exchange's have about 140
+FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
 READ_SIZE = 256 * 1024
-STALL_LIMIT = 10.0  # seconds that a frame which has begun may take to be complete
+STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
 
 _TEXT = 0x81  # FIN and the opcode for text
-_CONTROL = 0x08  # the bit that control opcodes have
+_CONTROL = 0x08  # set in the opcodes of control frames
 
 
-class FrameRefusedError(WebSocketException):
-    """The peer broke the protocol or sent more than the limit; the connection is of no more use."""
+class ProtocolError(WebSocketException):
+    """The peer violated the protocol or exceeded the size limit; the connection is unusable."""
 
 
 class SilenceError(WebSocketTimeoutException):
-    """Nothing came for too long, not even a ping."""
+    """No frame was received for too long, not even a ping."""
 
 
 class StallError(WebSocketTimeoutException):
-    """A frame that had begun did not go on."""
+    """The rest of a frame did not arrive in time."""
 
 
 class _Header(NamedTuple):
     final: bool
     opcode: int
     length: int
-    end: int  # index in the buffer behind the frame's last byte
+    end: int  # index in the buffer after the last byte of the frame
 
 
 class BufferedSocket:
-    """A socket that is read in large pieces: `recv` serves from the buffer, all else is the socket's own."""
+    """Wraps a socket to read it in large chunks; everything but `recv` is passed through."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket: Any = sock
@@ -61,7 +61,7 @@ class BufferedSocket:
         return getattr(self._socket, name)
 
     def recv(self, size: int) -> bytes:
-        """At most `size` bytes, from the buffer as long as it holds any."""
+        """At most `size` bytes, from the buffer while it is not empty."""
         if self._at == len(self._data):
             return bytes(self._socket.recv(size))
         piece = self._data[self._at : self._at + size]
@@ -69,10 +69,10 @@ class BufferedSocket:
         return piece
 
     def fill(self) -> bool:
-        """Read what the socket has, which must be ready; False if that is no more than a part of a TLS record.
+        """Read what is available; the socket must be readable. False if it was only part of a TLS record.
 
         Raises:
-            WebSocketConnectionClosedException: at the socket's end.
+            WebSocketConnectionClosedException: at the end of the stream.
         """
         try:
             piece = self._read_records() if self._is_tls else self._socket.recv(READ_SIZE)
@@ -85,17 +85,17 @@ class BufferedSocket:
         return True
 
     def _read_records(self) -> bytes:
-        """All TLS records that are there, up to about `READ_SIZE`: one alone holds a hundred frames at most."""
+        """All available TLS records, up to about `READ_SIZE`; a single one holds at most a hundred frames."""
         pieces: list[bytes] = []
         size = 0
-        # A part of a record is no data yet, and must not block.
+        # Part of a record is not data yet, and must not block.
         self._socket.settimeout(0)
         try:
             while size < READ_SIZE and (piece := self._socket.recv(READ_SIZE)):
                 pieces.append(piece)
                 size += len(piece)
         except OSError:
-            # Behind data, no more data is what is expected, and an error comes again with the next read.
+            # After some data, having no more is normal, and a real error is raised again by the next read.
             if not pieces:
                 raise
         finally:
@@ -104,16 +104,16 @@ class BufferedSocket:
 
     @property
     def readable(self) -> bool:
-        """Whether data was decrypted already, which a poll of the socket does not see."""
+        """Whether there is decrypted data, which polling the socket does not show."""
         return self._is_tls and bool(self._socket.pending())
 
     @property
-    def holds_part(self) -> bool:
-        """Whether anything is left in the buffer."""
+    def has_data(self) -> bool:
+        """Whether the buffer is not empty."""
         return self._at < len(self._data)
 
     def take_text_frames(self) -> list[bytes]:
-        """Payloads of the whole, unfragmented, unmasked text frames of up to 64 KiB at the front of the buffer."""
+        """Payloads of complete, unfragmented, unmasked text frames of up to 64 KiB at the front of the buffer."""
         frames: list[bytes] = []
         data, at, end = self._data, self._at, len(self._data)
         while end - at >= 4 and data[at] == _TEXT:
@@ -134,17 +134,17 @@ class BufferedSocket:
         return frames
 
     def next_header(self) -> _Header | None:
-        """The header of the frame at the front, once it is there.
+        """The header of the frame at the front, once it has arrived.
 
         Raises:
-            FrameRefusedError: if the frame is masked, which a server's must not be.
+            ProtocolError: if the frame is masked, which servers must not do.
         """
         data, at = self._data, self._at
         if len(data) - at < 2:
             return None
         first, second = data[at], data[at + 1]
         if second & 0x80:
-            raise FrameRefusedError("the exchange sent a masked frame")
+            raise ProtocolError("the exchange sent a masked frame")
         size, start = second, at + 2
         if second >= 126:
             start += 2 if second == 126 else 8
@@ -154,65 +154,65 @@ class BufferedSocket:
         return _Header(bool(first & 0x80), first & 0x0F, size, start + size)
 
     def holds(self, header: _Header) -> bool:
-        """Whether the frame with `header` is there as a whole."""
+        """Whether the frame with `header` has arrived completely."""
         return header.end <= len(self._data)
 
 
-class Wire:
-    """The dispatcher of one connection: give it to `run_forever` once.
+class FrameReader:
+    """The dispatcher of one connection, passed to `run_forever` once.
 
-    `on_frames` gets the payloads of each read, in order, in the thread of `run_forever`; it may block, and the time
-    it does is not counted as silence. What it raises ends the connection and stands in `failure`.
+    `on_frames` gets the payloads of each read, in order, in the thread of `run_forever`; it may block, and that time
+    does not count as silence. What it raises ends the connection and is kept in `failure`.
     """
 
     def __init__(self, app: WebSocketApp, on_frames: Callable[[list[bytes]], None], *, silence_limit: float) -> None:
         self.failure: Exception | None = None
-        self.heard = 0.0
-        """When something came last and had been handed over (monotonic); 0 while connecting."""
+        self.last_received = 0.0
+        """When the last frames were received and passed on (monotonic); 0 while connecting."""
         self._app = app
         self._app.on_message = self._on_message
-        # With it set the library gives fragments one by one, and reads one frame a call, which never blocks.
+        # With this callback the library returns fragments one by one and reads one frame per call, which never blocks.
         self._app.on_cont_message = self._on_fragment
         self._on_frames = on_frames
         self._silence_limit = silence_limit
-        self._in_fragments = False  # whether the message that is arriving is not complete
+        self._in_fragments = False  # whether the current message is incomplete
         self._fragments: list[bytes] = []  # its payloads so far
-        self._collected = 0  # bytes of these, with 16 for each: empty ones must not come without end
+        self._collected = 0  # their size plus 16 bytes each, to bound the number of empty ones
         self._closing = False
         self._wake, self._woken = socket.socketpair()
 
     def close(self) -> None:
-        """End the connection from any thread, without waiting for it; may be called again."""
+        """Close the connection from any thread, without waiting; may be called again."""
         self._closing = True
-        # Already released by `release`: then the connection is over.
+        # After `release` the connection has ended already.
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
 
     def release(self) -> None:
-        """Free what the wire holds, after `run_forever` has returned."""
+        """Free its resources, after `run_forever` has returned."""
         self._wake.close()
         self._woken.close()
 
-    # What run_forever wants of a dispatcher.
+    # The interface that `run_forever` expects of a dispatcher.
 
     def signal(self, number: int, handler: object) -> None:
-        """Nothing: signals are the service's."""
+        """Ignored: the service handles signals."""
 
     def abort(self) -> None:
-        """Nothing: signals are the service's."""
+        """Ignored: the service handles signals."""
 
     def timeout(self, seconds: float, callback: Callable[..., None], *args: object) -> None:
-        """Nothing: neither the library's pings nor its reconnect are used."""
+        """Ignored: neither the library's pings nor its reconnects are used."""
 
     def buffwrite(self, sock: socket.socket, data: bytes, *_unused: object) -> None:
-        """Write all of `data`; the library takes it for written."""
+        """Write all of `data`, as the library assumes."""
         sock.sendall(data)
 
     def read(self, sock: HandshakeSocket, read_frame: Callable[[], bool]) -> None:
-        """Read until the connection ends; `read_frame` has the library read one frame and act on it.
+        """Read until the connection ends; `read_frame` makes the library read and handle one frame.
 
         Raises:
-            WebSocketException: or OSError, when the connection was lost or is of no more use.
+            WebSocketException: or OSError, when the connection is lost or unusable.
         """
         buffered = BufferedSocket(sock.socket)
         connection = self._app.sock
@@ -224,40 +224,40 @@ class Wire:
             if self._closing:
                 connection.send_close()
         finally:
-            # With the socket shut, the library's teardown does not wait for the peer's close frame.
+            # With the socket shut down, the library's teardown does not wait for the peer's close frame.
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
     def _read(self, buffered: BufferedSocket, read_frame: Callable[[], bool]) -> None:
-        self.heard = time.monotonic()
-        begun: float | None = None  # when the frame at the front began to arrive, if it is not there as a whole
+        self.last_received = time.monotonic()
+        partial_since: float | None = None  # when an incomplete frame at the front began to arrive
         while not self._closing:
             if not self._in_fragments and (frames := buffered.take_text_frames()):
                 self._deliver(frames)
-                self.heard, begun = time.monotonic(), None
+                self.last_received, partial_since = time.monotonic(), None
             header = buffered.next_header()
             if header:
                 self._check_size(header)
             if header and buffered.holds(header):
                 if not header.opcode & _CONTROL:
                     self._in_fragments = not header.final
-                # Its answer does not tell an end from going on in every case.
+                # Its return value alone does not always tell whether the connection has ended.
                 if not read_frame() or not self._app.keep_running:
                     return
-                if self.failure:  # the library swallowed it
+                if self.failure:  # swallowed by the library
                     raise self.failure
-                self.heard, begun = time.monotonic(), None
+                self.last_received, partial_since = time.monotonic(), None
                 continue
-            if buffered.holds_part and begun is None:
-                begun = time.monotonic()
-            if not self._await_readable(buffered, begun):
+            if buffered.has_data and partial_since is None:
+                partial_since = time.monotonic()
+            if not self._await_readable(buffered, partial_since):
                 return
-            if not buffered.fill() and begun is None:
-                begun = time.monotonic()
+            if not buffered.fill() and partial_since is None:
+                partial_since = time.monotonic()
 
     def _deliver(self, frames: list[bytes]) -> None:
-        """Hand frames over; an error of ours must not be taken for the connection's."""
+        """Pass frames on; an error of ours must not be mistaken for one of the connection."""
         try:
             self._on_frames(frames)
         except Exception as error:
@@ -265,7 +265,7 @@ class Wire:
             raise
 
     def _on_message(self, _app: WebSocketApp, payload: bytes) -> None:
-        """A whole message, or the first fragment of one: the library does not tell them apart here."""
+        """Handle a message or its first fragment: the library calls this for both."""
         if self._in_fragments:
             self._fragments, self._collected = [payload], len(payload) + 16
         else:
@@ -281,20 +281,20 @@ class Wire:
     def _check_size(self, header: _Header) -> None:
         collected = self._collected if self._in_fragments and not header.opcode & _CONTROL else 0
         if collected + header.length > FRAME_LIMIT:
-            raise FrameRefusedError(f"the exchange sent a message of more than {FRAME_LIMIT} bytes")
+            raise ProtocolError(f"the exchange sent a message of more than {FRAME_LIMIT} bytes")
 
-    def _await_readable(self, buffered: BufferedSocket, begun: float | None) -> bool:
-        """Wait until the socket can be read; False if the connection is to be closed."""
+    def _await_readable(self, buffered: BufferedSocket, partial_since: float | None) -> bool:
+        """Wait until the socket is readable; False if the connection is being closed."""
         if buffered.readable:
             return True
         poller = select.poll()
         poller.register(buffered.fileno(), select.POLLIN)
         poller.register(self._woken.fileno(), select.POLLIN)
-        end = self.heard + self._silence_limit
-        if begun is not None:
-            end = min(end, begun + STALL_LIMIT)
+        end = self.last_received + self._silence_limit
+        if partial_since is not None:
+            end = min(end, partial_since + STALL_LIMIT)
         if poller.poll(max(0.0, end - time.monotonic()) * 1000 + 1):
             return not self._closing
-        if begun is not None and end == begun + STALL_LIMIT:
-            raise StallError(f"a frame that had begun was not complete after {STALL_LIMIT:g} s")
+        if partial_since is not None and end == partial_since + STALL_LIMIT:
+            raise StallError(f"a frame was incomplete after {STALL_LIMIT:g} s")
         raise SilenceError(f"no frame, not even a ping, for {self._silence_limit:g} s")

@@ -9,7 +9,7 @@ from functools import cached_property
 from queue import Empty, SimpleQueue
 
 from loader_ws_trades.binance.connection import Connection
-from loader_ws_trades.binance.disconnects import explain, refusal
+from loader_ws_trades.binance.disconnects import describe, permanent_error
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.binance.rest import ROWS, TRADES_WEIGHT, MisconfiguredError, Rest
 from loader_ws_trades.binance.transport import CONNECT_LIMIT
@@ -142,8 +142,8 @@ class ExchangeProbes:
         heard = self._hear(Deadline(CONNECT_LIMIT))
         if heard == "open":
             return ok("connected")
-        why = explain(self._ending) if heard == "end" else "no answer in time"
-        raise refusal(self._ending) or UnavailableError(
+        why = describe(self._ending) if heard == "end" else "no answer in time"
+        raise permanent_error(self._ending) or UnavailableError(
             f"No connection to {redacted_url(url)}: {why}; check {named('binance_ws_url')} and the network"
         )
 
@@ -172,7 +172,7 @@ class ExchangeProbes:
                 return ok(f"id {trades[0].trade_id}, {trades[0].quantity} at {trades[0].price}")
         if heard == "end":
             raise UnavailableError(
-                f"The exchange closed the stream: {explain(self._ending)}; check {named('binance_ws_url')}"
+                f"The exchange closed the stream: {describe(self._ending)}; check {named('binance_ws_url')}"
             )
         return self._silence(refused, pinged=pinged)
 

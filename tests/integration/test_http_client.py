@@ -59,7 +59,7 @@ def read_request(client: socket.socket) -> None:
 
 
 def dripping(head: bytes, drop: bytes, every: float = 0.1) -> Serve:
-    """Answer with `head`, then with one `drop` after another: within the bound of each read, and without end."""
+    """Response with `head`, then with one `drop` after another: within the bound of each read, and without end."""
 
     def serve(client: socket.socket) -> None:
         read_request(client)
@@ -116,7 +116,7 @@ def test_an_answer_that_drips_is_cut_off_as_a_whole(
     serve: Serve, client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
-    with server(serve) as address, pytest.raises(UnavailableError, match="no complete answer"):
+    with server(serve) as address, pytest.raises(UnavailableError, match="no complete response"):
         client.get(f"http://{address}/", {})
 
 
@@ -144,7 +144,7 @@ def test_the_same_holds_with_tls(
     authority.cert_pem.write_to_path(ca)
     client = HttpClient(urllib3.PoolManager(ca_certs=str(ca)), stopping)
     request.addfinalizer(client.close)
-    with server(SLOW[kind], context=context) as address, pytest.raises(UnavailableError, match="no complete answer"):
+    with server(SLOW[kind], context=context) as address, pytest.raises(UnavailableError, match="no complete response"):
         client.get(f"https://localhost:{address.rpartition(':')[2]}/", {})
 
 
@@ -157,7 +157,7 @@ def test_a_proxy_that_drips_is_cut_off(
     with server(dripping(b"HTTP/1.1 200 Connection established\r\nX-", b"a")) as address:
         client = HttpClient(urllib3.ProxyManager(f"http://{address}"), stopping)
         request.addfinalizer(client.close)
-        with pytest.raises(UnavailableError, match="no complete answer"):
+        with pytest.raises(UnavailableError, match="no complete response"):
             client.get("https://rest.invalid/", {})
         wait_for(lambda: all(thread.name != "rest" for thread in threading.enumerate()), "the end of the request")
     assert not secured, "no TLS on a socket that was shut"
@@ -166,7 +166,7 @@ def test_a_proxy_that_drips_is_cut_off(
 def test_a_handshake_that_nobody_answers_is_cut_off(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
     client._pool.connection_pool_kw["timeout"] = 1.0  # what ends the handshake
-    with server(silent) as address, pytest.raises(UnavailableError, match="no complete answer"):
+    with server(silent) as address, pytest.raises(UnavailableError, match="no complete response"):
         client.get(f"https://{address}/", {})
 
 
@@ -203,7 +203,7 @@ def test_a_request_that_was_given_up_while_it_connected_is_not_sent(
     resolve = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: go_on.wait(10) and resolve(*args, **options))
     with server(lambda connection: came.append(connection.recv(4096))) as address:
-        with pytest.raises(UnavailableError, match="no complete answer"):
+        with pytest.raises(UnavailableError, match="no complete response"):
             client.get(f"http://{address}/", {})
         go_on.set()
         wait_for(lambda: came, "the end of the connection")

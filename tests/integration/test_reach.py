@@ -76,7 +76,7 @@ def test_a_proxy_that_refuses_the_password_is_a_configuration_fault(
 ) -> None:
     with Server(ConnectProxy("someone:else")) as server:
         environment.setenv(f"{scheme}_proxy", f"http://me:hush@127.0.0.1:{server.port}")
-        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{server.port} refuses the user and the") as caught:
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{server.port} rejects the user and the") as caught:
             symbol_status(f"{scheme}://exchange.example")
         assert f"{scheme}_proxy" in str(caught.value)
         assert "hush" not in str(caught.value)

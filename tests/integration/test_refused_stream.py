@@ -67,5 +67,5 @@ def test_rejected_first_connection_names_the_setting(
 )
 def test_unusable_proxy_is_named_without_its_password(command: tuple[str, ...], proxy: str) -> None:
     shown = rejected(*command, https_proxy=proxy)
-    assert "https_proxy names a proxy that cannot be used" in shown
+    assert "https_proxy is not a usable proxy" in shown
     assert "hush" not in shown

@@ -18,10 +18,10 @@ from websocket import WebSocketBadStatusException, WebSocketException
 
 from loader_ws_trades.binance import transport
 from loader_ws_trades.binance.connection import Connection
-from loader_ws_trades.binance.disconnects import explain, refusal, retry_after
+from loader_ws_trades.binance.disconnects import describe, permanent_error, retry_after
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.sandbox import Exchange, Market
-from tests.integration.test_wire import Run
+from tests.integration.test_websocket import Run
 from tests.tools.waiting import wait_for
 
 PLENTY = 50_000_000  # bytes: what a peer sends at most
@@ -122,14 +122,14 @@ ENDLESS = [
 def test_an_answer_to_the_handshake_without_end_is_cut_off(first: bytes, again: bytes) -> None:
     with Server(answering(first, again)) as server:
         ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
-        assert "more than 16384 bytes" in explain(ending)
+        assert "more than 16384 bytes" in describe(ending)
 
 
 @pytest.mark.parametrize(("first", "again"), ENDLESS)
 def test_a_proxy_s_answer_without_end_is_cut_off(first: bytes, again: bytes) -> None:
     with Server(answering(first, again)) as proxy:
         ending = run("wss://127.0.0.1:9/ws", https_proxy=f"127.0.0.1:{proxy.port}").ended()
-        assert f"the proxy 127.0.0.1:{proxy.port}: an answer with more than 16384 bytes" in explain(ending)
+        assert f"the proxy 127.0.0.1:{proxy.port}: a response with more than 16384 bytes" in describe(ending)
 
 
 @pytest.mark.parametrize("by_proxy", [False, True])
@@ -147,7 +147,7 @@ def test_an_answer_that_drips_is_not_waited_for(by_proxy: bool, monkeypatch: pyt
     with Server(drip) as server:
         address = f"127.0.0.1:{server.port}"
         running = run("ws://127.0.0.1:9/ws", http_proxy=address) if by_proxy else run(f"ws://{address}/ws")
-        assert "no whole answer in time" in explain(running.ended())
+        assert "no complete response in time" in describe(running.ended())
         enough.set()
 
 
@@ -163,7 +163,7 @@ def test_a_refusal_is_taken_without_its_body() -> None:
 def test_a_refusal_that_asks_for_no_number_of_seconds_is_a_refusal(asked: bytes) -> None:
     with Server(answering(b"HTTP/1.1 429 \r\nRetry-After: " + asked + b"\r\n\r\n")) as server:
         ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
-    assert explain(ending) == "the exchange answered the handshake with HTTP 429"
+    assert describe(ending) == "the exchange answered the handshake with HTTP 429"
     assert retry_after(ending) == 0
 
 
@@ -183,8 +183,8 @@ def test_an_answer_that_is_none_ends_the_attempt(answer: bytes) -> None:
     with Server(answering(answer)) as server:
         ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
     assert isinstance(ending, WebSocketException)
-    assert explain(ending).isprintable()
-    assert len(explain(ending)) <= 203
+    assert describe(ending).isprintable()
+    assert len(describe(ending)) <= 203
 
 
 @pytest.mark.parametrize("target", ["ws://127.0.0.1:{port}/x", "wss://localhost:{port}/x", "wss://localhost:{own}/x"])
@@ -204,8 +204,8 @@ def test_no_redirect_is_followed(authority: trustme.CA, target: str) -> None:
         ending = run(f"wss://localhost:{server.port}/ws").ended()
         assert other.accepted == 0
         assert server.accepted == 1
-    assert explain(ending).startswith("the exchange answered the handshake with HTTP 302, a redirect to ")
-    assert "/x?***, which is not followed" in explain(ending)
+    assert describe(ending).startswith("the exchange answered the handshake with HTTP 302, a redirect to ")
+    assert "/x?***, which is not followed" in describe(ending)
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
@@ -231,10 +231,10 @@ def test_connecting_to_a_peer_that_does_not_speak_is_broken_off(scheme: str, mon
 def test_a_certificate_that_is_not_trusted_is_a_configuration_fault(authority: trustme.CA) -> None:
     with Server(answering(b""), context_of(trustme.CA())) as server:
         ending = run(f"wss://localhost:{server.port}/ws").ended()
-    assert "SSL_CERT_FILE" in str(refusal(ending))
+    assert "SSL_CERT_FILE" in str(permanent_error(ending))
     with Server(answering(b""), context_of(authority, "other.example")) as server:
         ending = run(f"wss://localhost:{server.port}/ws").ended()
-    assert "SSL_CERT_FILE" in str(refusal(ending))
+    assert "SSL_CERT_FILE" in str(permanent_error(ending))
 
 
 def test_a_host_with_a_dot_at_its_end(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,13 +309,15 @@ def test_a_stream_through_a_proxy_that_wants_a_password(authority: trustme.CA) -
 def test_a_proxy_that_refuses_the_password_is_a_configuration_fault() -> None:
     with Server(ConnectProxy("someone:else")) as server:
         ending = run("wss://localhost:9/ws", https_proxy=f"http://me:hush@127.0.0.1:{server.port}").ended()
-        assert explain(ending) == f"the proxy 127.0.0.1:{server.port} answered CONNECT with HTTP 407"
-        assert f"127.0.0.1:{server.port} refuses the user and the password that https_proxy" in str(refusal(ending))
-        assert "hush" not in str(refusal(ending))
+        assert describe(ending) == f"the proxy 127.0.0.1:{server.port} answered CONNECT with HTTP 407"
+        assert f"127.0.0.1:{server.port} rejects the user and the password in https_proxy" in str(
+            permanent_error(ending)
+        )
+        assert "hush" not in str(permanent_error(ending))
 
 
 def test_a_proxy_that_is_dead_is_named() -> None:
     ending = run("wss://localhost:9/ws", https_proxy="http://me:hush@127.0.0.1:9").ended()
-    assert explain(ending).startswith("no connection through the proxy 127.0.0.1:9: ")
-    assert "hush" not in explain(ending)
-    assert refusal(ending) is None
+    assert describe(ending).startswith("no connection through the proxy 127.0.0.1:9: ")
+    assert "hush" not in describe(ending)
+    assert permanent_error(ending) is None

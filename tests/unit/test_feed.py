@@ -42,7 +42,7 @@ class Scripted:
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._ending: Exception | None = None
         self.begun_at = clock.now
-        self.heard = 0.0
+        self.last_received = 0.0
         self.aborted = self.released = self._closed = False
 
     def run(self) -> Exception | None:

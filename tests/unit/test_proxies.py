@@ -117,7 +117,7 @@ def test_user_and_password_are_decoded_and_never_shown(user: str, plain: str) ->
     ],
 )
 def test_what_cannot_be_used_is_a_fault_that_names_the_variable_and_no_password(value: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^HTTPS_PROXY names a proxy that cannot be used: ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^HTTPS_PROXY is not a usable proxy: ") as caught:
         proxy_for(STREAM, {"HTTPS_PROXY": value})
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None

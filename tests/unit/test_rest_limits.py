@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from loader_ws_trades.binance import rest
-from loader_ws_trades.binance.http_client import Answer
+from loader_ws_trades.binance.http_client import Response
 from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.errors import UnavailableError
 from tests.unit.clock import FakeClock
@@ -22,13 +22,13 @@ NO_NUMBERS = ["", "1e400", "\xb2", "٣", "-5", "1.5", "0x10", "nan", "inf", "9" 
 class Wire:
     """Stands for `HttpClient`; `answer` is what it gives, or raises."""
 
-    answer: Answer | Exception = Answer(200, {}, b"[]")
+    answer: Response | Exception = Response(200, {}, b"[]")
     asked = 0
 
     def __init__(self, *_: object) -> None:
         """Take what a `HttpClient` takes."""
 
-    def get(self, _url: str, _fields: Mapping[str, Any]) -> Answer:
+    def get(self, _url: str, _fields: Mapping[str, Any]) -> Response:
         type(self).asked += 1
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -39,7 +39,7 @@ class Wire:
 def make(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Callable[..., rest.Rest]:
     def made(status: int = 200, body: bytes = b"[]", limit: int = 3000, **headers: str) -> rest.Rest:
         Wire.asked = 0
-        Wire.answer = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+        Wire.answer = Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
         return rest.Rest("http://rest.invalid", clock.event(), weight_limit=limit)
 
     monkeypatch.setattr(rest, "HttpClient", Wire)
@@ -86,7 +86,7 @@ def test_a_used_weight_beyond_reason_costs_a_minute_and_no_more(
 def test_a_pause_is_an_answer_and_not_a_wait(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
     client, began = make(418, Retry_After="120"), clock.now
     refusal_of(client)
-    Wire.answer = Answer(200, {}, b"[]")
+    Wire.answer = Response(200, {}, b"[]")
     clock.advance(100)
     error = refusal_of(client)
     assert (clock.now - began, Wire.asked) == (100, 1), "it neither waited nor asked"
@@ -106,8 +106,8 @@ def test_waiting_for_our_own_limit_ends_with_the_run(make: Callable[..., rest.Re
 
 def test_a_request_that_was_too_slow_or_too_large_tells_of_whom(make: Callable[..., rest.Rest]) -> None:
     client = make()
-    Wire.answer = UnavailableError("no complete answer in 10 s")
-    assert str(refusal_of(client)) == "http://rest.invalid did not answer (no complete answer in 10 s)"
+    Wire.answer = UnavailableError("no complete response in 10 s")
+    assert str(refusal_of(client)) == "http://rest.invalid did not answer (no complete response in 10 s)"
 
 
 # -- the weight of a minute
@@ -156,7 +156,7 @@ def test_most_of_the_limit_goes_at_once_and_the_rest_is_spread(limit: WeightLimi
 def test_what_others_use_counts_for_a_minute(clock: FakeClock) -> None:
     limit = WeightLimit(100)
     limit.spend(25)
-    limit.note(90)
+    limit.update(90)
     assert limit.used == 90, "others have used 65"
     assert limit.wait_needed(25) == 60
     clock.advance(59.9)
@@ -241,9 +241,9 @@ def test_the_first_trade_at_a_time(
 ) -> None:
     client = make()
 
-    def get(_: Wire, url: str, _fields: Mapping[str, Any]) -> Answer:
+    def get(_: Wire, url: str, _fields: Mapping[str, Any]) -> Response:
         answer = [{"f": first} for first in aggregates] if url.endswith("aggTrades") else rows
-        return Answer(200, {}, msgspec.json.encode(answer))
+        return Response(200, {}, msgspec.json.encode(answer))
 
     monkeypatch.setattr(Wire, "get", get)
     if isinstance(found, str):

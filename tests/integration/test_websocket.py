@@ -189,7 +189,7 @@ def test_half_a_frame_and_then_silence_is_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wire, "STALL_LIMIT", 0.3)
     with connected(lambda _: None) as (peer, run):
         peer.send(frame(b"x" * 100)[:50])
-        assert "not complete" in str(run.ended())
+        assert "incomplete" in str(run.ended())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
-from loader_ws_trades.binance.disconnects import explain, retry_after
+from loader_ws_trades.binance.disconnects import describe, retry_after
 
 
 def refused(status: int, **headers: str) -> WebSocketBadStatusException:
@@ -56,4 +56,4 @@ def test_an_ending_that_asks_for_nothing() -> None:
     ],
 )
 def test_a_reason_that_the_peer_gives_is_shown_on_one_short_line(text: str, shown: str) -> None:
-    assert explain(WebSocketConnectionClosedException(text)) == shown
+    assert describe(WebSocketConnectionClosedException(text)) == shown
