@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +18,8 @@ from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import Record, TopicScanner
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
-from loader_ws_trades.monitoring.progress import Progress
+from loader_ws_trades.logs import LOGGER
+from loader_ws_trades.monitoring.progress import Progress, display
 from loader_ws_trades.pipeline.id_ranges import Bounds
 
 log = logging.getLogger(__name__)
@@ -41,16 +44,15 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
         total = sum(end - start for start, end in offsets.values())
         log.info("Auditing %s on topic %s: %d offsets", settings.symbol, topic, total, extra={"event": "audit"})
         analysis, hidden = Analysis(settings.symbol, bounds), dict[int, int]()
-        with Progress("Auditing", total, bar=bar) as progress:
-            done = records = 0
+        shown, begin, done = display(LOGGER, "progress", line=bar), time.monotonic(), 0
+        with contextlib.closing(shown):
             for partition, (start, end) in offsets.items():
                 unread = _until_hidden(scanner.read(partition, start, end), hidden, partition)
                 while batch := list(islice(unread, _BATCH)):
                     analysis.take(batch)
-                    records += len(batch)
-                    progress.update(done + batch[-1].offset - start, records)
+                    shown.show(Progress("auditing", done + batch[-1].offset - start, total))
                 done += end - start
-            seconds = progress.seconds
+        seconds = time.monotonic() - begin
     except UnavailableError as error:
         if not error.lasting:
             raise RunError(f"The audit was interrupted: {error}; check the brokers, then run it again") from error

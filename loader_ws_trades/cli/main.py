@@ -76,7 +76,7 @@ def _load(
     """Load from a source into Kafka or to standard output, and end with the run's exit code."""
     from loader_ws_trades import logs  # noqa: PLC0415
     from loader_ws_trades.kafka.transactions import make_publisher  # noqa: PLC0415
-    from loader_ws_trades.monitoring.status import StatusLine  # noqa: PLC0415
+    from loader_ws_trades.monitoring import progress  # noqa: PLC0415
     from loader_ws_trades.run import service  # noqa: PLC0415
     from loader_ws_trades.run.stdout import Output  # noqa: PLC0415
 
@@ -90,10 +90,8 @@ def _load(
         to,
         extra={"event": "starting", "version": __version__},
     )
-    line = StatusLine() if status and not stdout and StatusLine.is_wanted() else None
-    if line:
-        line.put_below(logs.LOGGER)
-    sys.exit(service.run(settings, make_source, make_sink, reports=not stdout, status=line))
+    display = progress.display(logs.LOGGER, "status", line=status and not stdout)
+    sys.exit(service.run(settings, make_source, make_sink, reports=not stdout, display=display))
 
 
 _OF_A_STREAM: dict[str, Any] = {"duration": None, "gap_repair": "on"}  # whatever a shared .env says of them

@@ -173,26 +173,3 @@ class Control:
                 extra={"event": "stop_command", "partition": record.partition, "offset": record.offset},
             )
         return stop
-
-
-class NoControl:
-    """Reads no commands: for a run without Kafka."""
-
-    silent_for = 0.0
-
-    def __init__(self) -> None:
-        self.caught_up = threading.Event()
-        self.caught_up.set()
-
-    def open(self, startup: Startup) -> None:
-        """Nothing to wait for."""
-
-    def start(self, on_stop: Callable[[], None], on_death: Callable[[BaseException], None]) -> None:
-        """Nothing to read."""
-
-    def close(self) -> None:
-        """Nothing to stop."""
-
-    def join(self, timeout: float) -> bool:
-        """Nothing to wait for."""
-        return timeout >= 0

@@ -119,23 +119,3 @@ class Telemetry:
     def _report(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None and not self._given_up:
             self._throttle.warn("telemetry_undelivered", f"A telemetry event was not delivered: {error_text(error)}")
-
-
-class NoTelemetry:
-    """Sends no events: for a run without Kafka."""
-
-    is_open = False
-    due = False
-    flushed = True
-
-    def open(self, startup: Startup) -> None:
-        """Nothing to wait for."""
-
-    def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
-        """Nobody to send to."""
-
-    def poll(self, timeout: float = 0) -> None:
-        """Nothing to serve."""
-
-    def give_up(self) -> None:
-        """Nothing to discard."""

@@ -1,7 +1,7 @@
-"""Whether a run is alive: what its threads do, since when, and for how long that may go on. No clock, no I/O.
+"""Whether a run is alive: what its threads are doing, since when, and for how long that may last. No clock, no I/O.
 
-Neither Kafka nor the exchange being away makes a run unhealthy: the loader waits for them within limits of its own, and
-to be killed meanwhile would only cost it what it holds.
+An outage of Kafka or of the exchange does not make a run unhealthy: the loader waits for them within limits of its own,
+and being killed meanwhile would only lose what it has buffered.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Iterable
 from loader_ws_trades.lifecycle import SLACK, Activity
 
 STAGES = ("starting", "preparing", "loading", "stopping")
-"""What a run does, in this order: reaches Kafka, finds out where to begin, loads, delivers the tail."""
+"""The stages of a run, in order: connects to Kafka, finds its starting position, loads, delivers what is left."""
 
-_TURN = 10.0  # seconds that a turn of the main loop may take, which waits 0.1 s
-_START = 60.0  # seconds that a step of the start may take beside its waits for Kafka: REST, and asking for the topic
+_TURN = 10.0  # seconds that a turn of the main loop may take; it waits 0.1 s
+_START = 60.0  # seconds that a step of the start may take besides waiting for Kafka: REST, and looking up topics
 
 
 def main_loop(stage: str, turned: float, *, startup: float, shutdown: float) -> Activity:
-    """What the main thread does, last turned at `turned`; `startup` and `shutdown` are what its waits may take."""
+    """What the main thread is doing, last seen at `turned`; `startup` and `shutdown` are how long it may wait there."""
     limit = {"starting": startup + _START, "stopping": shutdown + SLACK}.get(stage, _TURN)
-    return Activity("The main loop", f"not turned while {stage}", turned, limit)
+    return Activity("The main loop", f"been stuck while {stage}", turned, limit)
 
 
 def verdict(activities: Iterable[Activity], now: float) -> str | None:
-    """What is wrong, in a sentence; None if all is well."""
+    """What is wrong, as a sentence; None if all is well."""
     for who, what, since, limit in activities:
         if now - since >= limit:
-            allowed = f", more than the {limit:.0f} s that it may" if limit else ""
+            allowed = f" (limit {limit:.0f} s)" if limit else ""
             return f"{who} has {what} for {now - since:.0f} s{allowed}"
     return None

@@ -1,4 +1,4 @@
-"""A file whose time of modification says that a run is alive, for probes that run a command."""
+"""A file whose modification time shows that a run is alive, for probes that run a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY = 1.0  # seconds
 
 
 class Heartbeat:
-    """Renews the file at `path`, which is made if need be.
+    """Touches the file at `path`, which is created if need be.
 
     Raises:
         ConfigurationError: if it cannot be written.
@@ -23,36 +23,37 @@ class Heartbeat:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._told = False
+        self._failed = False
         try:
-            self._renew()
+            self._touch()
         except OSError as error:
-            # Its name is not shown: a password may stand there by mistake.
+            # Its name is not shown: a password may be there by mistake.
             raise ConfigurationError(
-                f"{named('heartbeat_file')} names a file that cannot be written ({error.strerror}); give one that can"
+                f"{named('heartbeat_file')} names a file that cannot be written ({error.strerror}); "
+                "choose a writable one"
             ) from error
 
     @property
     def due(self) -> bool:
-        """Whether it is time to renew it."""
-        return time.monotonic() - self._renewed >= _EVERY
+        """Whether it is time to touch it."""
+        return time.monotonic() - self._touched >= _EVERY
 
     def beat(self) -> None:
-        """Renew it; that it cannot be is told once."""
+        """Touch it; a failure is logged once."""
         try:
-            self._renew()
+            self._touch()
         except OSError as error:
-            if not self._told:
+            if not self._failed:
                 log.warning(
-                    "The heartbeat cannot be renewed (%s); see to %s",
+                    "Cannot write the heartbeat file (%s); check %s",
                     error.strerror,
                     named("heartbeat_file"),
                     extra={"event": "heartbeat_failed"},
                 )
-            self._told = True
+            self._failed = True
 
-    def _renew(self) -> None:
-        self._renewed = time.monotonic()
+    def _touch(self) -> None:
+        self._touched = time.monotonic()
         # A pipe that nobody reads must not block.
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o644)
         try:

@@ -1,26 +1,80 @@
-"""The metrics: one table, out of which `/metrics` and the documentation come. Alerts are written against the names."""
+"""The metrics: one table, from which `/metrics` and the documentation are made. Alerts depend on the names."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from loader_ws_trades import __version__, streams
+from loader_ws_trades import streams
 from loader_ws_trades.monitoring.health import STAGES
-from loader_ws_trades.monitoring.latency import Latencies
-from loader_ws_trades.monitoring.vitals import Vitals
+from loader_ws_trades.monitoring.status import RunStatus
 
-Value = float | None | Mapping[str, float] | Mapping[tuple[str, ...], float] | Latencies
-"""A number, or None where there is none yet; with labels, numbers by their values; a histogram."""
+BOUNDS: Final = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)  # seconds
+_PENDING: Final = 10_000  # reads that are remembered; those that arrive while so many are pending are not counted
+
+
+class Latencies:
+    """A histogram of the time from a read of the stream to the delivery report of its last trade.
+
+    It costs one append a read and nothing a trade: a read is known by how many trades the sink had accepted by then, as
+    the sink delivers in order.
+    """
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        """Reads per bucket of `BOUNDS`; the last one has what took longer."""
+        self.sum = 0.0
+        self._pending: deque[tuple[int, float]] = deque()
+        self._noted = 0
+
+    def note(self, accepted: int, received: float) -> None:
+        """A read returned at `received` (monotonic), and the sink has accepted `accepted` trades since the start.
+
+        A read that released no trade does not count: what it brought is held back by a gap.
+        """
+        if accepted > self._noted and len(self._pending) < _PENDING:
+            self._noted = accepted
+            self._pending.append((accepted, received))
+
+    def settle(self, delivered: int, now: float) -> None:
+        """The sink has delivered `delivered` trades since the start."""
+        pending = self._pending
+        while pending and pending[0][0] <= delivered:
+            seconds = now - pending.popleft()[1]
+            self.counts[bisect_left(BOUNDS, seconds)] += 1
+            self.sum += seconds
+
+
+Value = float | None | Mapping[str, float]
+"""A number, or None where there is none yet; with a label, numbers by its values."""
 
 
 class Metric(NamedTuple):
-    """One metric: its name without the prefix, what it means in a line, and where its value is read from."""
+    """One metric: its name without the prefix, what it means in a line, and how its value is read."""
 
     short: str
     kind: str  # counter, gauge or histogram
     meaning: str
-    read: Callable[[Vitals], Value]
+    read: Callable[[RunStatus], Value] | None = None  # the server has those that are not in the status
     labels: tuple[str, ...] = ()
 
     @property
@@ -29,138 +83,94 @@ class Metric(NamedTuple):
         return f"loader_ws_trades_{self.short}"
 
 
-def _info(vitals: Vitals) -> dict[tuple[str, ...], float]:
-    settings = vitals.settings
-    values = (settings.queue_id, settings.symbol, settings.type, settings.telemetry_producer_id)
-    return {(__version__, *(value or "" for value in values)): 1}
+def _counter(short: str, meaning: str, read: Callable[[RunStatus], Value], *labels: str) -> Metric:
+    return Metric(short, "counter", meaning, read, labels)
 
 
+def _gauge(short: str, meaning: str, read: Callable[[RunStatus], Value], *labels: str) -> Metric:
+    return Metric(short, "gauge", meaning, read, labels)
+
+
+LATENCY: Final = Metric(
+    "receive_to_delivery_seconds",
+    "histogram",
+    "From a read of the stream to the delivery report of its last trade, one sample per read.",
+)
+INFO: Final = Metric(
+    "info",
+    "gauge",
+    "1, labelled with the version and the identity of the loader.",
+    labels=("version", "queue_id", "symbol", "type", "producer"),
+)
 METRICS: Final = (
-    Metric(
-        "received_total",
-        "counter",
-        "Trades decoded, from the stream, a recording or an archive.",
-        lambda run: run.ingest.received,
+    _counter("received_total", "Trades decoded, from the stream, a recording or an archive.", lambda run: run.received),
+    _counter(
+        "delivered_total", "Trades acknowledged by Kafka, or committed in a transaction.", lambda run: run.delivered
     ),
-    Metric(
-        "delivered_total",
-        "counter",
-        "Trades that Kafka has acknowledged, or committed in a transaction.",
-        lambda run: run.sink.delivered,
-    ),
-    Metric(
-        "in_flight",
-        "gauge",
-        "Trades handed to the Kafka client and not delivered yet.",
-        lambda run: max(0, run.sink.in_flight),
-    ),
-    Metric(
+    _gauge("in_flight", "Trades handed to the Kafka client and not delivered yet.", lambda run: max(0, run.in_flight)),
+    _counter(
         "refused_frames_total",
-        "counter",
-        "Frames dropped because they were no trade of the symbol, by kind.",
-        lambda run: dict(run.ingest.refused),
-        ("kind",),
+        "Frames rejected because they are not a trade of the symbol, by kind.",
+        lambda run: run.rejected,
+        "kind",
     ),
-    Metric(
-        "duplicates_total",
-        "counter",
-        "Trades dropped because their id had been passed.",
-        lambda run: run.ingest.duplicates,
+    _counter("duplicates_total", "Trades dropped because their id was published before.", lambda run: run.duplicates),
+    _counter(
+        "late_trades_total", "Trades dropped because they came after their ids had been given up.", lambda run: run.late
     ),
-    Metric(
-        "late_trades_total",
-        "counter",
-        "Trades dropped because they came after their ids had been given up.",
-        lambda run: run.ingest.late,
+    _counter("gaps_total", "Gaps in the trade ids, those that closed by themselves included.", lambda run: run.gaps),
+    _counter("repaired_ids_total", "Missing trades fetched from REST.", lambda run: run.repaired),
+    _counter(
+        "missing_ids_total", "Trade ids given up: not on the topic, but named in the log.", lambda run: run.missing
     ),
-    Metric(
-        "gaps_total",
-        "counter",
-        "Times that ids began to be missing, those that closed by themselves included.",
-        lambda run: run.ingest.gaps,
-    ),
-    Metric(
-        "repaired_ids_total", "counter", "Missing trades that were fetched from REST.", lambda run: run.ingest.repaired
-    ),
-    Metric(
-        "missing_ids_total",
-        "counter",
-        "Trade ids given up on: not on the topic, but named in the log.",
-        lambda run: run.ingest.missing,
-    ),
-    Metric(
+    _gauge(
         "unchecked_start",
-        "gauge",
         "1 if trades before the start may be missing on the topic, which could not be checked; else 0.",
         lambda run: float(bool(run.source.unchecked)),
     ),
-    Metric(
+    _counter(
         "reconnects_total",
-        "counter",
-        "Times that another connection was asked for, by why the one before ended.",
-        lambda run: run.link.reconnects,
-        ("reason",),
+        "Connections requested to replace another, by why that one ended.",
+        lambda run: run.source.reconnects_by_reason,
+        "reason",
     ),
-    Metric(
+    _gauge(
         "connection_age_seconds",
-        "gauge",
-        "Time since the present connection was opened; 0 while there is none.",
+        "Time since the current connection was opened; 0 while there is none.",
         lambda run: run.connection_age,
     ),
-    Metric(
+    _gauge(
         "last_trade_age_seconds",
-        "gauge",
         "Time since the last trade, by its trade time; absent before the first.",
         lambda run: run.lag,
     ),
-    Metric(
-        "receive_to_delivery_seconds",
-        "histogram",
-        "From a read of the stream to the delivery report of its last trade, one sample a read.",
-        lambda run: run.latencies,
-    ),
-    Metric(
+    LATENCY,
+    _gauge(
         "rest_weight_used",
-        "gauge",
-        "Request weight of the last minute, of others on the same IP too where known.",
+        "REST request weight of the last minute, including other clients on the same IP where known.",
         lambda run: run.source.rest_weight,
     ),
-    Metric(
+    _counter(
         "kafka_outages_total",
-        "counter",
         "Times that Kafka acknowledged nothing for 5 s while records waited.",
-        lambda run: run.sink.outages,
+        lambda run: run.kafka_outages,
     ),
-    Metric(
+    _gauge(
         "kafka_outage_seconds",
-        "gauge",
-        "Time for which Kafka has acknowledged nothing while records wait; else 0.",
+        "Time without an acknowledgement from Kafka while records wait; else 0.",
         lambda run: run.kafka_outage,
     ),
-    Metric(
-        "feed_outage_seconds",
-        "gauge",
-        "Time for which there has been no connection to the exchange; else 0.",
-        lambda run: run.feed_outage,
-    ),
-    Metric(
+    _gauge("feed_outage_seconds", "Time without a connection to the exchange; else 0.", lambda run: run.feed_outage),
+    _counter(
         "log_lines_dropped_total",
-        "counter",
-        "Log lines that could not be written, or that nobody read in time.",
+        "Log lines dropped because they could not be written, or nobody read them in time.",
         lambda _run: streams.dropped(),
     ),
-    Metric(
+    _gauge(
         "state",
-        "gauge",
-        f"1 for what the run does: {', '.join(STAGES)}; 0 for the others.",
+        f"1 for the current stage of the run, of {', '.join(STAGES)}; 0 for the others.",
         lambda run: {stage: float(stage == run.stage) for stage in STAGES},
-        ("state",),
+        "state",
     ),
-    Metric(
-        "info",
-        "gauge",
-        "1, with what the loader is and works for.",
-        _info,
-        ("version", "queue_id", "symbol", "type", "producer"),
-    ),
+    INFO,
 )

@@ -1,83 +1,195 @@
-"""How far long work has come: a bar on a terminal, a log line now and then elsewhere, both on standard error."""
+"""How far work has come: a line at the bottom of a terminal, otherwise a log line now and then."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
+import threading
 import time
-from types import TracebackType
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as _Bar
+from loader_ws_trades.monitoring.status import RunStatus
+from loader_ws_trades.text import format_duration
 
-log = logging.getLogger(__name__)
-
-_REDRAW = 0.1  # seconds between two looks of the bar
-_LINE = 10.0  # seconds between two log lines
+_REDRAW = 0.25  # seconds
+_FIRST_LINE, _LONGEST = 10.0, 300.0  # seconds between two log lines, at first and at most
+_RATE_OVER = 5.0  # seconds that the rate on the terminal is measured over
 
 
-class Progress:
-    """The share of some work that is done, and its rate in records; to be used as a context manager.
+class Progress(NamedTuple):
+    """How far work has come."""
 
-    The bar is drawn by whoever calls `update`, so that there is no thread to end.
-    """
+    state: str
+    done: int
+    total: int | None = None
+    """None where there is no end, or it is not known."""
+    details: Mapping[str, int | float] = {}
+    """Numbers by their names, the most important first; a float is a duration in seconds."""
+    steady: bool = False
+    """Whether only a stream without an end is going on, which is logged rarely."""
 
-    def __init__(self, doing: str, total: int, *, bar: bool) -> None:
-        self._doing = doing
-        self._total = total
-        self._begin = self._shown = time.monotonic()
-        self._bar: _Bar | None = None
-        console = Console(stderr=True)
-        if bar and sys.stderr.isatty() and not console.is_dumb_terminal:
-            self._bar = _Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
+
+def of_run(status: RunStatus) -> Progress:
+    """The progress of a run."""
+    source = status.source
+    details: dict[str, int | float] = {"delivered": status.delivered, "missing": status.missing}
+    if source.total is None:
+        if (lag := status.lag) is not None:
+            details["lag"] = round(lag, 3)
+        details |= {"in_flight": status.in_flight, "reconnects": source.reconnects}
+    steady = status.stage == "loading" and source.total is None
+    return Progress(source.state, status.delivered, source.total, details, steady)
+
+
+class Display(Protocol):
+    """Shows progress; all of it is called by one thread."""
+
+    def show(self, progress: Progress) -> None:
+        """Show it, if it is time to."""
+
+    def close(self) -> None:
+        """Show nothing more."""
+
+
+def display(logger: logging.Logger, event: str, *, line: bool) -> Display:
+    """A line on the terminal if `line` and standard error is one, otherwise log lines called `event`."""
+    if line and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return ProgressLine(logger)
+    return ProgressLog(logger, event)
+
+
+class ProgressLog:
+    """Log lines, at intervals that grow: what takes hours must not fill the log."""
+
+    def __init__(self, logger: logging.Logger, event: str) -> None:
+        self._log = logger
+        self._event = event
+        self._last = time.monotonic()
+        self._interval = _FIRST_LINE
+        self._done = 0
+
+    def show(self, progress: Progress) -> None:
+        """Log a line, if it is time to."""
+        state, done, total, details, steady = progress
+        passed = time.monotonic() - self._last
+        if passed < (_LONGEST if steady else self._interval):
+            return
+        rate = (done - self._done) / passed
+        if not steady:
+            self._interval = min(2 * self._interval, _LONGEST)
+        self._last += passed
+        self._done = done
+        parts = [] if total is None else [f"{_share(done, total):.0%} of {total}"]
+        text = ", ".join([*parts, *_texts(details), f"{rate:.0f}/s"])
+        extra = {"event": self._event, "state": state, **details, "rate": round(rate)}
+        if total is not None:
+            extra["total"] = total
+        self._log.info("%s: %s", state.capitalize(), text, extra=extra)
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
+class ProgressLine:
+    """A line on the terminal, below the log lines; drawn by whoever calls `show`, so that there is no thread to end."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        from rich.console import Console  # noqa: PLC0415 - a run without a terminal need not load it
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich.progress import Progress as Bar  # noqa: PLC0415
+
+        class CursorKept(Console):
+            """A process that is killed must not leave the terminal without its cursor."""
+
+            def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - the library's
+                return False
+
+        def bar(*columns: TextColumn | BarColumn | TimeRemainingColumn) -> Bar:
+            console = CursorKept(stderr=True, highlight=False)
+            return Bar(
+                *columns,
                 console=console,
                 transient=True,
                 auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
-            self._task = self._bar.add_task(doing, total=total, rate="")
 
-    def __enter__(self) -> Progress:
-        if self._bar:
-            self._bar.start()
-        return self
+        text, left = TextColumn("{task.description}", markup=False), TextColumn("left", markup=False)
+        self._bars = {False: bar(text), True: bar(BarColumn(20), text, TimeRemainingColumn(compact=True), left)}
+        self._lock = threading.RLock()
+        self._shown: Bar | None = None
+        self._drawn = -_REDRAW
+        self._seen: deque[tuple[float, int]] = deque()
+        for handler in logger.handlers:
+            self._keep_below(handler)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return time.monotonic() - self._begin
-
-    def update(self, done: int, records: int) -> None:
-        """Show, if it is time to, that `done` of the total is done, and how many records that were."""
+    def show(self, progress: Progress) -> None:
+        """Draw the line, if it is time to."""
         now = time.monotonic()
-        if now - self._shown < (_REDRAW if self._bar else _LINE):
+        if now - self._drawn < _REDRAW:
             return
-        self._shown = now
-        rate = records / (now - self._begin)
-        if self._bar:
-            self._bar.update(self._task, completed=done, rate=f"{rate:,.0f} records/s")
-            self._bar.refresh()
-            return
-        share = done / self._total if self._total else 1.0
-        left = self.seconds * (1 - share) / share if share else 0.0
-        line = "%s: %.0f %% done, %d records, %.0f a second, about %.0f s left"
-        log.info(
-            line,
-            self._doing,
-            share * 100,
-            records,
-            rate,
-            left,
-            extra={"event": "progress", "done": round(share, 4), "records": records, "rate": round(rate)},
-        )
+        self._drawn = now
+        state, done, total, details, _ = progress
+        count = "" if total is None else f"{_share(done, total):4.0%}  {done:,} of {total:,}  "
+        numbers = "  ".join(_texts(details)) if total is None else ""
+        text = f"{state}  {count}{self._rate(now, done):,.0f}/s  {numbers}".rstrip()
+        bar = self._bars[total is not None]
+        with self._lock:
+            if not bar.tasks:
+                bar.add_task("")
+            if self._shown is not bar:
+                self._pause()
+                self._shown = bar
+                bar.start()
+            bar.update(bar.task_ids[0], description=text, completed=done, total=total)
+            bar.refresh()
+
+    def close(self) -> None:
+        """Remove the line."""
+        with self._lock:
+            self._pause()
+            self._shown = None
+
+    def _pause(self) -> None:
+        if self._shown:
+            self._shown.stop()
+
+    def _keep_below(self, handler: logging.Handler) -> None:
+        emit = handler.emit
+
+        def emit_above(record: logging.LogRecord) -> None:
+            with self._hidden():
+                emit(record)
+
+        handler.emit = emit_above  # type: ignore[method-assign]
+
+    @contextlib.contextmanager
+    def _hidden(self) -> Iterator[None]:
+        with self._lock:
+            self._pause()
+            yield
+            if self._shown:
+                self._shown.start()
+
+    def _rate(self, now: float, done: int) -> float:
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and self._seen[1][0] < now - _RATE_OVER:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (done - before) / (now - since) if now > since else 0.0
+
+
+def _share(done: int, total: int) -> float:
+    return min(1.0, done / total) if total else 1.0
+
+
+def _texts(details: Mapping[str, int | float]) -> list[str]:
+    return [
+        f"{name.replace('_', ' ')} {format_duration(value) if isinstance(value, float) else value}"
+        for name, value in details.items()
+    ]

@@ -12,77 +12,84 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 
-from loader_ws_trades.config.settings import named
+from loader_ws_trades import __version__
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
-from loader_ws_trades.monitoring.latency import BOUNDS, Latencies
-from loader_ws_trades.monitoring.metrics import METRICS, Metric, Value
-from loader_ws_trades.monitoring.vitals import Vitals
+from loader_ws_trades.monitoring.metrics import BOUNDS, INFO, LATENCY, METRICS, Latencies, Metric, Value
+from loader_ws_trades.monitoring.status import RunStatus
 
 log = logging.getLogger(__name__)
 
-_POLL = 0.1  # seconds in which the server notices its end
-_REQUEST = 5.0  # seconds that a request may take as a whole
-_AT_ONCE = 16  # requests; one more takes the place of the oldest
+_POLL = 0.1  # seconds within which the server notices that it is to stop, or that a request takes too long
+_REQUEST = 5.0  # seconds that a request may take in total
+_AT_ONCE = 16  # open requests; one more replaces the oldest
 _TEXT = "text/plain; charset=utf-8"
 _NO_IPV6 = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
-class Exposition:
-    """Answers HTTP at `port`, on all addresses, from `start` to `close`.
+class MetricsServer:
+    """Serves `METRICS_PORT` on all addresses, from `start` to `close`.
+
+    Args:
+        settings: the port, and the labels of `info`.
+        status: reads how the run is doing.
+        latencies: the histogram.
+        trouble: says what is stuck, if anything is.
 
     Raises:
-        ConfigurationError: if the port cannot be had.
-        UnavailableError: if somebody else has it.
+        ConfigurationError: if the port cannot be used.
+        UnavailableError: if it is in use.
     """
 
-    def __init__(self, port: int, vitals: Vitals) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        status: Callable[[], RunStatus],
+        latencies: Latencies | None,
+        trouble: Callable[[], str | None],
+    ) -> None:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(vitals))
+        registry.register(_Collector(settings, status, latencies))
         ProcessCollector(registry=registry)
 
-        def metrics(accepted: str) -> _Answer:
-            encode, content_type = choose_encoder(accepted)
-            return _Answer(HTTPStatus.OK, content_type, encode(registry))
+        def metrics(accept: str) -> _Answer:
+            encode, content_type = choose_encoder(accept)
+            return HTTPStatus.OK, content_type, encode(registry)
 
-        def health(_accepted: str) -> _Answer:
-            trouble = vitals.trouble()
-            status = HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK
-            return _Answer(status, _TEXT, f"{trouble or 'ok'}\n".encode())
+        def health(_accept: str) -> _Answer:
+            found = trouble()
+            status = HTTPStatus.SERVICE_UNAVAILABLE if found else HTTPStatus.OK
+            return status, _TEXT, f"{found or 'ok'}\n".encode()
 
-        self._server = _listen(port, {"/metrics": metrics, "/healthz": health})
+        self._server = _listen(settings.metrics_port or 0, {"/metrics": metrics, "/healthz": health})
         self._task: Task | None = None
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         self._task = spawn("metrics", lambda: self._server.serve_forever(_POLL), self._on_death)
 
     @staticmethod
     def _on_death(error: BaseException) -> None:
-        log.warning("Metrics and probes are not served any more: %s", error, extra={"event": "metrics_failed"})
+        log.warning("Metrics and probes are no longer served: %s", error, extra={"event": "metrics_failed"})
 
     def close(self) -> None:
-        """End the server, and wait for its thread."""
+        """Stop the server and wait for its thread."""
         if self._task:
             self._server.shutdown()
             self._task.join(_REQUEST)
         self._server.server_close()
 
 
-class _Answer(NamedTuple):
-    status: HTTPStatus
-    content_type: str
-    body: bytes
-
-
-_Answers = Mapping[str, Callable[[str], _Answer]]  # by path; each is given what the client accepts
+_Answer = tuple[HTTPStatus, str, bytes]  # with the content type and the body
+_Answers = Mapping[str, Callable[[str], _Answer]]  # by path; each is given the Accept header
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -96,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, content_type, body = (
             answer(self.headers.get("Accept", ""))
             if answer
-            else _Answer(HTTPStatus.NOT_FOUND, _TEXT, f"Here are {' and '.join(answers)}\n".encode())
+            else (HTTPStatus.NOT_FOUND, _TEXT, f"Try {' or '.join(answers)}\n".encode())
         )
         self.send_response(status)
         self.send_header("Content-Type", content_type)
@@ -105,69 +112,67 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def version_string(self) -> str:
-        """Not which Python this is."""
+        """Do not reveal the version of Python."""
         return "loader-ws-trades"
 
     def log_message(self, format: str, *parts: Any) -> None:  # noqa: A002 - the library's name
-        """Not to standard error, past the log."""
+        """Log through our own log, not directly to standard error."""
         log.debug(format, *parts)
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    """Bounds the time and the number of requests, so that no client can keep a probe from its answer."""
+
     request_queue_size = 2 * _AT_ONCE
 
     def __init__(self, family: socket.AddressFamily, host: str, port: int, answers: _Answers) -> None:
         self.address_family = family
         self.answers = answers
         self._lock = threading.Lock()
-        self._ends: dict[socket.socket, Deadline] = {}  # of the requests that are being answered
+        self._deadlines: dict[socket.socket, Deadline] = {}  # of open requests, the oldest first
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        """Take the port, for IPv4 too; without the library's question to DNS who we are."""
+        """Bind, to IPv4 as well; without the DNS lookup of our own name that the library makes."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         socketserver.TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own. If there are too many, the oldest is cut off: it says nothing, a probe does.
-
-        A probe is answered long before as many others as have a place come after it.
-        """
+        """Answer in a new thread; if too many are open, cut off the oldest: it is idle, as a probe would have ended."""
         with self._lock:
-            going_on = [other for other, end in self._ends.items() if not end.passed]
-            if len(going_on) >= _AT_ONCE:
-                self._cut_off(going_on[0])
-            free = len(self._ends) < 2 * _AT_ONCE  # those that were cut off end soon, but not at once
-            if free:
-                self._ends[request] = Deadline(_REQUEST)
-        if free:
+            active = [other for other, deadline in self._deadlines.items() if not deadline.passed]
+            if len(active) >= _AT_ONCE:
+                self._cut_off(active[0])
+            accepted = len(self._deadlines) < 2 * _AT_ONCE  # threads of requests cut off end soon, but not at once
+            if accepted:
+                self._deadlines[request] = Deadline(_REQUEST)
+        if accepted:
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Cut off whose time is over: a client that says a little now and then would hold its place for ever."""
+        """Cut off requests that take too long; a socket timeout would not catch one that trickles."""
         with self._lock:
-            for request, end in self._ends.items():
-                if end.passed:
+            for request, deadline in self._deadlines.items():
+                if deadline.passed:
                     self._cut_off(request)
 
     def _cut_off(self, request: socket.socket) -> None:
-        self._ends[request].shorten(0.0)
+        self._deadlines[request].shorten(0.0)
         with contextlib.suppress(OSError):
-            request.shutdown(socket.SHUT_RDWR)  # its thread ends of it
+            request.shutdown(socket.SHUT_RDWR)  # which ends its thread
 
     def shutdown_request(self, request: Any) -> None:
-        """Let go of a request, whether it was answered, cut off, or no thread could be had for it."""
+        """Close a request, whether it was answered, cut off, or no thread could be started for it."""
         with self._lock:
-            self._ends.pop(request, None)
+            self._deadlines.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the library's
-        """Not to standard error, past the log: clients come and go."""
-        log.debug("A request for metrics was not answered", exc_info=True)
+        """Log through our own log, not directly to standard error."""
+        log.debug("A request for metrics failed", exc_info=True)
 
 
 def _listen(port: int, answers: _Answers) -> _Server:
@@ -183,32 +188,43 @@ def _listen(port: int, answers: _Answers) -> _Server:
         # A loader that is about to end may still have it.
         kind = UnavailableError if error.errno == errno.EADDRINUSE else ConfigurationError
         raise kind(
-            f"Metrics cannot be served at the port {port} ({error.strerror}); give {named('metrics_port')} a free one"
+            f"Cannot serve metrics on port {port} ({error.strerror}); set {named('metrics_port')} to a free one"
         ) from error
 
 
 class _Collector:
-    """Reads the metrics of a run when somebody asks for them."""
+    """Reads the metrics of a run when they are scraped."""
 
-    def __init__(self, vitals: Vitals) -> None:
-        self._vitals = vitals
+    def __init__(self, settings: Settings, status: Callable[[], RunStatus], latencies: Latencies | None) -> None:
+        identity = (settings.queue_id, settings.symbol, settings.type, settings.telemetry_producer_id)
+        self._info = GaugeMetricFamily(INFO.name, INFO.meaning, labels=INFO.labels)
+        self._info.add_metric((__version__, *(value or "" for value in identity)), 1)
+        self._status = status
+        self._latencies = latencies
 
     def collect(self) -> Iterator[Family]:
         """All of them, now."""
-        return (_family(metric, metric.read(self._vitals)) for metric in METRICS)
+        status = self._status()
+        for metric in METRICS:
+            if metric.read:
+                yield _family(metric, metric.read(status))
+        if self._latencies:
+            yield _histogram(self._latencies)
+        yield self._info
+
+
+def _histogram(latencies: Latencies) -> Family:
+    totals = map(float, accumulate(latencies.counts))
+    buckets = list(zip([*map(str, BOUNDS), "+Inf"], totals, strict=True))
+    return HistogramMetricFamily(LATENCY.name, LATENCY.meaning, buckets=buckets, sum_value=latencies.sum)
 
 
 def _family(metric: Metric, value: Value) -> Family:
-    if isinstance(value, Latencies):
-        totals = list(accumulate(value.counts))
-        names = [*(str(bound) for bound in BOUNDS), "+Inf"]
-        buckets = list(zip(names, map(float, totals), strict=True))
-        return HistogramMetricFamily(metric.name, metric.meaning, buckets=buckets, sum_value=value.sum)
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.meaning, labels=metric.labels)
     if isinstance(value, Mapping):
-        for labels, number in value.items():
-            family.add_metric((labels,) if isinstance(labels, str) else labels, number)
+        for label, number in value.items():
+            family.add_metric((label,), number)
     elif value is not None:
         family.add_metric((), value)
     return family

@@ -96,88 +96,77 @@ class Intake(Receiver, Protocol):
         """Give up on all that is missing, without waiting for room; for the end of a run."""
 
 
-class Link(NamedTuple):
-    """A source's connection; times are monotonic."""
+class SourceStatus(NamedTuple):
+    """How a source is doing; times are monotonic."""
 
-    opened: float | None = None
-    """When the present one was opened."""
-    lost: float | None = None
-    """Since when there has been none; None while there is one, or where there is to be none."""
-    reconnects: Mapping[str, int] = {}
-    """How often another one was asked for, by the reason."""
+    state: str = "starting"
+    """What it is doing, in a word."""
+    total: int | None = None
+    """How many trades it brings, if it has an end and knows it."""
+    reconnects: int = 0
+    """How many connections replaced an earlier one."""
+    reconnects_by_reason: Mapping[str, int] = {}
+    """How often another connection was requested, by why the one before ended."""
+    connected_since: float | None = None
+    disconnected_since: float | None = None
+    """None while there is a connection, and for a source that has none."""
+    rest_weight: int = 0
+    """Request weight of the last minute, as REST reports it or as counted here."""
+    activities: Many[Activity] = ()
+    """What its threads do that has a time limit, once loading."""
+    trouble: str | None = None
+    """Why nothing can arrive at present."""
+    unchecked: str | None = None
+    """Which trades before its first one may be missing on the topic, as a sentence."""
+    resumes: bool = True
+    """Whether a later run fetches what this one leaves behind."""
 
 
 class Source(Protocol):
-    """Where trades come from, in threads of its own."""
+    """Where trades come from, in threads of its own. Subclasses inherit the methods that do nothing here."""
 
-    total: int | None
-    """How many trades it brings, if it has an end and knows."""
-
-    @property
-    def state(self) -> str:
-        """What it does at present, in a word."""
-
-    @property
-    def reconnects(self) -> int:
-        """How often it has connected again."""
-
-    @property
-    def resumes(self) -> bool:
-        """Whether a later run fetches what this one leaves behind."""
-
-    @property
-    def link(self) -> Link:
-        """Its connection, if it holds one."""
-
-    @property
-    def rest_weight(self) -> int:
-        """Request weight that REST has counted for us, or we for ourselves, in the last minute."""
-
-    def activities(self) -> list[Activity]:
-        """What its threads do that must not stand still, while it is to read; may be asked in any thread."""
+    def status(self) -> SourceStatus:
+        """How it is doing; may be called in any thread."""
 
     def check(self) -> None:
-        """See whether it can be read from; before the run says that it has started."""
+        """Check that it can be read, before the run reports that it has started."""
+        return
 
     def prepare(self, intake: Intake) -> None:
-        """Find out where to begin; called in a thread of its own, and left alone there if the run is to end."""
+        """Find the position to start from; runs in a thread of its own, which is abandoned if the run ends."""
 
     def start(self, intake: Intake, on_death: OnDeath) -> None:
-        """Begin."""
+        """Start reading."""
 
     def tick(self) -> None:
-        """Do what the time has come for; called by the main thread now and again."""
+        """Do what is due; called by the main thread several times a second."""
+        return
 
-    def refused(self, refusal: Refusal, connection: int) -> bool:
-        """Note a frame that was no trade; whether it is one that the source was ready for."""
+    def rejected(self, frame: Refusal, connection: int) -> bool:  # noqa: ARG002 - for subclasses
+        """Handle a frame that is not a trade; whether it was one that the source understands."""
+        return False
 
-    def keep_only(self, connection: int) -> None:
-        """End all other connections, without waiting: this one has shown that the trade ids began anew."""
+    def keep_only(self, connection: int) -> None:  # noqa: ARG002 - for subclasses
+        """Close all other connections, without waiting: this one has proved that the trade ids were reset."""
+        return
 
     def close(self) -> None:
-        """Stop reading, without waiting; may be called again."""
+        """Stop reading, without waiting; idempotent."""
 
     @property
     def done(self) -> bool:
-        """Whether all that was to be read has been brought."""
+        """Whether everything that was to be read has been handed over."""
 
     def finish(self, *, final: bool, patient: bool) -> bool:
-        """End what still goes on after `close`; whether nothing more is to be expected.
+        """End what continues after `close`; whether nothing more will come.
 
         Args:
-            final: whether no later run will bring what is missing, so that it must be named.
-            patient: whether there is time to wait; without it, it ends now, whatever its threads do.
+            final: no later run will fetch what is missing, so it must be reported.
+            patient: there is time to wait; without it, end now, whatever the threads are doing.
         """
 
     def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the end of reading, and let go; whether it has come."""
-
-    def trouble(self) -> str | None:
-        """Why nothing can come at present, if so."""
-
-    @property
-    def unchecked(self) -> str | None:
-        """Which trades may be missing before those that it brings, in a sentence, if any."""
+        """Wait at most `timeout` seconds for the threads, and release everything; whether they have ended."""
 
 
 class Sink(Protocol):

@@ -16,12 +16,12 @@ from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicScanner
-from loader_ws_trades.lifecycle import Activity, Task, spawn
+from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.pipeline.id_ranges import IdSet
-from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
+from loader_ws_trades.pipeline.interfaces import Intake, OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.records import decode_place
 from loader_ws_trades.pipeline.sequencer import Gap, Position
-from loader_ws_trades.pipeline.trade import BAD_INPUT, Refusal, Trade
+from loader_ws_trades.pipeline.trade import BAD_INPUT, Trade
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ class Supply(Protocol):
         """End every wait; may be called again."""
 
 
-class Bounded:
-    """Loads what the topic lacks of a supply; a `Source`.
+class Bounded(Source):
+    """Loads what the topic lacks of a supply.
 
     Args:
         settings: the symbol and the topic.
@@ -71,42 +71,18 @@ class Bounded:
         self._scan = scan
         self._beyond = beyond
         self._task: Task | None = None
-        self.unchecked = None
         self.lacking: list[Gap] = []
         self.total: int | None = None
         """How many trades are to be loaded, once that is known."""
 
-    @property
-    def state(self) -> str:
-        """Looking for what is lacking, or loading it."""
-        return "looking" if self._task is None else "loading"
-
-    @property
-    def reconnects(self) -> int:
-        """None."""
-        return 0
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the next run looks at the topic, and finds what is left lacking there."""
-        return self._topic and self._scan
-
-    @property
-    def link(self) -> Link:
-        """None."""
-        return Link()
-
-    @property
-    def rest_weight(self) -> int:
-        """What the supply has used."""
-        return self._supply.rest_weight
-
-    def activities(self) -> list[Activity]:
-        """None: a supply takes the time that it takes."""
-        return []
-
-    def check(self) -> None:
-        """Nothing: what there is shows in `prepare`."""
+    def status(self) -> SourceStatus:
+        """How it is doing. It has no time limits: a supply takes the time that it takes."""
+        return SourceStatus(
+            state="looking" if self._task is None else "loading",
+            total=self.total,
+            rest_weight=self._supply.rest_weight,
+            resumes=self._topic and self._scan,  # the next run finds on the topic what is still missing
+        )
 
     def prepare(self, intake: Intake | None = None) -> None:  # noqa: ARG002 - the port's
         """Find out what the topic lacks.
@@ -187,20 +163,6 @@ class Bounded:
     def start(self, intake: Intake, on_death: OnDeath) -> None:
         """Begin to load."""
         self._task = spawn("supply", lambda: self._supply.load(self.lacking, intake), on_death)
-
-    def tick(self) -> None:
-        """Nothing: the supply sees to itself."""
-
-    def refused(self, refusal: Refusal, connection: int) -> bool:  # noqa: ARG002 - the port's
-        """False: it is counted already."""
-        return False
-
-    def keep_only(self, connection: int) -> None:
-        """Nothing: there are no connections."""
-
-    def trouble(self) -> str | None:
-        """None: the log says it."""
-        return None
 
     def close(self) -> None:
         """Stop loading, without waiting."""

@@ -1,4 +1,4 @@
-"""The source of `run`: the live stream, behind what the last run left, with what is missing fetched from REST."""
+"""The source of `run`: the live stream, from where the last run ended, with missing trades fetched from REST."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ import threading
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.lifecycle import Activity, Deadline, Task, spawn
+from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.pipeline.gap_repair import Repair
-from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
+from loader_ws_trades.pipeline.interfaces import Intake, OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from loader_ws_trades.pipeline.trade import SHUTDOWN, Refusal, Trade
 from loader_ws_trades.run.frame_file import FrameWriter
 from loader_ws_trades.run.resume import Resume
 
-_FLUSH_EVERY = 0.9  # seconds between two writes of recorded frames: a kill loses at most the last second
-_FEED_END = 2.0  # seconds after which a feed that is still connecting is not waited for
+_FLUSH_EVERY = 0.9  # seconds between writes of recorded frames: a kill loses at most the last second
+_FEED_END = 2.0  # seconds to wait for a feed that is still connecting
 
 
-class Live:
-    """Streams `settings.symbol`, and repairs the gaps; a `Source`.
+class Live(Source):
+    """Streams `settings.symbol` and repairs its gaps.
 
     Args:
-        settings: the limits.
-        recorder: takes the raw frames too.
+        settings: the symbol, the URLs and the limits.
+        recorder: also receives the raw frames.
     """
 
     def __init__(self, settings: Settings, *, recorder: FrameWriter | None = None) -> None:
-        self.total = settings.max_records
         self._settings = settings
         self._recorder = recorder
         self._flush = Deadline(_FLUSH_EVERY)
@@ -45,7 +44,7 @@ class Live:
         self._repair_task: Task | None = None
 
     def check(self) -> None:
-        """See whether the symbol is one that trades.
+        """Check that the symbol is traded.
 
         Raises:
             ConfigurationError: if the exchange does not know it, or does not serve this location.
@@ -53,17 +52,17 @@ class Live:
         self._rest.check_symbol(self._settings.symbol)
 
     def prepare(self, intake: Intake) -> None:
-        """Go on behind the newest trade on the topic, if there is one.
+        """Resume after the newest trade on the topic, if there is one.
 
         Raises:
-            RunError: if that cannot be seen.
+            RunError: if the topic cannot be read.
         """
         self._resumed = self._resume.position()
         if self._resumed is not None:
             intake.resume(self._resumed)
 
     def start(self, intake: Intake, on_death: OnDeath) -> None:
-        """Begin to stream into `intake`."""
+        """Start streaming into `intake`."""
         self._intake = intake
         if self._settings.gap_repair == "on":
             self._repair = Repair(
@@ -99,73 +98,54 @@ class Live:
         self._intake.refuse(refusals)
         return rows
 
-    def refused(self, refusal: Refusal, connection: int) -> bool:
-        """Note a frame that is no trade: the exchange may have announced its shutdown."""
-        if refusal.kind != SHUTDOWN:
+    def rejected(self, frame: Refusal, connection: int) -> bool:
+        """Note that the exchange announced its shutdown, if that is what the frame says."""
+        if frame.kind != SHUTDOWN:
             return False
         self._feed.announce_end(connection)
         return True
 
     def keep_only(self, connection: int) -> None:
-        """End all other connections: this one has shown that the trade ids began anew."""
+        """Close all other connections: this one has proved that the trade ids were reset."""
         self._feed.keep_only(connection)
 
     def tick(self) -> None:
-        """Rotate the connection when it is time to.
+        """Rotate the connection when it is due.
 
         Raises:
-            RunError: when there was no connection for longer than the outage limit.
+            RunError: after `FEED_OUTAGE_LIMIT` without a connection.
         """
         self._feed.tick()
         if self._recorder and self._flush.passed:
             self._flush = Deadline(_FLUSH_EVERY)
             self._recorder.flush()
 
-    @property
-    def state(self) -> str:
-        """Waiting for the topic, connecting, repairing, live, or ending."""
+    def status(self) -> SourceStatus:
+        """How it is doing; may be called in any thread."""
+        feed, trouble = self._feed, self._feed.trouble()
         if self._closed.is_set():
-            return "ending"
-        if self._resume.waits:
-            return "waiting"
-        if not self._feed.connections or self._feed.trouble():
-            return "connecting"
-        return "repairing" if self._has_gap() else "live"
-
-    @property
-    def reconnects(self) -> int:
-        """How often the stream was connected again, rotations included."""
-        return max(0, self._feed.connections - 1)
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the next run resumes after the newest trade on the topic: it is to, and may read the topic."""
-        return self._resume.possible
-
-    @property
-    def link(self) -> Link:
-        """The stream's connection."""
-        return Link(self._feed.opened, self._feed.lost, dict(self._feed.reconnects))
-
-    @property
-    def rest_weight(self) -> int:
-        """Request weight of the last minute."""
-        return self._rest.weight_used
-
-    def activities(self) -> list[Activity]:
-        """What the feed's threads do."""
-        return self._feed.activities()
-
-    def trouble(self) -> str | None:
-        """Why there is no connection, or none is tried yet; None while there is one."""
+            state = "ending"
+        elif self._resume.waits:
+            state = "waiting"
+        elif not feed.connections or trouble:
+            state = "connecting"
+        else:
+            state = "repairing" if self._has_gap() else "live"
         check = self._stream_check
         silent = "the stream is silent, trades are fetched from REST" if check and check.silent else None
-        return self._resume.waits or self._feed.trouble() or silent
-
-    @property
-    def unchecked(self) -> str | None:
-        """What the start could not see, if so."""
-        return self._resume.unchecked
+        return SourceStatus(
+            state=state,
+            total=self._settings.max_records,
+            reconnects=max(0, feed.connections - 1),
+            reconnects_by_reason=dict(feed.reconnects),
+            connected_since=feed.opened,
+            disconnected_since=feed.lost,
+            rest_weight=self._rest.weight_used,
+            activities=feed.activities(),
+            trouble=self._resume.waits or trouble or silent,
+            unchecked=self._resume.unchecked,
+            resumes=self._resume.possible,
+        )
 
     def close(self) -> None:
         """Stop reading the stream, without waiting."""
@@ -178,26 +158,26 @@ class Live:
 
     @property
     def done(self) -> bool:
-        """Whether the stream is closed, and nothing is missing of what it brought."""
+        """Whether the stream is closed and has left no gap."""
         return self._closed.is_set() and self._feed.join(0) and not self._has_gap()
 
     def _has_gap(self) -> bool:
         return self._repair is not None and self._intake.has_gap
 
     def finish(self, *, final: bool, patient: bool) -> bool:
-        """End what still goes on behind the closed stream; whether nothing more is to be expected."""
+        """End the repair; whether nothing more will come."""
         if patient and not (self._feed.join(0) or self._feed_end.passed):
             return False
         if final and patient and self._has_gap():
             return False
-        # The repair thread may hang in a request: it is told to end, and not waited for.
+        # Signalled but not joined: the repair thread may hang in a request.
         self._repair_stopping.set()
         if final and self._has_gap():
             self._intake.give_up("the run ended")
         return True
 
     def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the end; whether it has come."""
+        """Wait at most `timeout` seconds for the feed to end; whether it has."""
         ended = self._feed.join(timeout)
         self._repair_stopping.set()
         self._rest.close()

@@ -367,6 +367,3 @@ def test_telemetry_that_is_refused_does_not_flood_the_log(told: list[str]) -> No
     for _ in range(500):
         sender._report(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), cast("Any", None))
     assert len(told) == 30
-
-
-# -- what a line says

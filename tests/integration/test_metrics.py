@@ -277,7 +277,7 @@ def test_what_is_served_and_to_whom(workflow: Workflow) -> None:
         ended(loader, workflow)
     assert answer.content_type.startswith("application/openmetrics-text")
     assert "loader_ws_trades_received" in {family.name for family in openmetrics_families(answer.text)}  # type: ignore[no-untyped-call]
-    assert (unknown.status, unknown.text) == (404, "Here are /metrics and /healthz\n")
+    assert (unknown.status, unknown.text) == (404, "Try /metrics or /healthz\n")
 
 
 def test_idle_clients_do_not_pile_up(workflow: Workflow) -> None:
@@ -321,7 +321,7 @@ def test_a_port_that_is_taken_is_waited_for(workflow: Workflow) -> None:
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
             loader = workflow.run(**to(exchange))
-            loader.wait_for_line("METRICS_PORT (--metrics-port) a free one (retrying for")
+            loader.wait_for_line("METRICS_PORT (--metrics-port) to a free one (retrying for")
             assert not exchange.counters.connections
         wait_until(port_of(workflow), "delivered_total", 100)
         ended(loader, workflow)
@@ -387,7 +387,7 @@ def test_backfill_and_replay_have_metrics_too(workflow: Workflow) -> None:
 def test_the_library_is_imported_only_where_metrics_are_served() -> None:
     script = (
         "import sys; from loader_ws_trades.cli import main; from loader_ws_trades.kafka import publisher; "
-        "from loader_ws_trades.monitoring import status; from loader_ws_trades.run import live, service, stdout; "
+        "from loader_ws_trades.monitoring import progress; from loader_ws_trades.run import live, service, stdout; "
         "sys.exit('prometheus_client' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

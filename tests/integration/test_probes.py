@@ -99,7 +99,7 @@ def test_a_main_loop_that_is_stuck_is_red_until_it_goes_on(probed: Probed, excha
     probed.let_load()
     probed.stays_green(0.5)
     probed.flag.touch()
-    assert probed.becomes_red().startswith("The main loop has not turned while loading for ")
+    assert probed.becomes_red().startswith("The main loop has been stuck while loading for ")
     probed.flag.unlink()
     wait_for(lambda: probed.health()[0] == 200, "health")
     probed.workflow.stop()

@@ -1,4 +1,4 @@
-"""What a run says of ids that it could not have: each is named in the log, and in the next event, in bounded text."""
+"""Missing ids are named in the log and in the next event, each of them, in bounded text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from loader_ws_trades.lifecycle import Task
 from loader_ws_trades.pipeline.interfaces import Intake, OnDeath
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
-from tests.unit.test_shutdown import Ended, Sink, Source, log, signals, trades
+from tests.unit.test_shutdown import Run, Sink, Source, log, run, trades
 
-__all__ = ["log"]
+__all__ = ["log", "run"]
 
 
 class Reads(Source):
-    """Brings each of its trades in a read of its own."""
+    """Hands over each of its trades in a read of its own."""
 
     def start(self, intake: Intake, on_death: OnDeath) -> None:
         def bring() -> None:
@@ -35,50 +35,46 @@ def named(messages: list[str]) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", [Source, Reads], ids=["in one read", "each in a read"])
-def test_each_of_many_missing_ids_is_named_once_in_the_log_and_all_lie_in_what_the_last_event_names(
-    clock: FakeClock, log: pytest.LogCaptureFixture, kind: type[Source]
+def test_many_missing_ids_are_each_named_once_in_the_log_and_covered_by_the_last_event(
+    clock: FakeClock, log: pytest.LogCaptureFixture, run: Run, kind: type[Source]
 ) -> None:
     source, sink = kind(*trades(*range(0, 2001, 2))), Sink(clock)
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log, gap_repair="off")
+    ended = run(source, sink, signals=(1.0,), gap_repair="off")
     assert sink.delivered_ids == list(range(0, 2001, 2))
     assert sorted(named(log.messages)) == list(range(1, 2000, 2))
     assert len([message for message in log.messages if message.startswith("Missing")]) <= 203
-    [text] = re.findall(r"missing trade ids ([\d, -]+) \(1000 of these \d+ ids\)", ended.last)
+    [text] = re.findall(r"missing trade ids ([\d, -]+) \(1000 of these \d+ ids\)", ended.message)
     ranges = [part.split("-") for part in text.split(", ")]
     assert len(ranges) <= 100
     assert {number for part in ranges for number in range(int(part[0]), int(part[-1]) + 1)} >= set(range(1, 2000, 2))
 
 
-def test_a_reset_names_what_is_missing_before_it_and_ends_other_connections(
-    clock: FakeClock, log: pytest.LogCaptureFixture
+def test_a_reset_names_the_gap_before_it_and_closes_other_connections(
+    clock: FakeClock, log: pytest.LogCaptureFixture, run: Run
 ) -> None:
     new = [Trade(number, "1", "1", 1_800_000_000_000 + number, True, "BTCUSDT") for number in (1, 2, 3)]
     source, sink = Source(*trades(100, 103), *new), Sink(clock)
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log)
+    ended = run(source, sink, signals=(1.0,))
     assert sink.delivered_ids == [100, 103, 1, 2, 3]
     assert source.kept == 0
     assert "Missing trade ids 101-102 (before a new sequence)" in log.messages
-    assert "missing trade ids 101-102" in ended.last
+    assert "missing trade ids 101-102" in ended.message
 
 
-def test_late_trades_are_told_of(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
+def test_late_trades_are_logged_and_counted(clock: FakeClock, log: pytest.LogCaptureFixture, run: Run) -> None:
     source, sink = Source(*trades(1, 4, 2, 3)), Sink(clock)
-    signals(clock, 1.0)
-    Ended(source, sink, log, gap_repair="off")
+    run(source, sink, signals=(1.0,), gap_repair="off")
     assert any(message.startswith("Trade ids 2-3 came after they had been given up") for message in log.messages)
     assert any("late 2" in message for message in log.messages)
 
 
 @pytest.mark.parametrize("resume", ["on", "off"])
-def test_trades_that_are_too_few_to_prove_a_reset_are_named_at_the_end(
-    clock: FakeClock, log: pytest.LogCaptureFixture, resume: str
+def test_trades_too_few_to_prove_a_reset_are_named_at_the_end(
+    clock: FakeClock, log: pytest.LogCaptureFixture, run: Run, resume: str
 ) -> None:
     new = [Trade(number, "1", "1", 1_800_000_000_000 + number, True, "BTCUSDT") for number in (1, 2)]
     source, sink = Source(*trades(100, 101), *new), Sink(clock)
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log, resume=resume)
+    ended = run(source, sink, signals=(1.0,), resume=resume)
     assert sink.delivered_ids == [100, 101]
-    assert "missing trade ids 1-2" in ended.last
+    assert "missing trade ids 1-2" in ended.message
     assert sorted(named(log.messages)) == [1, 2]

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,12 +14,11 @@ import pytest
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
-from loader_ws_trades.kafka import control
 from loader_ws_trades.lifecycle import Activity, Deadline, Task
-from loader_ws_trades.pipeline import ingest
-from loader_ws_trades.pipeline.interfaces import Intake, Link, OnDeath
+from loader_ws_trades.pipeline import ingest, interfaces
+from loader_ws_trades.pipeline.interfaces import Intake, OnDeath, SourceStatus
 from loader_ws_trades.pipeline.trade import Refusal, Trade
-from loader_ws_trades.run import live, service
+from loader_ws_trades.run import context, live, service
 from tests.unit.clock import FakeClock
 from tests.unit.test_config import REQUIRED
 from tests.unit.test_ingest import frames
@@ -71,28 +71,24 @@ class Sink:
     def give_up(self, deadline: Deadline) -> list[int]:
         return self._queue
 
+    def forget(self) -> None:
+        self._queue = []
 
-class Source:
-    """Brings `trades` at its start. With `held`, it needs that many seconds before it ends, if it is given them."""
 
-    total: int | None = None
-    state = "live"
-    reconnects = 0
-    link = Link()
-    rest_weight = 0
+class Source(interfaces.Source):
+    """Hands over `trades` at its start; its status and its steps can be replaced."""
+
     done = False
 
     def __init__(self, *trades: Trade, resumes: bool = True) -> None:
         self.trades = trades
-        self.resumes = resumes
-        self.unchecked = None
+        self.state = SourceStatus("live", resumes=resumes)
         self.checking: Callable[[], None] = lambda: None
         self.preparing: Callable[[], None] = lambda: None
         self.finishing: Callable[[Intake], bool] = lambda _intake: True  # whether repair has ended by itself
-        self.closed = 0
 
-    def activities(self) -> list[Activity]:
-        return []
+    def status(self) -> SourceStatus:
+        return self.state
 
     def check(self) -> None:
         self.checking()
@@ -102,18 +98,16 @@ class Source:
 
     def start(self, intake: Intake, on_death: OnDeath) -> None:
         self.intake, self.on_death = intake, on_death
-        Task("bringing", lambda: intake.give(self.trades)).start()
-
-    def tick(self) -> None: ...
-
-    def refused(self, refusal: Refusal, connection: int) -> bool:
-        return False
+        assert isinstance(intake, ingest.Ingest)
+        bringing = Task("bringing", lambda: intake.give(self.trades))
+        bringing.start()
+        while not bringing.join(0.001) and not intake.full:
+            pass
 
     def keep_only(self, connection: int) -> None:
         self.kept = connection
 
-    def close(self) -> None:
-        self.closed += 1
+    def close(self) -> None: ...
 
     def finish(self, *, final: bool, patient: bool) -> bool:
         if not hasattr(self, "intake"):
@@ -126,9 +120,6 @@ class Source:
 
     def join(self, timeout: float) -> bool:
         return True
-
-    def trouble(self) -> str | None:
-        return None
 
 
 def trade(trade_id: int) -> Trade:
@@ -153,45 +144,149 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     logger.propagate = before
 
 
+class Control:
+    """Sends a stop command after `seconds`, if there is one to send."""
+
+    silent_for = 0.0
+
+    def __init__(self, clock: FakeClock, seconds: float | None = None) -> None:
+        self._clock, self._seconds = clock, seconds
+        self.caught_up = threading.Event()
+        self.caught_up.set()
+
+    def open(self, startup: object) -> None: ...
+
+    def start(self, on_stop: Callable[[], None], _on_death: OnDeath) -> None:
+        if self._seconds:
+            self._clock.after(self._seconds, on_stop)
+
+    def close(self) -> None: ...
+
+    def join(self, timeout: float) -> bool:
+        return True
+
+
+class Telemetry:
+    """Keeps the events that were sent."""
+
+    is_open = flushed = True
+    due = False
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def open(self, startup: object) -> None: ...
+
+    def send(self, status: str, message: str, _written: int, *, finished: bool = False) -> None:
+        assert not self.events or self.events[-1][0] == "started"
+        assert finished == bool(self.events)
+        self.events.append((status, message))
+
+    def poll(self, timeout: float = 0) -> None: ...
+
+    def give_up(self) -> None: ...
+
+
+@dataclass
 class Ended:
-    """A run that is over: its exit code and its last log line."""
+    """A run that is over: its exit code, and its last event, which the last log line repeats."""
 
-    def __init__(self, source: Source, sink: Sink, log: pytest.LogCaptureFixture, **given: str) -> None:
-        self.exit_code = service.run(settings(**given), lambda: source, lambda: sink, reports=False)
-        self.last = log.messages[-1]
-
-
-def signals(clock: FakeClock, *after: float) -> None:
-    for seconds in after:
-        clock.after(seconds, lambda: signal.raise_signal(signal.SIGTERM))
+    exit_code: int
+    status: str
+    message: str
 
 
-def test_a_signal_delivers_the_tail_and_leaves_the_gap_to_the_next_run(
-    clock: FakeClock, log: pytest.LogCaptureFixture
-) -> None:
-    source, sink = Source(*trades(1, 2, 5, 6)), Sink(clock)
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log)
-    assert ended.exit_code == 143
-    assert sink.delivered_ids == [1, 2]
-    assert "missing trade ids" not in ended.last
+Run = Callable[..., Ended]
 
 
-def test_a_run_that_no_later_one_resumes_delivers_what_a_gap_held_back_and_names_the_gap(
-    clock: FakeClock, log: pytest.LogCaptureFixture
-) -> None:
-    source, sink = Source(*trades(1, 2, 5, 6, 9), resumes=False), Sink(clock)
+@pytest.fixture
+def run(clock: FakeClock, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs to the end, with signals or a stop command after so many seconds."""
+
+    def made(
+        source: Source, sink: Sink, *, signals: tuple[float, ...] = (), stop: float | None = None, **given: str
+    ) -> Ended:
+        for seconds in signals:
+            clock.after(seconds, lambda: signal.raise_signal(signal.SIGTERM))
+        telemetry = Telemetry()
+        monkeypatch.setattr(context, "Control", lambda _settings: Control(clock, stop))
+        monkeypatch.setattr(context, "Telemetry", lambda _settings: telemetry)
+        exit_code = service.run(settings(**given), lambda: source, lambda: sink)
+        status, message = telemetry.events[-1]
+        assert log.messages[-1].startswith(f"{status.capitalize()}: {message} (")
+        return Ended(exit_code, status, message)
+
+    return made
+
+
+@dataclass
+class Case:
+    """What comes in, what happens, and how it must end."""
+
+    ids: tuple[int, ...]
+    exit_code: int
+    delivered: tuple[int, ...]
+    says: tuple[str, ...] = ()
+    signals: tuple[float, ...] = (1.0,)
+    stop: float | None = None
+    resumes: bool = False
+    stalled: bool = False
+    room: int = 1_000_000
+
+
+CASES = {
+    "a signal leaves the gap to the next run": Case((1, 2, 5, 6), 143, (1, 2), resumes=True),
+    "a run that none resumes names the gap and delivers what it held back": Case(
+        (1, 2, 5, 6, 9), 143, (1, 2, 5, 6, 9), ("missing trade ids 3-4, 7-8",)
+    ),
+    "a stop command is final": Case(
+        (1, 3, 4), 0, (1, 3, 4), ("Stopped by command", "missing trade ids 2"), (), stop=1.0, resumes=True
+    ),
+    "a full sink takes what a gap held back": Case(
+        (1, 3, 4, 5, 6, 7), 143, (1, 3, 4, 5, 6, 7), ("missing trade ids 2",), room=2
+    ),
+    "a second signal leaves repair no time": Case(
+        (1, 2, 5), 143, (1, 2, 5), ("missing trade ids 3-4",), signals=(1.0, 2.0)
+    ),
+    "undelivered ids are named, those that waited for room as well": Case(
+        (1, 2, 3, 4, 5), 1, (), ("not delivered: trade ids 1-5",), resumes=True, stalled=True, room=3
+    ),
+    "undelivered and missing ids are named": Case(
+        (1, 2, 5, 6, 9),
+        1,
+        (),
+        ("not delivered: trade ids 1-2, 5-6, 9", "missing trade ids 3-4, 7-8"),
+        stalled=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_end_of_a_run(clock: FakeClock, run: Run, case: Case) -> None:
+    source, sink, began = Source(*trades(*case.ids), resumes=case.resumes), Sink(clock), clock.now
     source.finishing = lambda _intake: False  # repair does not get there
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log)
-    assert ended.exit_code == 143
-    assert sink.delivered_ids == [1, 2, 5, 6, 9]
-    assert "missing trade ids 3-4, 7-8" in ended.last
+    sink.stalled, sink.room = case.stalled, case.room
+    ended = run(source, sink, signals=case.signals, stop=case.stop, shutdown_timeout="20")
+    assert (ended.exit_code, tuple(sink.delivered_ids)) == (case.exit_code, case.delivered)
+    for text in case.says:
+        assert text in ended.message
+    assert ("missing" in ended.message) == any("missing trade" in text for text in case.says)
+    assert clock.now - began <= 1.0 + 20
 
 
-def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
-    source, sink = Source(*trades(1, 2, 5), resumes=False), Sink(clock)
-    asked: list[float] = []
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_second_signal_leaves_two_seconds(clock: FakeClock, run: Run, resumes: bool) -> None:
+    source, sink, began = Source(*trades(1, 2, 5), resumes=resumes), Sink(clock), clock.now
+    source.finishing = lambda _intake: False
+    sink.stalled = True
+    ended = run(source, sink, signals=(1.0, 5.0), shutdown_timeout="600")
+    assert ended.exit_code == 1
+    assert clock.now - began <= 5.0 + 2.0
+    assert ("not delivered: trade ids 1-2" if resumes else "not delivered: trade ids 1-2, 5") in ended.message
+
+
+def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, run: Run) -> None:
+    source, sink, asked = Source(*trades(1, 2, 5), resumes=False), Sink(clock), list[float]()
 
     def finishing(intake: Intake) -> bool:
         asked.append(clock.now)
@@ -200,113 +295,43 @@ def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, log: pytest
         return not intake.has_gap
 
     source.finishing = finishing
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log, shutdown_timeout="20")
+    ended = run(source, sink, signals=(1.0,), shutdown_timeout="20")
     assert sink.delivered_ids == [1, 2, 3, 4, 5]
-    assert "missing trade ids" not in ended.last
+    assert "missing trade ids" not in ended.message
     assert ended.exit_code == 143
 
 
-def test_an_obeyed_stop_is_final(
-    clock: FakeClock, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, sink = Source(*trades(1, 3, 4)), Sink(clock)
-    source.finishing = lambda _intake: False
-    monkeypatch.setattr(control.NoControl, "start", lambda _self, on_stop, _on_death: clock.after(1.0, on_stop))
-    ended = Ended(source, sink, log)
-    assert ended.exit_code == 0
-    assert "missing trade ids 2" in ended.last
-    assert sink.delivered_ids == [1, 3, 4]
-
-
-def test_what_is_not_delivered_in_time_is_named(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
-    source, sink = Source(*trades(1, 2, 3, 4, 5)), Sink(clock)
-    sink.stalled, sink.room = True, 3
-    signals(clock, 1.0)
-    began = clock.now
-    ended = Ended(source, sink, log, shutdown_timeout="20")
-    assert ended.exit_code == 1
-    assert "not delivered: trade ids 1-5" in ended.last  # those that waited for room as well
-    assert clock.now - began <= 1.0 + 20
-
-
-def test_a_final_end_names_what_is_held_when_kafka_is_gone(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
-    source, sink = Source(*trades(1, 2, 5, 6, 9), resumes=False), Sink(clock)
-    source.finishing = lambda _intake: False
-    sink.stalled = True
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log)
-    assert ended.exit_code == 1
-    assert "not delivered: trade ids 1-2, 5-6, 9" in ended.last
-    assert "missing trade ids 3-4, 7-8" in ended.last
-
-
-def test_a_sink_that_fails_while_draining_names_what_is_held_too(
-    clock: FakeClock, log: pytest.LogCaptureFixture
-) -> None:
+def test_a_sink_that_fails_while_draining_names_what_is_held_too(clock: FakeClock, run: Run) -> None:
     source, sink = Source(*trades(1, 4), resumes=False), Sink(clock)
     source.finishing = lambda _intake: False
     sink.stalled = True
-    signals(clock, 1.0)
     clock.after(2.0, lambda: setattr(sink, "failure", RunError("Kafka has acknowledged nothing")))
-    ended = Ended(source, sink, log)
+    ended = run(source, sink, signals=(1.0,))
     assert ended.exit_code == 1
-    assert "not delivered: trade ids 1, 4" in ended.last
-    assert "missing trade ids 2-3" in ended.last
+    assert "not delivered: trade ids 1, 4" in ended.message
+    assert "missing trade ids 2-3" in ended.message
 
 
-def test_a_reader_that_went_away_wants_nothing_more(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failing", [1.0, 2.0], ids=["loading", "draining"])
+def test_a_reader_that_went_away_is_no_error(clock: FakeClock, run: Run, failing: float) -> None:
     source, sink = Source(*trades(1, 2), resumes=False), Sink(clock)
-    clock.after(1.0, lambda: setattr(sink, "failure", EndOfOutputError("The reader has had enough")))
-    assert Ended(source, sink, log).exit_code == 0
-
-
-@pytest.mark.parametrize("resumes", [True, False])
-def test_a_second_signal_shortens_the_rest(clock: FakeClock, log: pytest.LogCaptureFixture, resumes: bool) -> None:
-    source, sink = Source(*trades(1, 2, 5), resumes=resumes), Sink(clock)
-    source.finishing = lambda _intake: False
     sink.stalled = True
-    signals(clock, 1.0, 5.0)
-    began = clock.now
-    ended = Ended(source, sink, log, shutdown_timeout="600")
-    assert ended.exit_code == 1
-    assert clock.now - began <= 5.0 + 2.0
-    assert ("not delivered: trade ids 1-2, 5" if not resumes else "not delivered: trade ids 1-2") in ended.last
-
-
-def test_a_second_signal_leaves_repair_no_time_but_delivers_what_was_held(
-    clock: FakeClock, log: pytest.LogCaptureFixture
-) -> None:
-    source, sink = Source(*trades(1, 2, 5), resumes=False), Sink(clock)
-    source.finishing = lambda _intake: False
-    signals(clock, 1.0, 2.0)
-    ended = Ended(source, sink, log)
-    assert ended.exit_code == 143
-    assert sink.delivered_ids == [1, 2, 5]
-
-
-def test_what_a_gap_held_back_waits_for_room_and_is_delivered(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
-    source, sink = Source(*trades(1, 3, 4, 5, 6, 7), resumes=False), Sink(clock)
-    sink.room = 2
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log)
-    assert ended.exit_code == 143
-    assert sink.delivered_ids == [1, 3, 4, 5, 6, 7]
+    clock.after(failing, lambda: setattr(sink, "failure", EndOfOutputError("The reader went away")))
+    clock.after(failing, sink.forget)
+    assert run(source, sink, stop=1.5).exit_code == 0
 
 
 @pytest.mark.parametrize("step", ["checking", "preparing"])
-def test_a_step_of_the_start_that_hangs_is_left_behind(
-    clock: FakeClock, log: pytest.LogCaptureFixture, step: str
-) -> None:
+def test_a_step_of_the_start_that_hangs_is_abandoned(clock: FakeClock, run: Run, step: str) -> None:
     source, sink, hanging = Source(), Sink(clock), threading.Event()
     setattr(source, step, hanging.wait)
     source.tick = lambda: signal.raise_signal(signal.SIGTERM)  # type: ignore[method-assign]
-    assert Ended(source, sink, log).exit_code == 143
+    assert service.run(settings(), lambda: source, lambda: sink, reports=False) == 143
     hanging.set()
 
 
 def test_a_thread_that_hangs_with_the_lock_does_not_keep_the_ids_from_being_named(
-    clock: FakeClock, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "_LOCK_TIME", 0.001)
     source, sink = Source(*trades(1, 2, 5), resumes=False), Sink(clock)
@@ -316,23 +341,43 @@ def test_a_thread_that_hangs_with_the_lock_does_not_keep_the_ids_from_being_name
         vars(source.intake)["_lock"].acquire()
 
     clock.after(0.5, hang)
-    signals(clock, 1.0)
-    ended = Ended(source, sink, log, shutdown_timeout="1")
+    ended = run(source, sink, signals=(1.0,), shutdown_timeout="1")
     assert ended.exit_code == 143
     assert sink.delivered_ids == [1, 2, 5]
-    assert "missing trade ids 3-4" in ended.last
+    assert "missing trade ids 3-4" in ended.message
 
 
-def test_a_graver_reason_that_comes_while_draining_decides(clock: FakeClock, log: pytest.LogCaptureFixture) -> None:
+def test_an_error_while_draining_outranks_the_signal(clock: FakeClock, run: Run) -> None:
     source, sink = Source(*trades(1)), Sink(clock)
     sink.stalled = True
-    signals(clock, 1.0)
     clock.after(2.0, lambda: source.on_death(RunError("The control thread died")))
     clock.after(3.0, lambda: setattr(sink, "stalled", False))
-    ended = Ended(source, sink, log)
+    ended = run(source, sink, signals=(1.0,))
     assert ended.exit_code == 1
     assert sink.delivered_ids == [1]
-    assert ended.last.startswith("Error: The control thread died")
+    assert ended.message.startswith("The control thread died")
+
+
+@pytest.mark.parametrize("moment", ["checking", "preparing", "loading"])
+def test_the_reason_of_a_failure_is_logged_once(
+    clock: FakeClock, log: pytest.LogCaptureFixture, run: Run, moment: str
+) -> None:
+    source, sink, reason = Source(*trades(1)), Sink(clock), "The exchange has gone"
+
+    def fail() -> None:
+        raise RunError(reason)
+
+    if moment == "loading":
+        clock.after(1.0, lambda: source.on_death(RunError(reason)))
+    else:
+        setattr(source, moment, fail)
+    source.state = source.state._replace(trouble=reason)
+    if moment == "checking":
+        assert service.run(settings(), lambda: source, lambda: sink, reports=False) == 1
+    else:
+        assert run(source, sink).exit_code == 1
+    assert "".join(log.messages).count(reason) == 1
+    assert log.messages[-1].startswith(f"Error: {reason}; ")
 
 
 # -- the live source
@@ -356,6 +401,9 @@ class Feed:
 
     def trouble(self) -> str | None:
         return None
+
+    def activities(self) -> list[Activity]:
+        return []
 
 
 class HangingRest:
@@ -403,22 +451,3 @@ def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
     assert sink.delivered_ids == delivered
     assert ("missing trade ids 2-3, 5-6" in log.messages[-1]) == final
     rest.let_go.set()
-
-
-@pytest.mark.parametrize("moment", ["checking", "preparing", "loading"])
-def test_why_a_run_failed_is_told_once(clock: FakeClock, log: pytest.LogCaptureFixture, moment: str) -> None:
-    source, sink = Source(*trades(1)), Sink(clock)
-    reason = "The exchange has gone"
-
-    def fail() -> None:
-        raise RunError(reason)
-
-    if moment == "loading":
-        clock.after(1.0, lambda: source.on_death(RunError(reason)))
-    else:
-        setattr(source, moment, fail)
-    source.trouble = lambda: reason  # type: ignore[method-assign]
-    ended = Ended(source, sink, log)
-    assert ended.exit_code == 1
-    assert "".join(log.messages).count(reason) == 1
-    assert ended.last.startswith(f"Error: {reason}; ")

@@ -36,7 +36,7 @@ from tests.tools.chaos.trial import Trial
 
 RATE = 1000
 SKIP = Skip(20, after=1500)  # makes repair ask REST, whatever REST does then
-ANEW = "began its trade ids anew"  # what the log says of a reset of ids
+ANEW = "reset its trade ids"  # what the log says of a reset of ids
 REPAIR = "historicalTrades"  # what repair asks; the check of the symbol at the start asks something else
 
 
@@ -56,7 +56,7 @@ class Row:
 
 
 def _told_once_per_kind(trial: Trial) -> None:
-    told = Counter(re.findall(r"Frames that are no trade of ours are dropped \((.+?)\):", trial.log))
+    told = Counter(re.findall(r"Rejected a frame that is not a trade of ours \((.+?)\):", trial.log))
     assert told, "malformed frames were not told of"
     assert set(told.values()) == {1}, f"told more than once: {told}"
 

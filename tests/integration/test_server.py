@@ -1,4 +1,4 @@
-"""The HTTP server beside clients that mean no good, and on a machine that has no more threads."""
+"""The HTTP server of metrics and probes, with hostile clients, and without more threads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from unittest.mock import Mock
 
 import pytest
 
-from loader_ws_trades.monitoring import server as exposition
-from loader_ws_trades.monitoring.vitals import Vitals
+from loader_ws_trades.config.loading import load
+from loader_ws_trades.monitoring import server
+from loader_ws_trades.monitoring.status import RunStatus
 from tests.tools.scrape import ask, free_port
 from tests.tools.waiting import wait_for
 
@@ -21,13 +21,14 @@ AT_ONCE = 16  # as CONTRIBUTING.md says
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    port = free_port()
-    server = exposition.Exposition(port, Mock(spec=Vitals, trouble=lambda: None))
-    server.start()
+    settings = load({"metrics_port": str(free_port())}, needed=())
+    running = server.MetricsServer(settings, RunStatus, None, lambda: None)
+    running.start()
     try:
-        yield port
+        assert settings.metrics_port is not None
+        yield settings.metrics_port
     finally:
-        server.close()
+        running.close()
 
 
 def answers(port: int) -> bool:
@@ -68,7 +69,7 @@ def test_no_more_threads_than_clients_may_have(port: int) -> None:
 
 
 def test_clients_that_trickle_are_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposition, "_REQUEST", 0.3)  # but a client may be silent for 5 s, as before
+    monkeypatch.setattr(server, "_REQUEST", 0.3)  # but a client may be silent for 5 s, as before
     with ExitStack() as stack:
         clients = [connected(stack, port) for _ in range(AT_ONCE)]
 

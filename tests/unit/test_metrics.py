@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loader_ws_trades.monitoring.latency import BOUNDS, Latencies
+from loader_ws_trades.monitoring.metrics import BOUNDS, Latencies
 
 
 def of(latencies: Latencies) -> dict[float, int]:
@@ -12,8 +12,8 @@ def of(latencies: Latencies) -> dict[float, int]:
 
 def test_a_read_counts_once_its_last_trade_is_delivered() -> None:
     latencies = Latencies()
-    latencies.note(10, came=100.0)
-    latencies.note(15, came=100.5)
+    latencies.note(10, received=100.0)
+    latencies.note(15, received=100.5)
     latencies.settle(9, now=101.0)
     assert of(latencies) == {}
     latencies.settle(14, now=100.05)
@@ -25,16 +25,16 @@ def test_a_read_counts_once_its_last_trade_is_delivered() -> None:
 
 def test_a_bound_belongs_to_its_bucket() -> None:
     latencies = Latencies()
-    latencies.note(1, came=0.0)
+    latencies.note(1, received=0.0)
     latencies.settle(1, now=BOUNDS[3])
     assert of(latencies) == {BOUNDS[3]: 1}
 
 
 def test_a_read_that_brought_nothing_out_does_not_count() -> None:
     latencies = Latencies()
-    latencies.note(0, came=1.0)
-    latencies.note(7, came=2.0)
-    latencies.note(7, came=3.0)
+    latencies.note(0, received=1.0)
+    latencies.note(7, received=2.0)
+    latencies.note(7, received=3.0)
     latencies.settle(7, now=4.0)
     assert sum(latencies.counts) == 1
 
@@ -42,9 +42,9 @@ def test_a_read_that_brought_nothing_out_does_not_count() -> None:
 def test_in_a_long_outage_the_first_reads_are_kept_and_the_memory_is_bounded() -> None:
     latencies = Latencies()
     for taken in range(1, 100_001):
-        latencies.note(taken, came=0.0)
+        latencies.note(taken, received=0.0)
     latencies.settle(100_000, now=400.0)
     assert of(latencies) == {float("inf"): 10_000}
-    latencies.note(100_001, came=500.0)
+    latencies.note(100_001, received=500.0)
     latencies.settle(100_001, now=500.0)
     assert sum(latencies.counts) == 10_001

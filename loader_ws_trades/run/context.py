@@ -1,0 +1,127 @@
+"""The parts of a run, and one turn of its main loop.
+
+Signal handlers, the control thread and a dying thread only put a `StopReason` into the mailbox; the main thread alone
+acts on it. It also serves the delivery reports, so it never waits for anything that waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from queue import SimpleQueue
+
+from loader_ws_trades.config.settings import Settings
+from loader_ws_trades.errors import EndOfOutputError, LoaderError
+from loader_ws_trades.kafka.control import Control
+from loader_ws_trades.kafka.telemetry import Telemetry
+from loader_ws_trades.lifecycle import StopReason
+from loader_ws_trades.monitoring import progress
+from loader_ws_trades.monitoring.monitor import Monitor
+from loader_ws_trades.monitoring.status import RunStatus
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.interfaces import Sink, Source
+from loader_ws_trades.pipeline.sequencer import WINDOW, Sequence
+from loader_ws_trades.pipeline.trade import FrameDecoder
+from loader_ws_trades.run.reporting import Reporter
+
+log = logging.getLogger(__name__)
+
+TURN = 0.1  # seconds that one turn of the main loop may wait for delivery reports
+
+
+class RunContext:
+    """The parts of one run; used by the main thread, except where other threads are named.
+
+    Args:
+        settings: the settings of the process.
+        source: where trades come from.
+        sink: where they go.
+        mailbox: where the reasons to stop arrive.
+        reports: whether the run sends telemetry and obeys commands.
+        display: shows the progress.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        sink: Sink,
+        mailbox: SimpleQueue[StopReason],
+        *,
+        reports: bool,
+        display: progress.Display,
+    ) -> None:
+        self.settings = settings
+        self.source = source
+        self.sink = sink
+        self.mailbox = mailbox
+        self.display = display
+        self.started = time.monotonic()
+        self.telemetry = Telemetry(settings) if reports else None
+        self.control = Control(settings) if reports else None
+        self.reporter = Reporter(source)
+        self.monitor = Monitor(settings, self.status)
+        latencies = self.monitor.latencies
+        self.ingest = Ingest(
+            FrameDecoder(settings.symbol),
+            Sequence(WINDOW if settings.gap_repair == "on" else 0),
+            sink.put,
+            limit=settings.max_records,
+            on_limit=lambda: mailbox.put(StopReason.complete(f"All {settings.max_records} records requested are here")),
+            on_refusal=self.reporter.on_rejected,
+            on_events=self.reporter.on_events,
+            on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
+        )
+
+    def status(self) -> RunStatus:
+        """How the run is doing; may be called in any thread."""
+        ingest, sink = self.ingest, self.sink
+        return RunStatus(
+            stage=self.monitor.stage,
+            source=self.source.status(),
+            received=ingest.received,
+            delivered=sink.delivered,
+            in_flight=sink.in_flight,
+            rejected=dict(ingest.refused),
+            duplicates=ingest.duplicates,
+            late=ingest.late,
+            gaps=ingest.gaps,
+            repaired=ingest.repaired,
+            missing=ingest.missing,
+            last_trade=ingest.last_time,
+            blocked=ingest.full,
+            kafka_outages=sink.outages,
+            undelivered_since=sink.waiting_since,
+        )
+
+    def tick(self) -> None:
+        """Do what is due, besides serving the delivery reports."""
+        self.source.tick()
+        status = self.monitor.turn()
+        if self.telemetry:
+            self.telemetry.poll()
+            if self.telemetry.due:
+                self.telemetry.send("loading", self.reporter.message(status), status.delivered)
+        self.display.show(progress.of_run(status))
+
+    @property
+    def all_delivered(self) -> bool:
+        """Whether every trade that was received is delivered, but for those that a gap holds back."""
+        return self.ingest.idle and not self.sink.in_flight
+
+    def on_death(self, error: BaseException) -> None:
+        """A thread died; called in that thread."""
+        self.mailbox.put(reason_of(error))
+
+
+def reason_of(error: BaseException) -> StopReason:
+    """The reason to stop that an error is."""
+    if isinstance(error, EndOfOutputError):
+        return StopReason.complete(str(error))
+    if isinstance(error, LoaderError):
+        return StopReason.failed(str(error), error.exit_code)
+    log.debug("Internal error", exc_info=error)
+    return StopReason.failed(
+        f"Internal error: {type(error).__name__}: {error}; set LOG_LEVEL=debug (--log-level) to see where, "
+        "and report it"
+    )
