@@ -136,7 +136,7 @@ class Live(Source):
         return SourceStatus(
             state=state,
             total=self._settings.max_records,
-            reconnects=max(0, feed.connections - 1),
+            reconnects=max(0, feed.connections - self._settings.feed_connections),
             reconnects_by_reason=dict(feed.reconnects),
             connected_since=feed.opened,
             disconnected_since=feed.lost,
