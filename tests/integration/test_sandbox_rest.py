@@ -1,5 +1,6 @@
 """The sandbox's REST answers."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,6 +144,36 @@ def test_exchange_info_gives_the_status(client: Client) -> None:
     assert [one["status"] for one in client.get("exchangeInfo").json()["symbols"]] == ["BREAK", "HALT"]
 
 
+def test_tickers_name_the_first_and_the_last_trade_of_a_day() -> None:
+    day = 86_400
+    markets = [
+        quiet(),
+        Market.generated("NEWUSDT", start="subscriber"),
+        Market.generated("OLDUSDT", rate=0.05, past=9000, count=9000),
+    ]
+    for client in clients(*markets):
+        rows = client.get("ticker/24hr", type="MINI").json()
+        assert [(row["symbol"], row["firstId"], row["lastId"], row["count"]) for row in rows[:2]] == [
+            ("BTCUSDT", 1_000_000, 1_000_000 + PAST - 1, PAST),
+            ("NEWUSDT", -1, -1, 0),
+        ]
+        old = rows[2]
+        assert old["lastId"] == 1_008_999
+        assert old["count"] == old["lastId"] - old["firstId"] + 1
+        assert 0.9 * 0.05 * day < old["count"] < 1.1 * 0.05 * day, "trades of 24 h alone"
+        full = client.get("ticker/24hr", symbol="BTCUSDT").json()
+        assert (full["lastPrice"], full["lastQty"]) == client.market.trades(PAST - 1, PAST)[0][1:3]
+        named = client.get("ticker/24hr", symbols='["OLDUSDT","BTCUSDT"]', type="MINI").json()
+        assert [row["symbol"] for row in named] == ["OLDUSDT", "BTCUSDT"]
+
+
+@pytest.mark.parametrize(("count", "weight"), [(1, 2), (20, 2), (21, 40), (100, 40), (101, 80), (None, 80)])
+def test_a_tickers_weight_grows_with_the_symbols(client: Client, count: int | None, weight: int) -> None:
+    parameters = {} if count is None else {"symbols": json.dumps(["BTCUSDT"] * count)}
+    assert client.get("ticker/24hr", **parameters).status == 200
+    assert client.exchange.counters.weight == weight
+
+
 def test_time(client: Client) -> None:
     answer = client.get("time")
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -175,6 +206,16 @@ def test_time(client: Client) -> None:
         (
             "aggTrades",
             {"symbol": "BTCUSDT", "fromId": 1, "startTime": 1},
+            -1128,
+            "Combination of optional parameters invalid.",
+        ),
+        ("ticker/24hr", {"symbol": "NOSUCH"}, -1121, "Invalid symbol."),
+        ("ticker/24hr", {"symbols": '["BTCUSDT","NOSUCH"]'}, -1121, "Invalid symbol."),
+        ("ticker/24hr", {"symbols": "BTCUSDT"}, -1100, "Illegal characters found in parameter 'symbols'."),
+        ("ticker/24hr", {"symbol": "BTCUSDT", "type": "mini"}, -1130, "Data sent for parameter 'type' is not valid."),
+        (
+            "ticker/24hr",
+            {"symbol": "BTCUSDT", "symbols": "[]"},
             -1128,
             "Combination of optional parameters invalid.",
         ),

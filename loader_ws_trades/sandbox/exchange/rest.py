@@ -17,6 +17,7 @@ from loader_ws_trades.sandbox.exchange.rows import (
     first_trades,
     last_aggregates,
     last_trades,
+    ticker_row,
     trade_row,
 )
 from loader_ws_trades.sandbox.market.market import Market
@@ -75,12 +76,13 @@ class Rest:
         self._limits = limits
         self._counters = counters
         self._weights: dict[str, Weights] = {}
-        self._endpoints: dict[str, tuple[int, Callable[[Parameters], Any]]] = {
+        self._endpoints: dict[str, tuple[int | Callable[[Parameters], int], Callable[[Parameters], Any]]] = {
             "/api/v3/time": (1, self._time),
             "/api/v3/exchangeInfo": (20, self._exchange_info),
             "/api/v3/trades": (25, self._newest),
             "/api/v3/historicalTrades": (25, self._historical),
             "/api/v3/aggTrades": (4, self._aggregates),
+            "/api/v3/ticker/24hr": (_ticker_weight, self._tickers),
         }
 
     def weights(self, ip: str) -> Weights:
@@ -93,7 +95,9 @@ class Rest:
         self._counters.requests[url.path] += 1
         if url.path not in self._endpoints:
             return Answer(404, {"code": 0, "msg": "Not found."})
+        parameters = dict(parse_qsl(url.query, keep_blank_values=True))
         weight, endpoint = self._endpoints[url.path]
+        weight = weight(parameters) if callable(weight) else weight
         weights = self.weights(ip)
         self._counters.weight += weight
         refusal = weights.spend(weight)
@@ -102,7 +106,7 @@ class Rest:
             answer = _refused(refusal, self._limits)
         else:
             try:
-                answer = Answer(200, endpoint(dict(parse_qsl(url.query, keep_blank_values=True))))
+                answer = Answer(200, endpoint(parameters))
             except RestError as error:
                 answer = Answer(400, {"code": error.code, "msg": str(error)})
         answer.headers["X-MBX-USED-WEIGHT-1M"] = str(weights.used)
@@ -156,6 +160,19 @@ class Rest:
         begin = opening + max((from_id or 1) - 1, 0) if start is None else market.position_at(start * 1000)
         return first_aggregates(market, max(begin, opening), stop, limit)
 
+    def _tickers(self, parameters: Parameters) -> Any:
+        """Answer from memory: it does not lag."""
+        if "symbol" in parameters and "symbols" in parameters:
+            raise RestError(-1128, "Combination of optional parameters invalid.")
+        kind = parameters.get("type", "FULL")
+        if kind not in {"FULL", "MINI"}:
+            raise RestError(-1130, "Data sent for parameter 'type' is not valid.")
+        if "symbol" in parameters:
+            return ticker_row(self._market(parameters), self._now(), full=kind == "FULL")
+        names = _symbols(parameters)
+        markets = self._markets.values() if names is None else [self._market({"symbol": name}) for name in names]
+        return [ticker_row(market, self._now(), full=kind == "FULL") for market in markets]
+
     def _known(self, market: Market) -> int:
         """Return the number of positions that the database has; it may lag the stream."""
         lag = self._lag()
@@ -176,6 +193,27 @@ def _check(value: str, name: str, pattern: re.Pattern[str], legal: str) -> None:
         raise RestError(-1105, f"Parameter '{name}' was empty.")
     if not pattern.fullmatch(value):
         raise RestError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
+
+
+def _symbols(parameters: Parameters) -> list[str] | None:
+    """Return the names in `symbols`, a JSON array; None without it."""
+    if "symbols" not in parameters:
+        return None
+    try:
+        return msgspec.json.decode(parameters["symbols"], type=list[str])
+    except msgspec.MsgspecError as error:
+        raise RestError(-1100, "Illegal characters found in parameter 'symbols'.") from error
+
+
+def _ticker_weight(parameters: Parameters) -> int:
+    """Return 2 for 1 to 20 symbols, 40 for 21 to 100, 80 for more or all; a list that cannot be read costs 2."""
+    try:
+        names = [""] if "symbol" in parameters else _symbols(parameters)
+    except RestError:
+        return 2
+    if names is None or len(names) > 100:
+        return 80
+    return 2 if len(names) <= 20 else 40
 
 
 def _number(parameters: Parameters, name: str) -> int | None:

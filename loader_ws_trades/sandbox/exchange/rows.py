@@ -7,6 +7,8 @@ from typing import Any
 from loader_ws_trades.sandbox.market.history import BLOCK, Trade
 from loader_ws_trades.sandbox.market.market import Market
 
+_DAY = 24 * 3600 * 1000  # ms
+
 
 def trade_row(trade: Trade) -> dict[str, Any]:
     """Return a trade as a row."""
@@ -18,6 +20,41 @@ def trade_row(trade: Trade) -> dict[str, Any]:
         "time": trade.time // 1000,
         "isBuyerMaker": trade.is_buyer_maker,
         "isBestMatch": True,
+    }
+
+
+def ticker_row(market: Market, now: int, *, full: bool) -> dict[str, Any]:
+    """Return the statistics of the 24 h before `now` (ms); of a pair without trades in them the ids are -1.
+
+    Highs, lows and volumes are left out: they would cost a look at each trade.
+    """
+    stop = market.issued
+    start = market.opening
+    if market.history.origin is None:  # recorded trades keep their times, and may be old
+        start = max(start, market.position_at((now - _DAY) * 1000))
+    pieces = list(market.ledger.pieces(start, stop))
+    count = sum(piece.part.stop - piece.part.start for piece in pieces)
+    zero = Trade(-1, "0.00000000", "0.00000000", 0, False)
+    first, last = (
+        (market.trades(pieces[0].position, pieces[0].position + 1)[0], last_trades(market, stop, 1)[0])
+        if count
+        else (zero, zero)
+    )
+    prices = {"lastPrice": last.price}
+    if full:
+        change = Decimal(last.price) - Decimal(first.price)
+        percent = change / Decimal(first.price) * 100 if count else change
+        prices = {"priceChange": f"{change:.8f}", "priceChangePercent": f"{percent:.3f}", **prices}
+        prices["lastQty"] = last.quantity
+    return {
+        "symbol": market.symbol,
+        "openPrice": first.price,
+        **prices,
+        "openTime": now - _DAY,
+        "closeTime": now,
+        "firstId": first.id,
+        "lastId": last.id,
+        "count": count,
     }
 
 
