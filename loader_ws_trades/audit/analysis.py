@@ -12,13 +12,13 @@ from loader_ws_trades.audit.findings import LISTED, Findings, IdAndTime, Malform
 from loader_ws_trades.pipeline.id_ranges import Bounds, IdSet
 from loader_ws_trades.pipeline.records import (
     AnyRecord,
-    Foreign,
+    OtherSymbol,
     decode,
     is_decimal,
-    judge,
     may_differ,
     quoted,
     shown,
+    validate,
 )
 from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import BAD_INPUT
@@ -163,11 +163,11 @@ class Analysis:
             if self._is_in_range(trade_id, timestamp):
                 self._add(trade_id, partition, offset, timestamp)
             return
-        found = judge(record, self._symbol)
+        found = validate(record, self._symbol)
         # A record without a trade counts by its own timestamp, if that is the writer's.
         if not found or not (timestamp < 0 or self._since <= timestamp < self._until):
             return
-        if isinstance(found, Foreign):
+        if isinstance(found, OtherSymbol):
             self._count_other(found.name)
             return
         expected = None if self._last_id is None else self._last_id + 1

@@ -99,7 +99,7 @@ class Repair:
                 )
             return None if error.lasting else delay
         self._backoff.reset()
-        self._outage.end()
+        self._outage.reset()
         ahead, limit = newest.trade_id - resumed.trade_id, self._settings.resume_limit
         if ahead > limit:
             # It may be another pair's, out of a cache: what is given up for it would never be published again.
@@ -111,13 +111,13 @@ class Repair:
                 ahead=ahead,
             )
             return None
-        self._absence.show(newest.timestamp)
+        self._absence.observe(newest.timestamp)
         self._ingest.expect(newest.trade_id)
         return None
 
     def fill_gaps(self) -> None:
         """Fill what is missing now, and return when nothing is, or the run ends."""
-        self._outage.forget(after=self._settings.repair_outage_limit)
+        self._outage.reset_if_idle(after=self._settings.repair_outage_limit)
         progress = _Progress(self._ingest, self._told)
         while not self._stopping.is_set() and (gap := self._gap()) is not None:
             if not progress.begun and len(gap) > self._settings.resume_limit:
@@ -134,11 +134,11 @@ class Repair:
             if self._ingest.is_announced() and self._are_foreign(gap.first - 1, rows):
                 self._stop_expecting("belongs to another exchange or pair")
                 continue
-            self._absence.note(gap.first, seen, rows)
+            self._absence.add(gap.first, seen, rows)
             if came_out := self._ingest.fill(rows):
                 progress.note(came_out)
             self._pass_holes()
-        self._outage.hold()
+        self._outage.pause()
         if not self._stopping.is_set():
             progress.end()
 
@@ -161,13 +161,13 @@ class Repair:
         # An old hole shows by its neighbours on both sides, and whose answers these are by the trade before.
         with_last = self._absence.lacks(first) or self._ingest.is_announced()
         begin = max(0, first - 1) if with_last else first
-        self._outage.hold()
+        self._outage.pause()
         try:
             self._await_turn()
         finally:
-            self._outage.run()
+            self._outage.start()
         rows = self._fetch(begin)
-        self._outage.end()
+        self._outage.reset()
         self._backoff.reset()
         return rows
 
@@ -192,14 +192,14 @@ class Repair:
 
     def _pass_holes(self) -> None:
         """Give up on what is a hole by the last answer; if nothing is, and it lacks what comes next, wait."""
-        self._absence.show(self._ingest.newest_time)
+        self._absence.observe(self._ingest.newest_time)
         passed = False
         while (gap := self._ingest.gap()) is not None and (hole := self._absence.hole(gap)) is not None:
             old = ", or older than what it keeps" if len(hole) > _PAGE else ""
             self._skip(hole.last + 1, f"a hole: REST does not have them{old}")
             passed = True
         if gap is not None and not passed and self._absence.lacks(gap.first):
-            self._stopping.wait(min(_LAG_DELAY, self._absence.patience(gap.first)))
+            self._stopping.wait(min(_LAG_DELAY, self._absence.time_left(gap.first)))
 
     def _skip(self, before: int, why: str) -> None:
         # An id that only /api/v3/trades names may be another pair's, out of a cache: to give up ids for it would drop

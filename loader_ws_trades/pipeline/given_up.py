@@ -1,4 +1,4 @@
-"""Which ids were given up a short while ago: a trade that comes with one of them is late, and no repeat."""
+"""Ids that were given up recently: a trade that arrives with one of them is late, not a duplicate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _AT_MOST = 10_000  # ranges; the oldest are forgotten first
 
 
 class GivenUp:
-    """Ranges of ids, which are added in ascending order, each kept for a while."""
+    """Ranges of ids, added in ascending order and kept for a while."""
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
@@ -18,7 +18,7 @@ class GivenUp:
         self._times: list[float] = []
 
     def add(self, first: int, last: int) -> None:
-        """Note that the ids from `first` to `last` are given up, all of them above those noted before."""
+        """Add the ids from `first` to `last`, which are above all added before."""
         now = time.monotonic()
         if self._lasts and self._lasts[-1] == first - 1:
             self._lasts[-1], self._times[-1] = last, now
@@ -30,7 +30,7 @@ class GivenUp:
         self._times.append(now)
 
     def has(self, trade_id: int, expected: int) -> bool:
-        """Whether an id below the `expected` one was given up lately, or last of all: then nothing came out since."""
+        """Whether an id below the `expected` one was given up recently, or last, with nothing emitted since."""
         place = bisect_left(self._lasts, trade_id)
         if place == len(self._lasts) or trade_id < self._firsts[place]:
             return False
@@ -40,5 +40,5 @@ class GivenUp:
         del self._firsts[:count], self._lasts[:count], self._times[:count]
 
     def clear(self) -> None:
-        """Forget all: a new sequence of ids begins."""
+        """Start over with a new sequence of ids."""
         self._forget(len(self._times))

@@ -1,4 +1,4 @@
-"""A set of trade ids whose size is that of its ranges, not of its ids."""
+"""A set of trade ids that takes memory per range, not per id."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _ALL = (1 << _CHUNK) - 1
 
 
 class IdSet:
-    """Ids from 0, in chunks: one that is full is part of a range of full ones, any other is a bit field.
+    """Ids from 0, in chunks: full chunks are kept as ranges, all others as bit fields.
 
-    So memory is bounded by the number of ranges, also where every second id is missing, and nothing is slow where
-    ranges grow together in any order.
+    So memory is bounded by the number of ranges, even if every second id is missing, and operations stay fast when
+    ranges merge in any order.
     """
 
     def __init__(self) -> None:
-        self._partial: dict[int, int] = {}  # number of the chunk to its bits
-        # Ranges of full chunks, ascending, both ends included, no two of them adjacent.
+        self._partial: dict[int, int] = {}  # chunk number -> bits
+        # Ranges of full chunks, ascending, both ends included, never adjacent.
         self._firsts: list[int] = []
         self._lasts: list[int] = []
 
@@ -35,7 +35,7 @@ class IdSet:
         return place > 0 and chunk <= self._lasts[place - 1]
 
     def add(self, first: int, last: int) -> None:
-        """Take in the ids from `first` to `last`, both included; none of them may be in it yet."""
+        """Add the ids from `first` to `last`, both included; none of them may be present yet."""
         head, tail = first >> _BITS, last >> _BITS
         if head == tail:
             self._set(head, first & _CHUNK - 1, last & _CHUNK - 1)
@@ -54,7 +54,7 @@ class IdSet:
         self._fill(chunk, chunk)
 
     def _fill(self, first: int, last: int) -> None:
-        """Note that the chunks from `first` to `last` are full, which none of them was."""
+        """Mark the chunks from `first` to `last` as full, which none of them was."""
         place = bisect_right(self._firsts, first)
         joins_left = place > 0 and self._lasts[place - 1] == first - 1
         joins_right = place < len(self._firsts) and self._firsts[place] == last + 1
@@ -71,15 +71,15 @@ class IdSet:
 
     @property
     def size(self) -> int:
-        """How much memory it takes, as the number of its parts: some 250 bytes each."""
+        """The number of parts it consists of, of some 250 bytes each."""
         return len(self._partial) + len(self._firsts)
 
     def ranges(self) -> Iterator[Gap]:
-        """The fewest ascending ranges that hold all its ids and no other."""
+        """The ids as the fewest ascending ranges."""
         return self._joined(self._partial, 0, 0)
 
     def holes(self, first: int, last: int) -> Iterator[Gap]:
-        """The ranges from `first` to `last`, both included, of ids that are not in it."""
+        """The ids from `first` to `last`, both included, that are not present, as ranges."""
         head, tail = first >> _BITS, last >> _BITS
         chunks: Iterable[int]
         if tail - head < len(self._partial):
@@ -109,7 +109,7 @@ class IdSet:
             yield Gap(first, last)
 
     def _pieces(self, chunks: Iterable[int], full: int, begin: int) -> Iterator[tuple[int, int]]:
-        """Ranges, ascending, perhaps adjacent: full chunks from place `full` on, and `chunks` from id `begin` on."""
+        """Ascending, possibly adjacent ranges: full chunks from index `full` on, and `chunks` from id `begin` on."""
         for chunk in sorted(chunks):
             while full < len(self._firsts) and self._firsts[full] < chunk:
                 yield self._firsts[full] << _BITS, (self._lasts[full] + 1 << _BITS) - 1
@@ -140,7 +140,7 @@ def ranges(ids: Iterable[int]) -> list[Gap]:
 
 
 class Bounds(NamedTuple):
-    """What is judged: ids with both ends, or times in milliseconds without the end; None is open."""
+    """A range of ids, both ends included, or of times in milliseconds, end excluded; None is open."""
 
     from_id: int | None = None
     to_id: int | None = None

@@ -1,4 +1,4 @@
-"""Ids that could not be had, kept until they are named: exactly, as long as memory and a message have room for that."""
+"""Missing ids, kept until they are reported: exactly, within limits on memory and message size."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from itertools import islice
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.sequencer import Gap
 
-IN_A_MESSAGE = 100  # ranges that one message names
-_IN_A_LINE, _LINES = 500, 100  # ranges that a line names at the end of a run, and the lines there
+IN_A_MESSAGE = 100  # ranges in one message
+_IN_A_LINE, _LINES = 500, 100  # ranges per log line at the end of a run, and lines at most
 _SIZE = 20_000  # parts of an `IdSet`: about 5 MB
 
 
 class MissingIds:
-    """Ids that wait to be named. Any thread may call it.
+    """Ids to be reported. Thread-safe.
 
-    Where there are more ranges than can be kept or named, neighbours are put together: each missing id is still in a
-    range that is named, and the text says how many of the ids in the ranges are missing.
+    If there are too many ranges to keep or report, neighbours are merged: each missing id is still in a reported range,
+    and the text says how many of the ids in the ranges are missing.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ids, self._count = IdSet(), 0
-        self._top = -1  # no id above it is in `_ids`
+        self._top = -1  # at least the highest id in `_ids`
 
     def add(self, gaps: Iterable[Gap]) -> None:
-        """Take in ids. After a reset some may be in it already: one range names both."""
+        """Add ids. After a reset some may be present already; then they are reported once."""
         with self._lock:
             for gap in gaps:
                 for new in [gap] if gap.first > self._top else list(self._ids.holes(gap.first, gap.last)):
@@ -41,11 +41,11 @@ class MissingIds:
                     self._ids = coarse
 
     def message(self) -> str:
-        """All of them in one text, empty if there are none; they are forgotten then."""
+        """All of them in one text, empty if there are none; then starts over."""
         return next(self._texts(IN_A_MESSAGE, 1), "")
 
     def lines(self) -> Iterator[str]:
-        """All of them in a few texts; they are forgotten then."""
+        """All of them in a few texts; then starts over."""
         return self._texts(_IN_A_LINE, _LINES)
 
     def _texts(self, size: int, at_most: int) -> Iterator[str]:
@@ -56,12 +56,12 @@ class MissingIds:
 
 
 def listed(gaps: list[Gap]) -> str:
-    """Ranges that ascend, all in one text of bounded length."""
+    """Ascending ranges, in one text of bounded length."""
     return next(_texts(gaps.__iter__, sum(map(len, gaps)), IN_A_MESSAGE, 1), "")
 
 
 def _texts(ranges: Callable[[], Iterator[Gap]], count: int, size: int, at_most: int) -> Iterator[str]:
-    """All `count` ids in at most so many texts, of `size` ranges each."""
+    """All `count` ids in at most `at_most` texts of `size` ranges each."""
     covered = sum(map(len, _grouped(ranges, size * at_most)))
     note = "" if covered == count else f" ({count} of these {covered} ids)"
     groups = _grouped(ranges, size * at_most)
@@ -70,7 +70,7 @@ def _texts(ranges: Callable[[], Iterator[Gap]], count: int, size: int, at_most: 
 
 
 def _grouped(ranges: Callable[[], Iterator[Gap]], at_most: int) -> Iterator[Gap]:
-    """At most so many ranges that hold all ids of those given: as few neighbours as that takes become one."""
+    """The same ids in at most `at_most` ranges, merging as few neighbours as necessary."""
     count = sum(1 for _ in ranges())
     rest = ranges()
     while group := list(islice(rest, -(-count // at_most))):

@@ -1,4 +1,4 @@
-"""What a record on the topic must be, and what is wrong with one that is not so."""
+"""The format of records on the topic, and its validation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import msgspec
 
 from loader_ws_trades.pipeline.trade import BAD_INPUT, FAR_AHEAD_MS
 
-# partition, offset, timestamp in milliseconds (-1 where it is not the writer's), value, key
+# partition, offset, timestamp in milliseconds (-1 if the broker set it), value, key
 AnyRecord = tuple[int, int, int, "bytes | None", "bytes | None"]
 
 _Whole = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
-# The exchange's digits as a JSON number. An exponent says that a float was on the way.
+# The exchange's digits as a JSON number. An exponent means that something converted them to a float.
 is_decimal = re.compile(rb"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?").fullmatch
 
 
 class Stored(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The six fields of a record; price and quantity as they stand."""
+    """The six fields of a record, with price and quantity unparsed."""
 
     trade_id: _Whole
     price: msgspec.Raw
@@ -30,7 +30,7 @@ class Stored(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class Place(msgspec.Struct, gc=False):
-    """Which trade a record holds, and when that happened; a record that lacks one of these holds none."""
+    """The fields that identify the trade of a record; without them it has none."""
 
     trade_id: _Whole
     timestamp: _Whole
@@ -48,35 +48,35 @@ _decode_loose = msgspec.json.Decoder(_Loose).decode
 
 
 def may_differ(moment: int, timestamp: int) -> bool:
-    """Whether a record's `timestamp` need not be the `moment` of its trade: a clock gave it."""
+    """Whether a record's `timestamp` may differ from the time of its trade, because a clock set it."""
     return timestamp < 0 or moment > timestamp + FAR_AHEAD_MS
 
 
-class Foreign(NamedTuple):
+class OtherSymbol(NamedTuple):
     """A record of another symbol, or of none."""
 
     name: str
 
 
 class Flaw(NamedTuple):
-    """What is wrong with a record of ours; its trade id where one can be read all the same."""
+    """Why a record of our symbol is invalid, and its trade id if readable."""
 
     reason: str
     trade_id: int | None
 
 
 def quoted(symbol: str) -> bytes:
-    """What a record of `symbol` holds for certain."""
+    """Bytes that every record of `symbol` contains."""
     return msgspec.json.encode(symbol)
 
 
-def judge(record: AnyRecord, symbol: str) -> Foreign | Flaw | None:
-    """Whether a record belongs to `symbol` and what is wrong with it; None if nothing is."""
+def validate(record: AnyRecord, symbol: str) -> OtherSymbol | Flaw | None:
+    """Check that a record is a valid one of `symbol`; None if it is."""
     value, key = record[3:]
     loose = _read_loosely(value)
     is_named = loose.symbol == symbol
     if key != symbol.encode() and not is_named and (key is not None or isinstance(loose.symbol, str)):
-        return Foreign(shown(key if key is not None else str(loose.symbol).encode("utf-8", "replace")))
+        return OtherSymbol(shown(key if key is not None else str(loose.symbol).encode("utf-8", "replace")))
     readable = is_named and type(loose.trade_id) is int and 0 <= loose.trade_id < 2**63
     trade_id = loose.trade_id if readable and isinstance(loose.trade_id, int) else None
     reason = _flaw(record, symbol)
@@ -96,7 +96,7 @@ def _flaw(record: AnyRecord, symbol: str) -> str | None:
         return f"the key is {name}, the symbol {shown(stored.symbol.encode('utf-8', 'replace'))}"
     for name, number in (("price", stored.price), ("quantity", stored.quantity)):
         if not is_decimal(number):
-            return f"the {name} {shown(bytes(number))} is no plain decimal number"
+            return f"the {name} {shown(bytes(number))} is not a plain decimal number"
     if stored.timestamp != timestamp and not may_differ(stored.timestamp, timestamp):
         return f"the record's timestamp is {timestamp}, the trade's {stored.timestamp}"
     return None
@@ -110,6 +110,6 @@ def _read_loosely(value: bytes | None) -> _Loose:
 
 
 def shown(text: bytes) -> str:
-    """A text out of a record for people: bounded, and without what would move a terminal's cursor."""
+    """Text of a record made safe to display: bounded, and without control characters."""
     plain = text[:60].decode("utf-8", "replace")
     return plain if plain.isprintable() and plain else repr(plain)

@@ -1,4 +1,4 @@
-"""When repair gives up: the clock of REST as a whole, and those of the ids that its answers lack."""
+"""When repair gives up: a clock for REST as a whole, and clocks for the ids missing from its responses."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from itertools import pairwise
 from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import Trade
 
-_APART = 5.0  # seconds between two answers that show an old hole
+_APART = 5.0  # seconds between two responses that prove an old hole
 
 
 class Outage:
-    """How long REST has given no useful answer, to anybody; one clock for all gaps.
+    """How long REST has not returned a useful response; one clock for all gaps.
 
-    It runs while REST is asked and while a refusal is waited out, and not while we wait for our own turn.
+    It runs during requests and the delays after failed ones, but not while we wait for request weight.
     """
 
     def __init__(self) -> None:
-        self._before = 0.0  # seconds that it ran before it was last held
+        self._before = 0.0  # seconds until it was last paused
         self._since: float | None = None
-        self._held_at = time.monotonic()
+        self._paused_at = time.monotonic()
 
     @property
     def lasted(self) -> float:
         """Seconds."""
         return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
 
-    def run(self) -> None:
-        """Let it run, if it does not."""
+    def start(self) -> None:
+        """Start it, unless it is running."""
         if self._since is None:
             self._since = time.monotonic()
 
-    def hold(self) -> None:
-        """Stop it for a while."""
-        self._before, self._since, self._held_at = self.lasted, None, time.monotonic()
+    def pause(self) -> None:
+        """Pause it."""
+        self._before, self._since, self._paused_at = self.lasted, None, time.monotonic()
 
-    def end(self) -> None:
-        """Begin anew: REST gave a useful answer."""
+    def reset(self) -> None:
+        """Set it back to 0: REST returned a useful response."""
         self._before, self._since = 0.0, None
 
-    def forget(self, after: float) -> None:
-        """Begin anew if nobody has asked for longer than `after`: what REST did so long ago says nothing of today."""
-        if self._since is None and time.monotonic() - self._held_at > after:
-            self.end()
+    def reset_if_idle(self, after: float) -> None:
+        """Set it back to 0 if there was no request for longer than `after`: the last failures are too old to count."""
+        if self._since is None and time.monotonic() - self._paused_at > after:
+            self.reset()
 
 
 class Absence:
-    """What REST's answers about one pair have lacked, and since when.
+    """Which ids REST's responses about one pair have lacked, and for how long.
 
-    An id that is missing still was in no answer that reached it, so its clock began with the first such answer. An
-    answer reaches its highest id, and one that is empty from there on reaches the newest id seen. Neither errors nor
-    other ids that come out begin a clock anew.
+    A missing id was in no response that reached it, so its clock started with the first of these. A response reaches up
+    to its highest id, or, if it has no row from the requested id on, up to the newest id seen. Neither errors nor
+    progress with other ids restart a clock.
     """
 
     def __init__(self, deadline: float) -> None:
@@ -62,35 +62,34 @@ class Absence:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all answers."""
-        self._asked = self._reach = -1  # of the last answer: what was asked for, and the last id that it tells about
+        """Forget all responses."""
+        self._asked = self._reach = -1  # of the last response: the id requested, and the id it reaches
         self._at = 0.0
         self._ids: list[int] = []
         self._times: dict[int, int] = {}
-        self._reached: list[tuple[float, int]] = []  # when an answer first reached so far; both ascend
-        self._enclosed: dict[
-            tuple[int, int], float
-        ] = {}  # ids of neighbours between which some are missing; since when
+        self._reached: list[tuple[float, int]] = []  # when a response first reached an id; both ascend
+        # Adjacent ids of a response between which some are missing -> since when.
+        self._enclosed: dict[tuple[int, int], float] = {}
 
-    def show(self, timestamp: int) -> None:
-        """Note the time of a trade, in ms; the newest one tells how old others are."""
+    def observe(self, timestamp: int) -> None:
+        """Observe the time of a trade, in ms; others are dated by the newest one."""
         self._newest_time = max(self._newest_time, timestamp)
 
-    def note(self, first: int, seen: int, rows: Iterable[Trade]) -> None:
-        """Take an answer of now.
+    def add(self, first: int, seen: int, rows: Iterable[Trade]) -> None:
+        """Add a response that has just arrived.
 
         Args:
-            first: the missing id from which on it was asked for.
-            seen: the newest id of the stream, when it was.
-            rows: what it holds.
+            first: the missing id from which rows were requested.
+            seen: the newest id of the stream at that time.
+            rows: the rows returned.
         """
         if first < self._asked:
-            self.clear()  # the exchange has begun its ids anew
+            self.clear()  # the exchange has reset its ids
         self._asked, self._at = first, time.monotonic()
         self._times = {row.trade_id: row.timestamp for row in rows if row.trade_id >= first - 1}
         self._ids = sorted(self._times)
         for timestamp in self._times.values():
-            self.show(timestamp)
+            self.observe(timestamp)
         self._reach = self._ids[-1] if self._ids and self._ids[-1] >= first else seen
         self._reached = [entry for entry in self._reached if entry[1] >= first]
         if not self._reached or self._reach > self._reached[-1][1]:
@@ -101,16 +100,16 @@ class Absence:
                 self._enclosed.setdefault((left, right), self._at)
 
     def lacks(self, trade_id: int) -> bool:
-        """Whether the last answer tells that REST does not have this missing id."""
+        """Whether the last response shows that REST does not have this missing id."""
         return self._asked <= trade_id <= self._reach and trade_id not in self._times
 
-    def patience(self, trade_id: int) -> float:
-        """Seconds until an id that the last answer lacks is overdue."""
+    def time_left(self, trade_id: int) -> float:
+        """Seconds until the deadline of an id that the last response lacks."""
         since = next(at for at, reach in self._reached if reach >= trade_id)
         return max(0.0, since + self._deadline - time.monotonic())
 
     def hole(self, gap: Gap) -> Gap | None:
-        """The ids at the beginning of `gap` that are a hole by the last answer."""
+        """The ids at the start of `gap` that are a hole according to the last response."""
         if not self.lacks(gap.first):
             return None
         place = bisect_left(self._ids, gap.first)

@@ -1,6 +1,6 @@
-"""What a trade is: decoded from a stream frame, encoded as a record.
+"""A trade, decoded from a stream frame or a REST row, and encoded as a record.
 
-A price or a quantity is never a float: it is the text that the exchange sent, checked to be a decimal number.
+Prices and quantities are never floats: they are kept exactly as the exchange sent them, and checked to be decimals.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-# At or above this a time is in microseconds, below it in milliseconds; both hold until the year 5138.
+# Times from this value on are in microseconds, lower ones in milliseconds; unambiguous until the year 5138.
 _MICROSECONDS_FROM = 10**15
 
 FAR_AHEAD_MS = 1_800_000
-"""A trade later than this against the local clock gives its record the time of the clock: brokers refuse what is later
-than an hour, and one such record would mislead every look-up by time."""
+"""If a trade is further ahead of the local clock, its record gets the clock's time: brokers reject records more than an
+hour ahead, and a single one would break every lookup by time."""
 
-# What msgspec raises for input that is not as it should be; the last one for input nested too deep.
+# What msgspec raises for invalid input; RecursionError if it is nested too deeply.
 BAD_INPUT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-# From 1: Kafka's producer takes the timestamp 0 for "now".
+# From 1: to Kafka's producer, timestamp 0 means "now".
 _Time = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
-# What is both an exact decimal of the exchange's and a JSON number: no sign, no exponent, no NaN, no leading zeros. The
-# exchange sends 8 digits behind the point; a number without a bound could be larger than a record may be.
+# Both a decimal as the exchange sends it and a JSON number: no sign, exponent, NaN or leading zeros. The exchange sends
+# 8 decimal places; without a bound a number could exceed the size limit of a record.
 DECIMAL = r"(?:0|[1-9][0-9]{0,49})(?:\.[0-9]{1,50})?"
 _is_decimal = re.compile(DECIMAL).fullmatch
-_are_decimals = re.compile(f"(?:{DECIMAL}\\n)*").fullmatch  # each on a line of its own
+_are_decimals = re.compile(f"(?:{DECIMAL}\\n)*").fullmatch  # one per line
 
 
 class Trade(
@@ -47,7 +47,7 @@ class Trade(
         "symbol": "s",
     },
 ):
-    """One trade. Decodes from a stream frame as it stands; `timestamp` is the trade time in milliseconds."""
+    """One trade, as decoded from a stream frame; `timestamp` is the trade time in milliseconds."""
 
     trade_id: _Id
     price: str
@@ -62,7 +62,7 @@ class _Combined(msgspec.Struct):
 
 
 class _Other(msgspec.Struct):
-    """What tells the kinds of frames that are not trades apart."""
+    """The fields that identify frames that are not trades."""
 
     e: object = None
     code: object = None
@@ -80,7 +80,7 @@ class _Row(msgspec.Struct, gc=False, rename="camel"):
 
 
 class Refusal(NamedTuple):
-    """A frame that holds no trade of our symbol: its kind, and what was wrong with it."""
+    """A frame that is not a valid trade of our symbol: its kind, and the reason."""
 
     kind: str
     detail: str
@@ -88,7 +88,7 @@ class Refusal(NamedTuple):
 
 SHUTDOWN = "event serverShutdown"
 
-# Kinds of refusals that are always told apart; all others are names out of frames, of which there may be any number.
+# Kinds that are always counted separately; others are named after frames, so their number is not bounded.
 KINDS = {
     SHUTDOWN,
     "acknowledgement",
@@ -102,24 +102,24 @@ KINDS = {
     "unknown",
 }
 
-_BOM = b"\xef\xbb\xbf"  # some programs write one at the beginning of a file
+_BOM = b"\xef\xbb\xbf"  # some programs write it at the start of a file
 
 
 class FrameDecoder:
     """Decodes the frames of one symbol's trade stream.
 
-    Source: the exchange's "Trade Streams" payload; in a combined stream it is wrapped in `{"stream":..,"data":..}`.
-    Each frame is taken as it comes, in the one form or in the other.
+    Source: the exchange's "Trade Streams" payload; a combined stream wraps it in `{"stream":..,"data":..}`.
+    Frames of both forms may alternate.
     """
 
     def __init__(self, symbol: str) -> None:
         self._symbol = symbol
         wrapped = msgspec.json.Decoder(_Combined).decode
-        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(Trade).decode  # for the form of the last frame
+        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(Trade).decode  # for the form of the latest frame
         self._other: Callable[[bytes], Trade] = lambda frame: wrapped(frame).data
 
     def decode(self, frames: Many[bytes]) -> tuple[list[Trade], list[Refusal]]:
-        """Trades and refusals of `frames`, each in the order of the frames; never raises for bad input."""
+        """Valid trades and rejected frames, in the order of `frames`; never raises for bad input."""
         decode = self._decode
         try:
             trades = [decode(frame) for frame in frames]
@@ -128,7 +128,7 @@ class FrameDecoder:
         return (trades, []) if self._are_ours(trades) else self._decode_each(frames)
 
     def _are_ours(self, trades: list[Trade]) -> bool:
-        """Whether all are right; then their times are in milliseconds. One look at all numbers is the cheapest."""
+        """Whether all trades are valid; if so, converts times to ms. One regex over all numbers is cheapest."""
         numbers = "".join([f"{trade.price}\n{trade.quantity}\n" for trade in trades])
         if not _are_decimals(numbers) or numbers.count("\n") != 2 * len(trades):
             return False
@@ -181,7 +181,7 @@ _decode_other = msgspec.json.Decoder(_Other).decode
 
 
 def _refusal(frame: bytes, error: Exception) -> Refusal:
-    """Which kind of frame it is that did not decode as a trade with `error`."""
+    """Classify a frame that failed to decode as a trade with `error`."""
     try:
         other = _decode_other(frame)
         if bytes(other.data):
@@ -204,10 +204,10 @@ _decode_row = msgspec.json.Decoder(_Row).decode
 
 
 def decode_rows(body: bytes, symbol: str) -> tuple[list[Trade], list[Refusal]]:
-    """Trades and refusals out of REST's rows for `symbol` (source: `GET /api/v3/historicalTrades`), in their order.
+    """Valid trades and rejected rows of REST (source: `GET /api/v3/historicalTrades`), in order.
 
     Raises:
-        ValueError: if `body` is no list at all.
+        ValueError: if `body` is not a list.
     """
     trades: list[Trade] = []
     refusals: list[Refusal] = []
@@ -224,7 +224,7 @@ def decode_rows(body: bytes, symbol: str) -> tuple[list[Trade], list[Refusal]]:
         if _is_decimal(row.price) and _is_decimal(row.qty):
             trades.append(Trade(row.id, row.price, row.qty, row.time, row.is_buyer_maker, symbol))
         else:
-            refusals.append(Refusal("invalid row", f"no decimal number in {_excerpt(bytes(raw))}"))
+            refusals.append(Refusal("invalid row", f"not a decimal number in {_excerpt(bytes(raw))}"))
     return trades, refusals
 
 
@@ -233,7 +233,7 @@ def _excerpt(frame: bytes) -> str:
 
 
 def record_encoder(symbol: str) -> Callable[[Trade], str]:
-    """A function that gives the JSON record of a trade of `symbol`, the six fields of the contract in their order."""
+    """A function that encodes trades of `symbol` as JSON: the six documented fields, in order."""
     tail = f',"symbol":{msgspec.json.encode(symbol).decode()}}}'
 
     def encode(trade: Trade) -> str:
