@@ -9,18 +9,18 @@ from loader_ws_trades import streams
 
 
 def main() -> None:
-    """Run the command line; a signal before it begins, or behind its end, ends the process without a trace."""
+    """Run the command line; a signal before or after it ends the process without a trace."""
     streams.prepare()
     handler = signal.getsignal(signal.SIGINT)
-    # Not where it is ignored, as in the background of a shell.
+    # Unless it is ignored, as in the background of a shell.
     quietly = handler is signal.default_int_handler
     if quietly:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # A container's first process would ignore what it has no handler for. A run has one of its own.
+    # The first process of a container ignores signals without a handler. A run installs its own.
     terminable = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if terminable:
         signal.signal(signal.SIGTERM, _terminate)
-    from loader_ws_trades.cli.main import main as cli  # noqa: PLC0415 - it takes a while
+    from loader_ws_trades.cli.main import cli  # noqa: PLC0415 - it takes a while
 
     try:
         if quietly:
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _terminate(number: int, _frame: object) -> None:
-    # An exception could be swallowed by whatever is imported or called just now, or be shown by it.
+    # An exception could be swallowed or printed by whatever is being imported or called.
     os._exit(128 + number)
 
 

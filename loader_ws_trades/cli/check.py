@@ -7,20 +7,24 @@ from typing import Any
 
 import click
 
-from loader_ws_trades.cli.group import Command, examples, say
-from loader_ws_trades.cli.options import collect, seconds, settings_options
+from loader_ws_trades.cli.group import command, say
+from loader_ws_trades.cli.options import checked, collect, settings_options
+from loader_ws_trades.config import parsers as values
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        "loader-ws-trades check --env-file btcusdt.env",
-        "loader-ws-trades check --timeout 2m",
-        "loader-ws-trades check --json | jq '.lines[] | select(.verdict != \"ok\")'",
-    ),
+@command(
+    "loader-ws-trades check --env-file btcusdt.env",
+    "loader-ws-trades check --timeout 2m",
+    "loader-ws-trades check --json | jq '.lines[] | select(.verdict != \"ok\")'",
 )
 @settings_options()
-@click.option("--timeout", default="30s", show_default=True, callback=seconds, help="How long to wait for a trade.")
+@click.option(
+    "--timeout",
+    default="30s",
+    show_default=True,
+    callback=checked(values.seconds),
+    help="How long to wait for a trade.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 def check(*, env_file: str | None, timeout: float, as_json: bool, **flags: Any) -> None:
     """Test every setting against the real services and report what to fix.

@@ -1,4 +1,4 @@
-"""How every command ends: what is wrong in a sentence with an exit code, and never with a stack trace."""
+"""What all commands share: help in sections, and errors as one sentence and an exit code, never a stack trace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -15,10 +16,10 @@ from loader_ws_trades.errors import ConfigurationError, LoaderError
 
 
 class Command(click.Command):
-    """A command whose help lists the settings by what they are about."""
+    """A command whose help groups the settings by topic."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, the command's own first."""
+        """Write the options, the command's own ones first."""
         sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -34,7 +35,7 @@ _SECTIONS = ("Options", "Workflow", "Exchange", "Kafka", "Commands and telemetry
 
 
 def _section(name: str) -> str:
-    """Where the help lists the option called `name`."""
+    """The section of the help that lists the option called `name`."""
     if name not in {option.name for option in OPTIONS}:
         return "Options"
     if name.startswith("log_"):
@@ -57,17 +58,17 @@ class Group(click.Group):
     command_class = Command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what each command does, in a whole sentence."""
+        """Write what each command does, without cutting the sentence short."""
         found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         with formatter.section("Commands"):
             formatter.write_dl([(name, each.get_short_help_str(200)) for name, each in found.items() if each])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            click.echo("Error: the configuration is not usable:", err=True)
+            click.echo("Error: invalid configuration:", err=True)
             for fault in error.faults:
                 click.echo(f"  - {fault}", err=True)
             ctx.exit(error.exit_code)
@@ -81,26 +82,27 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is asked for, or name those that may be meant."""
+        """Find the command, or suggest similar ones."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             meant = difflib.get_close_matches(args[0], self.list_commands(ctx))
-            # Newer versions of click name them too.
+            # Newer versions of click suggest them too.
             if meant and "Did you mean" not in error.format_message():
                 raise click.UsageError(f"{error.message} Did you mean {' or '.join(meant)}?", ctx) from error
             raise
 
 
 def say(text: str) -> None:
-    """Print on standard output; a reader who has left, as `head` does, is no error."""
+    """Print on standard output; a reader that has gone away, as `head` does, is not an error."""
     try:
         click.echo(text)
     except BrokenPipeError:
-        # Nor may the interpreter stumble over it when it ends.
+        # The interpreter flushes once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def examples(*lines: str) -> str:
-    """An epilog of examples, each on a line of its own."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+def command(*examples: str) -> Callable[[Callable[..., Any]], Command]:
+    """Make a command whose help ends with examples, each on a line of its own."""
+    epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
+    return click.command(cls=Command, epilog=epilog)

@@ -21,6 +21,9 @@ from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.text import printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Value = TypeVar("_Value")
+
+NO_PROGRESS: Final = click.option("--no-progress", is_flag=True, help="Show no progress on a terminal.")
 
 # What a command needs that talks to Kafka, however little else it does.
 KAFKA: Final = (
@@ -176,20 +179,16 @@ _LONGEST_NAME, _NAMES = 60, 1000  # of what is compared: it takes a while
 _ALIKE = 0.8
 
 
-def seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    """The callback of a flag that is a time span."""
-    try:
-        return values.seconds(value)
-    except ValueError as error:
-        raise click.BadParameter(f"it {error}") from error
+def checked(parse: Callable[[str], _Value]) -> Callable[[click.Context, click.Parameter, str], _Value]:
+    """The callback of a flag that is not a setting but is checked like one."""
 
+    def callback(_context: click.Context, _parameter: click.Parameter, value: str) -> _Value:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise click.BadParameter(f"it {error}") from error
 
-def symbol(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """The callback of a flag that is a trading pair."""
-    try:
-        return values.symbol(value)
-    except ValueError as error:
-        raise click.BadParameter(f"it {error}") from error
+    return callback
 
 
 def bounds_options(command: _Command) -> _Command:
@@ -207,7 +206,7 @@ def bounds_options(command: _Command) -> _Command:
 
 
 def gather_bounds(flags: dict[str, Any]) -> tuple[Bounds, list[str]]:
-    """The range that `bounds_options` give, which are taken out of `flags`, and what is wrong with them."""
+    """The range that `bounds_options` give, removed from `flags`, and what is wrong with it."""
     parsers = {"from_id": values.trade_id, "to_id": values.trade_id, "since": values.moment, "until": values.moment}
     faults: list[str] = []
     found: dict[str, int] = {}
@@ -219,9 +218,9 @@ def gather_bounds(flags: dict[str, Any]) -> tuple[Bounds, list[str]]:
         except ValueError as error:
             faults.append(f"--{name.replace('_', '-')} {error}")
     if found.keys() & {"from_id", "to_id"} and found.keys() & {"since", "until"}:
-        faults.append("A range is given by ids and by times; give --from-id and --to-id, or --since and --until")
+        faults.append("A range is given by ids and by times; use --from-id and --to-id, or --since and --until")
     if found.get("from_id", 0) > found.get("to_id", 2**63):
-        faults.append("--from-id is above --to-id, so nothing is between; give the lower id first")
+        faults.append("--from-id is above --to-id, so the range is empty; swap them")
     if "since" in found and found["since"] >= found.get("until", 2**63):
-        faults.append("--since is not before --until, so nothing is between; give the earlier moment first")
+        faults.append("--since is not before --until, so the range is empty; swap them")
     return Bounds(**found), faults

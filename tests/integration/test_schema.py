@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from confluent_kafka import Message
 from jsonschema import Draft7Validator
 
+from loader_ws_trades.cli.inspect import MESSAGES
 from loader_ws_trades.cli.main import cli
-from loader_ws_trades.cli.schema import MESSAGES
 from loader_ws_trades.config.settings import OPTIONS
 from loader_ws_trades.kafka.control import Command, parse_command
 from loader_ws_trades.kafka.telemetry import Event

@@ -25,6 +25,6 @@ if __name__ == "__main__":
     given = dict(pair.split("=", 1) for pair in sys.argv.pop(1).split(","))
     for name in ("trade_producer_properties", "telemetry_producer_properties", "consumer_properties"):
         setattr(properties, name, _replacing(getattr(properties, name), given))
-    from loader_ws_trades.cli.main import main
+    from loader_ws_trades.cli.main import cli
 
-    main()
+    cli()

@@ -87,6 +87,6 @@ if __name__ == "__main__":
     sys.argv[1:3] = []
     _break(how, Path(file))
     _shorten()
-    from loader_ws_trades.cli.main import main
+    from loader_ws_trades.cli.main import cli
 
-    main()
+    cli()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loader_ws_trades.binance.websocket import BufferedSocket
-from loader_ws_trades.cli.main import main as run_cli
+from loader_ws_trades.cli.main import cli as run_cli
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Sequence

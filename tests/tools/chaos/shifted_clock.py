@@ -53,6 +53,6 @@ if __name__ == "__main__":
     # This folder's modules must not stand before those that the loader imports.
     del sys.path[0]
     _move_clock(sys.argv.pop(1))
-    from loader_ws_trades.cli.main import main
+    from loader_ws_trades.cli.main import cli
 
-    main()
+    cli()

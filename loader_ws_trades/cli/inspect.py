@@ -1,0 +1,100 @@
+"""The commands that look at what others do: `audit`, `stop` and `schema`. What they need is imported when they run."""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+from typing import Any
+
+import click
+import msgspec
+
+from loader_ws_trades.cli.group import command, say
+from loader_ws_trades.cli.options import (
+    KAFKA,
+    NO_PROGRESS,
+    bounds_options,
+    checked,
+    gather_bounds,
+    ready,
+    settings_options,
+)
+from loader_ws_trades.config import parsers as values
+
+_AUDITED = ("symbol", "kafka_topic")
+
+
+@command(
+    "loader-ws-trades audit --env-file btcusdt.env",
+    "loader-ws-trades audit --since 2024-08-01 --until 2024-08-02",
+    "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
+)
+@settings_options((*_AUDITED, "symbols", "job_completion_index", *KAFKA))
+@bounds_options
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
+@NO_PROGRESS
+def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) -> None:
+    """Check a topic for missing, duplicate, out-of-order or malformed trades.
+
+    Exit code 0: no faults. 1: faults, or no trades in the given range.
+    """
+    from loader_ws_trades.audit import report  # noqa: PLC0415
+    from loader_ws_trades.audit.scan import audit as read  # noqa: PLC0415
+
+    bounds, faults = gather_bounds(flags)
+    settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), faults=faults)
+    found = read(settings, bounds, bar=not no_progress)
+    if as_json:
+        say(report.as_json(found, settings))
+    else:
+        report.show(found, settings)
+    sys.exit(found.exit_code)
+
+
+@command(
+    "loader-ws-trades stop --queue-id wf-1 --kafka-bootstrap-servers kafka:9092",
+    "loader-ws-trades stop --wait --wait-timeout 5m",
+)
+@settings_options(("queue_id", "queue_control_topic", "queue_events_topic", *KAFKA))
+@click.option("--wait", is_flag=True, help="Wait for the last event of a loader that obeyed.")
+@click.option(
+    "--wait-timeout", default="60s", show_default=True, callback=checked(values.seconds), help="How long --wait waits."
+)
+def stop(env_file: str | None, wait: bool, wait_timeout: float, **flags: Any) -> None:
+    """Send the stop command to the loaders of a workflow.
+
+    With --wait, prints the last event of the first loader that ends. Exit code 0: it was stopped or had finished.
+    1: it ended with an error, or no such event arrived in time.
+    """
+    from loader_ws_trades.kafka.stop import stop as send_stop  # noqa: PLC0415
+
+    settings = ready(flags, env_file, needed=("queue_id", "kafka_bootstrap_servers"))
+    ended = send_stop(settings, wait_timeout if wait else None)
+    say(ended.message)
+    sys.exit(ended.exit_code)
+
+
+_DOCUMENT = resources.files("loader_ws_trades") / "asyncapi.json"
+MESSAGES = ("record", "event", "command")
+
+
+class _Components(msgspec.Struct):
+    schemas: dict[str, msgspec.Raw]
+
+
+class _Document(msgspec.Struct):
+    components: _Components
+
+
+@command(
+    "loader-ws-trades schema > asyncapi.json",
+    "loader-ws-trades schema record | jq .properties.price",
+)
+@click.argument("message", type=click.Choice(MESSAGES), required=False, metavar="[record|event|command]")
+def schema(message: str | None) -> None:
+    """Print the message schemas as AsyncAPI, or [record|event|command] as JSON Schema."""
+    text = _DOCUMENT.read_bytes()
+    if message:
+        # As it stands there: decoding and encoding a number may change its digits.
+        text = msgspec.json.format(bytes(msgspec.json.decode(text, type=_Document).components.schemas[message]))
+    say(text.decode().rstrip())
