@@ -112,7 +112,7 @@ def backfill(
     Running it again resumes where it stopped, without duplicates. It stops at the newest trade on the topic, so it is
     safe alongside a live loader; give it a queue id of its own then, because its last event reports it finished.
     """
-    from loader_ws_trades.run.backfill import FromArchive, FromRest, cost  # noqa: PLC0415
+    from loader_ws_trades.run.backfill import ArchiveProvider, RestProvider, cost  # noqa: PLC0415
     from loader_ws_trades.run.bounded import Bounded  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
@@ -123,13 +123,13 @@ def backfill(
     needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None
     settings = ready(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
     settings = replace(settings, **_OF_A_STREAM)
-    supply = FromArchive(archive, settings.symbol) if archive else FromRest(settings, bounds)
-    source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
+    provider = ArchiveProvider(archive, settings.symbol) if archive else RestProvider(settings, bounds)
+    source = Bounded(settings, provider, topic=not stdout, scan=not no_scan, beyond=beyond)
     if not dry_run:
         _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="backfill")
     source.prepare()
-    requests, minutes = (0, 0.0) if archive else cost(settings, source.lacking)
-    ranges = f"{len(source.lacking)} range{'' if len(source.lacking) == 1 else 's'}"
+    requests, minutes = (0, 0.0) if archive else cost(settings, source.missing)
+    ranges = f"{len(source.missing)} range{'' if len(source.missing) == 1 else 's'}"
     say(f"{source.total} trades in {ranges}: {requests} requests, about {minutes:.1f} minutes")
 
 
@@ -164,10 +164,10 @@ def replay(
 ) -> None:
     """Replay recorded frames (one per line) from FILE, skipping trades already on the topic."""
     from loader_ws_trades.run.bounded import Bounded  # noqa: PLC0415
-    from loader_ws_trades.run.replay import FromRecording  # noqa: PLC0415
+    from loader_ws_trades.run.replay import RecordingProvider  # noqa: PLC0415
 
     settings = ready(flags, env_file, needed=_ALONE if stdout else None, defaults={"control_from": "now"})
     settings = replace(settings, **_OF_A_STREAM)
-    supply = FromRecording(file, settings.symbol, speed)
-    source = Bounded(settings, supply, topic=not stdout, scan=not no_scan, beyond=beyond)
+    provider = RecordingProvider(file, settings.symbol, speed)
+    source = Bounded(settings, provider, topic=not stdout, scan=not no_scan, beyond=beyond)
     _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="replay")

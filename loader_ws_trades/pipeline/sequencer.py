@@ -20,10 +20,10 @@ PROOF = 3  # trades in a row on one connection that prove that the ids began ane
 
 
 class Position(NamedTuple):
-    """The last trade that needs not come again: its id, and the time (ms) of the newest one up to it."""
+    """The last trade that needs not come again: its id, and the time (ms, 0 if unknown) of the newest one up to it."""
 
     trade_id: int
-    timestamp: int
+    timestamp: int = 0
 
 
 class Gap(NamedTuple):

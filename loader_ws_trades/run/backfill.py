@@ -1,12 +1,12 @@
-"""The supplies of `backfill`: trades by id or by time from REST, and the exchange's archive files."""
+"""The providers of `backfill`: trades from REST, by id or by time, and from the exchange's archive files."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import TypeVar
 
 from loader_ws_trades.binance.archive import Archive
@@ -14,21 +14,28 @@ from loader_ws_trades.binance.rest import ROWS, TRADES_WEIGHT, Rest
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
-from loader_ws_trades.pipeline.gap_repair import Repair
+from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.interfaces import Intake
 from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import Trade
-from loader_ws_trades.run.bounded import Stretch, begin, give_lacking
+from loader_ws_trades.run.bounded import TradeRange, give_missing, start_range
+from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-_HOLE = 10.0  # seconds after which an id that REST does not have is a hole
+# Trade ids that REST does not have do not exist, or it is not up to date. Where the next trade is older than the newest
+# one of the pair by the deadline, two answers in agreement are enough; else they must agree for that long.
+_RECENT_DEADLINE = 10.0  # seconds; REPAIR_DEADLINE if that is less
+_CONFIRM = 1.0  # seconds between two answers
+
+_LINES = (30, 600.0)  # log lines of a kind, and the seconds in which they are counted
+_PROGRESS_EVERY, _PROGRESS_AT_MOST = 10.0, 300.0  # seconds between two log lines about progress, growing
 
 
-class FromRest:
+class RestProvider:
     """Trades within bounds, from REST.
 
     Args:
@@ -41,14 +48,15 @@ class FromRest:
         self._bounds = bounds
         self._stopping = threading.Event()
         self._rest = Rest(settings.binance_rest_url, self._stopping, weight_limit=settings.rest_weight_limit)
+        self._warnings = Throttle(log, *_LINES)
 
     @property
     def rest_weight(self) -> int:
         """Request weight of the last minute."""
         return self._rest.weight_used
 
-    def survey(self) -> Stretch | None:
-        """The ids within the bounds, up to the exchange's newest trade; None if nothing was printed in that time.
+    def survey(self) -> TradeRange | None:
+        """The ids within the bounds, up to the exchange's newest trade; None if there were none in that time.
 
         Raises:
             ConfigurationError: if the exchange does not know the symbol, does not serve this location, or has no trade
@@ -57,28 +65,29 @@ class FromRest:
         """
         symbol, bounds = self._settings.symbol, self._bounds
         self._rest.check_symbol(symbol)
-        newest = self._asked(lambda: self._rest.newest_id(symbol))
+        self._newest = self._retry(lambda: self._rest.newest_trade(symbol))
+        newest = self._newest.trade_id
         if bounds.since is None and bounds.until is None:
             return self._between(bounds.from_id or 0, newest if bounds.to_id is None else bounds.to_id, newest)
         first = self._id_at(bounds.since, 0, newest)
         last = self._id_at(bounds.until, newest + 1, newest) - 1
         if first > last:
-            log.info("No trade of %s was printed in that time", symbol, extra={"event": "nothing_to_load"})
+            log.info("There were no trades of %s in that time", symbol, extra={"event": "nothing_to_load"})
             return None
-        return Stretch(first, last, self._time_of(self._from(first)))
+        return TradeRange(first, last, self._time_of(self._from(first)))
 
     def _id_at(self, moment: int | None, default: int, newest: int) -> int:
         """The first id at or after a moment, or the one behind the newest; the default if no moment is given."""
         if moment is None:
             return default
-        found = self._asked(lambda: self._rest.first_id_at(self._settings.symbol, moment))
+        found = self._retry(lambda: self._rest.first_id_at(self._settings.symbol, moment))
         return newest + 1 if found is None else found
 
-    def _between(self, first: int, last: int, newest: int) -> Stretch:
+    def _between(self, first: int, last: int, newest: int) -> TradeRange:
         symbol = self._settings.symbol
         if first > newest:
             raise ConfigurationError(
-                f"--from-id is {first}, and the newest trade of {symbol} has the id {newest}; give a lower one"
+                f"--from-id {first} is above the newest trade id of {symbol}, {newest}; give a lower one"
             )
         rows = self._from(first)
         oldest = rows[0].trade_id
@@ -86,20 +95,20 @@ class FromRest:
             oldest = self._from(0)[0].trade_id  # else the first ids are a hole
         if oldest > last:
             raise ConfigurationError(
-                f"REST has trades of {symbol} from the id {oldest} on, and the range ends with {last}; give higher "
-                "ids, or load older trades with --archive"
+                f"REST has trades of {symbol} only from id {oldest}, but the range ends at {last}; give higher ids, or "
+                "load older trades with --archive"
             )
         if oldest > first:
             log.warning(
-                "REST has trades of %s from the id %d on, which may be the end of what it keeps: the ids %d-%d are "
-                "left out; --archive loads older trades",
+                "REST has trades of %s only from id %d, which may be the oldest it keeps: skipping ids %d-%d; load "
+                "older trades with --archive",
                 symbol,
                 oldest,
                 first,
                 oldest - 1,
                 extra={"event": "range_shortened", "oldest": oldest},
             )
-        return Stretch(max(first, oldest), min(last, newest), self._time_of(rows))
+        return TradeRange(max(first, oldest), min(last, newest), self._time_of(rows))
 
     def _from(self, first_id: int) -> list[Trade]:
         """Trades from an id on, at least one."""
@@ -110,96 +119,134 @@ class FromRest:
                 raise UnavailableError(f"REST does not have the trade {first_id} yet")
             return rows
 
-        return self._asked(ask)
+        return self._retry(ask)
 
     @staticmethod
     def _time_of(rows: list[Trade]) -> int:
         return min(row.timestamp for row in rows)  # a single one may be far ahead
 
-    def _asked(self, ask: Callable[[], _Answer]) -> _Answer:
-        patience, backoff = Deadline(self._settings.repair_outage_limit), Backoff(0.5, 30.0)
+    def _retry(self, ask: Callable[[], _Answer], *, is_loading: bool = False) -> _Answer:
+        patience: Deadline | None = None
+        backoff = Backoff(0.5, 30.0)
         while True:
             try:
                 return ask()
             except UnavailableError as error:  # noqa: PERF203 - it waits for the network
-                if error.lasting:
+                if error.lasting and not is_loading:
                     raise ConfigurationError(str(error)) from error
+                settings = self._settings
+                patience = patience or Deadline(
+                    settings.repair_deadline if error.lasting else settings.repair_outage_limit
+                )
                 if patience.passed or self._stopping.is_set():
-                    raise RunError(f"REST does not say where the range begins and ends: {error}; run again") from error
-                log.info("REST does not answer (%s); asking again", error, extra={"event": "rest_unavailable"})
-                # What the exchange asks for may outlast our patience.
-                self._stopping.wait(min(max(backoff.next(), error.retry_after), patience.remaining))
+                    raise RunError(f"REST did not return the trades of the range: {error}; run again") from error
+                # The pause that the exchange asks for may be longer than the time left.
+                delay = min(max(backoff.next(), error.retry_after), patience.remaining)
+                self._warnings.warn("rest_unavailable", f"REST is not available ({error}); retrying in {delay:.1f} s")
+                self._stopping.wait(delay)
 
-    def load(self, lacking: list[Gap], intake: Intake) -> None:
-        """Bring the trades of the ranges.
+    def load(self, missing: list[Gap], intake: Intake) -> None:
+        """Fetch the trades of the ranges.
 
         Raises:
-            RunError: if REST did not answer for `REPAIR_OUTAGE_LIMIT`.
+            RunError: if REST did not answer for `REPAIR_OUTAGE_LIMIT`, or serves us no more, for `REPAIR_DEADLINE`.
         """
-
-        def fetch(first_id: int) -> list[Trade]:
-            rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
-            intake.refuse(refusals)
-            return rows
-
-        # Nobody waits behind these gaps, and what is long past is there or is not.
-        deadline = min(self._settings.repair_deadline, _HOLE)
-        settings = dataclasses.replace(self._settings, resume_limit=2**63, repair_deadline=deadline)
-        repair = Repair(
-            settings,
-            fetch=fetch,
-            newest=lambda: self._rest.newest_trade(self._settings.symbol),
-            ingest=intake,
-            stopping=self._stopping,
-            await_turn=self._rest.await_turn,
-        )
-        for wanted in lacking:
-            begin(wanted, intake)
+        progress = _Progress(sum(map(len, missing)))
+        for wanted in missing:
+            start_range(wanted, intake)
             intake.expect(wanted.last)
-            repair.fill_gaps()
-            if repair.unrepaired:
-                raise RunError(f"REST did not give the trade ids {repair.unrepaired}; run again to go on there")
-            if self._stopping.is_set():
+            self._load(wanted, intake, progress)
+
+    def _load(self, wanted: Gap, intake: Intake, progress: _Progress) -> None:
+        deadline = min(self._settings.repair_deadline, _RECENT_DEADLINE)
+        absent_since: dict[int, float] = {}  # by the first id of a hole
+        while not self._stopping.is_set() and (gap := intake.gap()) is not None:
+            # A second answer is asked for with another id, so that no cache gives the first one again.
+            rows = self._fetch(gap.first - (gap.first in absent_since), intake)
+            if rows is None:
                 return
+            times = {row.trade_id: row.timestamp for row in rows if row.trade_id >= gap.first}
+            edges = [gap.first - 1, *times] if times else [gap.first - 1, wanted.last + 1]
+            holes = {left + 1: right for left, right in pairwise(edges) if right > left + 1}
+            now = time.monotonic()
+            for first in holes:
+                absent_since.setdefault(first, now)
+            progress.add(intake.fill(rows))
+            while (gap := intake.gap()) is not None and (end := holes.get(gap.first)) is not None:
+                is_old = self._newest.timestamp - times.get(end, self._newest.timestamp) > deadline * 1000
+                if now < absent_since[gap.first] + (_CONFIRM if is_old else deadline):
+                    self._stopping.wait(_CONFIRM)
+                    break
+                intake.skip(min(end, wanted.last + 1), "a hole: REST does not have them")
+
+    def _fetch(self, first_id: int, intake: Intake) -> list[Trade] | None:
+        """At most a page of trades from an id on; None if the run ends."""
+        try:
+            rows, refusals = self._retry(
+                lambda: self._rest.trades_from(self._settings.symbol, max(0, first_id)), is_loading=True
+            )
+        except RunError:
+            if self._stopping.is_set():
+                return None
+            raise
+        intake.refuse(refusals)
+        return rows
 
     def close(self) -> None:
         """End every wait."""
         self._stopping.set()
 
 
-class FromArchive:
-    """The trades of the exchange's public archive files.
+class ArchiveProvider:
+    """The trades of the exchange's public archive files: `paths`, zip or csv, of one symbol."""
 
-    Args:
-        paths: zip or csv files of one symbol.
-        symbol: which one.
-    """
+    rest_weight = 0
 
     def __init__(self, paths: Iterable[str], symbol: str) -> None:
         self._stopping = threading.Event()
         self._archive = Archive(paths, symbol, self._stopping)
-        self.rest_weight = 0
 
-    def survey(self) -> Stretch | None:
-        """Check the files, all of them to their ends.
-
-        Raises:
-            ConfigurationError: if one is missing, damaged or of another symbol or kind.
-        """
+    def survey(self) -> TradeRange | None:
+        """Check all files to their ends; raises `ConfigurationError` if one cannot be used."""
         summary = self._archive.check()
-        return Stretch(summary.first_id, summary.last_id, summary.first_time)
+        return TradeRange(summary.first_id, summary.last_id, summary.first_time)
 
-    def load(self, lacking: list[Gap], intake: Intake) -> None:
-        """Bring what is lacking."""
+    def load(self, missing: list[Gap], intake: Intake) -> None:
+        """Hand over the trades of the ranges."""
         batches = takewhile(lambda _: not self._stopping.is_set(), self._archive.batches())
-        give_lacking(batches, lacking, intake, "the archive does not have them", self._stopping)
+        give_missing(batches, missing, intake, "the archive does not have them", self._stopping)
 
     def close(self) -> None:
         """End every wait."""
         self._stopping.set()
 
 
-def cost(settings: Settings, lacking: Iterable[Gap]) -> tuple[int, float]:
+class _Progress:
+    """Logs how a long load is going."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._every = _PROGRESS_EVERY
+        self._began = self._logged = time.monotonic()
+
+    def add(self, trades: int) -> None:
+        self._done += trades
+        now = time.monotonic()
+        if now - self._logged < self._every or not self._done:
+            return
+        self._logged, self._every = now, min(2 * self._every, _PROGRESS_AT_MOST)
+        left = (now - self._began) * (self._total - self._done) / self._done
+        log.info(
+            "Loaded %d of %d trades, about %s left",
+            self._done,
+            self._total,
+            format_duration(left),
+            extra={"event": "backfill_progress", "done": round(self._done / self._total, 4)},
+        )
+
+
+def cost(settings: Settings, missing: Iterable[Gap]) -> tuple[int, float]:
     """How many requests it takes to fetch ranges from REST, and about how many minutes."""
-    requests = sum(-(-len(gap) // ROWS) for gap in lacking)
+    requests = sum(-(-len(gap) // ROWS) for gap in missing)
     return requests, requests * TRADES_WEIGHT / settings.rest_weight_limit

@@ -1,4 +1,4 @@
-"""The supply of `replay`: recorded frames, decoded and sequenced like those of the live stream, at their own pace."""
+"""The provider of `replay`: recorded frames, decoded and sequenced like those of the stream, at their own pace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.interfaces import Intake
 from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequence
 from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
-from loader_ws_trades.run.bounded import Stretch, give_lacking, runs
+from loader_ws_trades.run.bounded import TradeRange, consecutive, give_missing
 from loader_ws_trades.run.frame_file import read_frames
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _LONGEST_WAIT = 3600.0  # seconds of one wait; a longer pause takes several
 _LOGGED_FROM = 10.0  # seconds of a pause that is logged
 
 
-class FromRecording:
+class RecordingProvider:
     """The trades of a file of frames, one a line.
 
     Args:
@@ -50,7 +50,7 @@ class FromRecording:
         self._first_id = 0
         self.rest_weight = 0
 
-    def survey(self) -> Stretch:
+    def survey(self) -> TradeRange:
         """Read the whole file for the ids that it contains.
 
         Raises:
@@ -64,7 +64,7 @@ class FromRecording:
                 raise RunError("The recording was not read to its end; run again")
             trades, refusals = self._decoder.decode(batch)
             other = other or next(iter(refusals), None)
-            for run in runs(trades):
+            for run in consecutive(trades):
                 begin, end = run[0].trade_id, run[-1].trade_id
                 for gap in list(self._recorded.holes(begin, end)) if begin <= last_id else [Gap(begin, end)]:
                     self._recorded.add(gap.first, gap.last)
@@ -77,11 +77,11 @@ class FromRecording:
                 f"{named('symbol')}"
             )
         self._first_id = first.trade_id
-        return Stretch(first.trade_id, last_id, first.timestamp)
+        return TradeRange(first.trade_id, last_id, first.timestamp)
 
-    def load(self, lacking: list[Gap], intake: Intake) -> None:
-        """Bring what is lacking, at the recorded pace."""
-        give_lacking(self._ascending(intake), lacking, intake, "the recording does not have them", self._stopping)
+    def load(self, missing: list[Gap], intake: Intake) -> None:
+        """Hand over the trades of the ranges, at the recorded pace."""
+        give_missing(self._ascending(intake), missing, intake, "the recording does not have them", self._stopping)
 
     def close(self) -> None:
         """End every wait."""
@@ -90,7 +90,7 @@ class FromRecording:
     def _ascending(self, intake: Intake) -> Iterator[list[Trade]]:
         # It waits only for what the file contains further on, so what it holds is bounded by the file's disorder.
         sequence = Sequence(2**63)
-        sequence.resume(Position(self._first_id - 1, 0))
+        sequence.resume(Position(self._first_id - 1))
         for batch in paced(read_frames(self._path), self._speed, self._stopping):
             trades, refusals = self._decoder.decode(batch)
             intake.refuse(refusals)

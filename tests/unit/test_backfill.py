@@ -1,19 +1,23 @@
-"""What a bounded run finds before it loads: nothing of the pair is a fault, nothing in a time is none."""
+"""`backfill` from REST: what it finds of a range, what it loads, and when it believes that an id does not exist."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
+from loader_ws_trades.binance.rest import ROWS
 from loader_ws_trades.config.loading import load
-from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.pipeline.trade import Refusal, Trade
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.sequencer import Gap, Sequence
+from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
 from loader_ws_trades.run import backfill
-from loader_ws_trades.run.backfill import FromRest
-from loader_ws_trades.run.bounded import Stretch
+from loader_ws_trades.run.backfill import RestProvider
+from loader_ws_trades.run.bounded import TradeRange
+from tests.unit.clock import FakeClock
 
 BEGAN = 1_700_000_000_000
 HOLE = range(150, 160)
@@ -25,25 +29,33 @@ class Rest:
     weight_used = 0
 
     def __init__(self, *_: object, **_named: object) -> None:
-        self.trades = [Trade(t, "1", "1", BEGAN + 1000 * t, True, "POLUSDT") for t in range(100, 200) if t not in HOLE]
+        self.ids = [trade_id for trade_id in range(100, 200) if trade_id not in HOLE]
+        self.period = 1000  # ms from one id to the next
+        self.asked: list[int] = []
+        self.script: Callable[[int], None] = lambda _: None  # called with the number of each request, from 1
+
+    def trade(self, trade_id: int) -> Trade:
+        return Trade(trade_id, "1", "1", BEGAN + self.period * trade_id, True, "POLUSDT")
 
     def check_symbol(self, symbol: str) -> None: ...
 
-    def newest_id(self, _symbol: str) -> int:
-        return 199
+    def newest_trade(self, _symbol: str) -> Trade:
+        return self.trade(self.ids[-1])
 
     def trades_from(self, _symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
-        return [trade for trade in self.trades if trade.trade_id >= first_id], []
+        self.asked.append(first_id)
+        self.script(len(self.asked))
+        return [self.trade(trade_id) for trade_id in self.ids if trade_id >= first_id][:ROWS], []
 
     def first_id_at(self, _symbol: str, moment: int) -> int | None:
-        return next((trade.trade_id for trade in self.trades if trade.timestamp >= moment), None)
+        return next((trade_id for trade_id in self.ids if self.trade(trade_id).timestamp >= moment), None)
 
 
 @pytest.fixture
-def survey(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stretch | None]:
+def survey(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TradeRange | None]:
     monkeypatch.setattr(backfill, "Rest", Rest)
     settings = load({"symbol": "POLUSDT"}, needed=("symbol",))
-    return lambda **bounds: FromRest(settings, Bounds(**bounds)).survey()
+    return lambda **bounds: RestProvider(settings, Bounds(**bounds)).survey()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,7 @@ def survey(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stretch | None]:
     ],
 )
 def test_a_range_of_ids_is_what_the_exchange_has_of_it(
-    survey: Callable[..., Stretch | None], first: int, last: int | None, found: tuple[int, int]
+    survey: Callable[..., TradeRange | None], first: int, last: int | None, found: tuple[int, int]
 ) -> None:
     stretch = survey(from_id=first, to_id=last)
     assert stretch is not None
@@ -69,9 +81,9 @@ def test_a_range_of_ids_is_what_the_exchange_has_of_it(
 
 @pytest.mark.parametrize(("first", "last"), [(0, 99), (10, 20), (99, 99), (200, 300), (200, None)])
 def test_a_range_of_ids_outside_what_the_exchange_has_is_a_fault(
-    survey: Callable[..., Stretch | None], first: int, last: int | None
+    survey: Callable[..., TradeRange | None], first: int, last: int | None
 ) -> None:
-    with pytest.raises(ConfigurationError, match="199" if first >= 200 else "from the id 100 on"):
+    with pytest.raises(ConfigurationError, match="199" if first >= 200 else "only from id 100"):
         survey(from_id=first, to_id=last)
 
 
@@ -87,7 +99,7 @@ def test_a_range_of_ids_outside_what_the_exchange_has_is_a_fault(
     ],
 )
 def test_a_time_in_which_nothing_was_printed_is_none(
-    survey: Callable[..., Stretch | None],
+    survey: Callable[..., TradeRange | None],
     caplog: pytest.LogCaptureFixture,
     since: int,
     until: int | None,
@@ -96,4 +108,133 @@ def test_a_time_in_which_nothing_was_printed_is_none(
     with caplog.at_level(logging.INFO, "loader_ws_trades"):
         stretch = survey(since=BEGAN + 1000 * since, until=None if until is None else BEGAN + 1000 * until)
     assert (stretch and stretch[:2]) == found
-    assert ("printed in that time" in caplog.text) == (found is None)
+    assert ("There were no trades" in caplog.text) == (found is None)
+
+
+class Load:
+    """A load of ranges from a scripted REST, with a fake clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock, **limits: str) -> None:
+        self.clock = clock
+        self.began = clock.now
+        self.rest = Rest()
+        monkeypatch.setattr(backfill, "Rest", lambda *_, **_named: self.rest)
+        self.provider = RestProvider(load({"symbol": "POLUSDT", **limits}, needed=("symbol",)), Bounds(from_id=0))
+        self.stopping = self.provider._stopping = clock.event()
+        self.out: list[int] = []
+        self.named: list[tuple[float, str]] = []
+        self.ingest = Ingest(
+            FrameDecoder("POLUSDT"),
+            Sequence(),
+            self.put,
+            limit=None,
+            on_limit=lambda: None,
+            on_refusal=lambda *_: None,
+            on_events=lambda events, _: self.named.extend((self.passed, str(event)) for event in events),
+        )
+
+    def put(self, trades: Iterable[Trade]) -> int:
+        before = len(self.out)
+        self.out += [trade.trade_id for trade in trades]
+        return len(self.out) - before
+
+    @property
+    def passed(self) -> float:
+        return round(self.clock.now - self.began, 3)
+
+    def run(self, *ranges: tuple[int, int]) -> None:
+        self.provider.survey()
+        self.rest.asked.clear()
+        self.provider.load([Gap(*wanted) for wanted in ranges], self.ingest)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Load:
+    return Load(monkeypatch, clock, repair_outage_limit="60", repair_deadline="30")
+
+
+def test_ranges_are_loaded_page_by_page(stage: Load) -> None:
+    stage.rest.ids = list(range(10_000))
+    stage.run((5, 9), (1000, 3499), (9000, 9000))
+    assert stage.out == [*range(5, 10), *range(1000, 3500), 9000]
+    assert stage.rest.asked == [5, 1000, 2000, 3000, 9000]
+    assert (stage.passed, stage.named, stage.ingest.repaired) == (0.0, [], 2506)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "holes", "seconds"),
+    [
+        ((100, 499), [(200, 204), (300, 300), (401, 450)], 1.0),  # of one page
+        ((0, 2999), [(999, 1005), (2500, 2510)], 2.0),
+        ((1000, 2999), [(1000, 2999)], 1.0),  # all of a range, as when it is run again
+        ((1000, 2999), [(2900, 2999)], 1.0),
+        ((0, 10), [(0, 2)], 1.0),
+    ],
+)
+def test_old_holes_are_named_after_two_answers(
+    stage: Load, wanted: tuple[int, int], holes: list[tuple[int, int]], seconds: float
+) -> None:
+    absent = {trade_id for first, last in holes for trade_id in range(first, last + 1)}
+    stage.rest.ids = [trade_id for trade_id in range(5000) if trade_id not in absent]
+    stage.run(wanted)
+    assert stage.out == [trade_id for trade_id in range(wanted[0], wanted[1] + 1) if trade_id not in absent]
+    assert [name for _, name in stage.named] == [str(Gap(*hole)) for hole in holes]
+    assert stage.passed == seconds
+
+
+def test_ids_that_one_answer_did_not_have_are_no_hole(stage: Load) -> None:
+    whole = list(range(2000))
+    stage.rest.ids = [trade_id for trade_id in whole if trade_id != 50]
+
+    def second(request: int) -> None:
+        if request == 2:
+            stage.rest.ids = whole
+
+    stage.provider.survey()
+    stage.rest.script = second
+    stage.run((0, 99))
+    assert (stage.out, stage.named) == (list(range(100)), [])
+
+
+@pytest.mark.parametrize(("after", "named"), [(9.0, []), (11.0, [(10.0, "80-99")])])
+def test_recent_ids_are_waited_for(stage: Load, after: float, named: list[tuple[float, str]]) -> None:
+    stage.rest.ids, stage.rest.period = list(range(80)), 1
+    stage.clock.after(after, lambda: stage.rest.ids.extend(range(80, 200)))
+    stage.run((0, 99))
+    assert stage.named == named
+    assert stage.out == list(range(80 if named else 100))
+
+
+def away(lasting: bool) -> Callable[[int], None]:
+    def fail(_request: int) -> None:
+        raise UnavailableError("REST is away", lasting=lasting)
+
+    return fail
+
+
+@pytest.mark.parametrize(("lasting", "seconds"), [(False, 60.0), (True, 30.0)])
+def test_rest_that_stays_away_ends_the_load(stage: Load, lasting: bool, seconds: float) -> None:
+    stage.provider.survey()
+    stage.rest.script = away(lasting)
+    with pytest.raises(RunError, match="REST is away; run again"):
+        stage.provider.load([Gap(100, 199)], stage.ingest)
+    assert stage.passed == seconds
+    assert (stage.out, stage.named) == ([], []), "the next run finds them missing"
+
+
+def test_rest_that_comes_back_is_used_and_a_stop_is_no_error(stage: Load) -> None:
+    stage.provider.survey()
+    stage.rest.script = away(False)
+    stage.clock.after(20.0, lambda: setattr(stage.rest, "script", lambda _: None))
+    stage.provider.load([Gap(100, 140)], stage.ingest)
+    assert stage.out == list(range(100, 141))
+    stage.rest.script = away(False)
+    stage.clock.after(20.0, stage.provider.close)
+    stage.provider.load([Gap(141, 145)], stage.ingest)
+    assert (stage.out[-1], stage.named) == (140, [])
+
+
+def test_a_service_that_is_denied_is_a_fault_before_the_load(stage: Load) -> None:
+    stage.rest.script = away(True)
+    with pytest.raises(ConfigurationError, match="REST is away"):
+        stage.provider.survey()

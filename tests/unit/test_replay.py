@@ -13,8 +13,8 @@ import pytest
 
 from loader_ws_trades.config import parsers
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.run.bounded import Stretch
-from loader_ws_trades.run.replay import FromRecording, event_time, paced
+from loader_ws_trades.run.bounded import TradeRange
+from loader_ws_trades.run.replay import RecordingProvider, event_time, paced
 from tests.unit.clock import FakeClock
 
 T0 = 1760132450606
@@ -42,7 +42,7 @@ def test_a_recording_without_a_trade_of_the_pair_is_rejected(tmp_path: Path, con
     path = tmp_path / "frames.jsonl"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError) as raised:
-        FromRecording(path, "POLUSDT", 1.0).survey()
+        RecordingProvider(path, "POLUSDT", 1.0).survey()
     text = str(raised.value)
     assert words in text
     assert "SYMBOL (--symbol)" in text
@@ -63,9 +63,9 @@ BOM = b"\xef\xbb\xbf"
 def test_a_recording_is_surveyed_in_any_form_and_order(tmp_path: Path, frames: list[bytes], found: list[str]) -> None:
     path = tmp_path / "frames.jsonl"
     path.write_bytes(b"\n".join(frames))
-    supply = FromRecording(path, "POLUSDT", 1.0)
+    supply = RecordingProvider(path, "POLUSDT", 1.0)
     first, last = int(found[0].partition("-")[0]), int(found[-1].partition("-")[2])
-    assert supply.survey() == Stretch(first, last, T0 + first)
+    assert supply.survey() == TradeRange(first, last, T0 + first)
     assert [str(part) for part in supply._recorded.ranges()] == found
 
 
