@@ -146,16 +146,28 @@ class TopicAdmin:
 
     def _offsets(self, spec: OffsetSpec, **options: Any) -> dict[int, Any]:
         try:
-            found = topic_metadata(self._admin.list_topics(self._topic, timeout=self._seconds), self._topic)
-            if found.error is not None:
-                raise unreadable(self._topic, found.error)
-            places = [TopicPartition(self._topic, number) for number in sorted(found.partitions)]
+            places = [TopicPartition(self._topic, number) for number in partitions(self._admin, self._topic)]
             asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=_OFFSETS, **options)
             return {place.partition: answer.result(timeout=2 * _OFFSETS) for place, answer in asked.items()}
         except _TIMEOUTS as error:
             raise UnavailableError(f"the topic {self._topic} cannot be read (no answer in time)") from error
         except KafkaException as error:
             raise unreadable(self._topic, error) from error
+
+
+def partitions(client: Any, topic: str) -> list[int]:
+    """The partitions of `topic`, as confluent-kafka's `client` is told.
+
+    Raises:
+        UnavailableError: if the brokers do not answer, or the topic is not there.
+    """
+    try:
+        found = topic_metadata(client.list_topics(topic, timeout=LONG_TIMEOUT), topic)
+    except KafkaException as error:
+        raise unreadable(topic, error) from error
+    if found.error is not None:
+        raise unreadable(topic, found.error)
+    return sorted(found.partitions)
 
 
 def topic_metadata(cluster: ClusterMetadata, topic: str) -> TopicMetadata:

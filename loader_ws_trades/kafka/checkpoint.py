@@ -15,7 +15,7 @@ from typing import NamedTuple
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.admin import CLOCK_SKEW
-from loader_ws_trades.kafka.errors import HiddenError
+from loader_ws_trades.kafka.errors import HiddenError, read_denied
 from loader_ws_trades.kafka.newest import Newest
 from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import TopicScanner
@@ -87,8 +87,9 @@ class Search:
         except UnavailableError:
             self._bounds = {}  # the topic may have been replaced by the next call
             raise
-        if not self._saw_any:
-            self._scanner.check_permission()  # reading nothing is never denied
+        # Reading nothing is never denied.
+        if not self._saw_any and (permissions := self._scanner.permissions()) and "READ" not in permissions:
+            raise read_denied(self._topic)
         return found
 
     def close(self) -> None:

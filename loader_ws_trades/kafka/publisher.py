@@ -90,11 +90,8 @@ class Publisher:
         if await_topic(self._producer, self._topic, "kafka_topic", startup, operation="WRITE"):
             self._retry(self._check_topic_settings, startup)
 
-    def _retry(self, step: Callable[[], None], startup: Startup) -> bool:
-        def poll(seconds: float) -> None:
-            self._producer.poll(seconds)  # the current one: a fatal error of one that was replaced does not count
-
-        return retry_until_ready(step, startup, poll)
+    def _retry(self, step: Callable[[], None], startup: Startup) -> None:
+        retry_until_ready(step, startup, lambda seconds: self._producer.poll(seconds))  # noqa: PLW0108 - it may be replaced
 
     def _check_topic_settings(self) -> None:
         found = TopicAdmin(self._producer.properties, self._topic).settings()

@@ -12,15 +12,14 @@ from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     KafkaError,
-    KafkaException,
     TopicPartition,
 )
 
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin, topic_metadata
+from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin, partitions
 from loader_ws_trades.kafka.client import create
 from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
-from loader_ws_trades.kafka.errors import HiddenError, error_text, read_denied, unreadable
+from loader_ws_trades.kafka.errors import HiddenError, error_text, unreadable
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.lifecycle import Deadline
 
@@ -63,13 +62,7 @@ class TopicReader:
         Raises:
             UnavailableError: if the brokers do not answer, or the topic is not there.
         """
-        try:
-            found = topic_metadata(self._client.list_topics(self._topic, timeout=LONG_TIMEOUT), self._topic)
-        except KafkaException as error:
-            raise UnavailableError(f"the brokers did not answer ({error_text(error)})") from error
-        if found.error is not None:
-            raise UnavailableError(f"the topic {self._topic} is not available ({error_text(found.error)})")
-        new = set(found.partitions) - self._assigned
+        new = set(partitions(self._client, self._topic)) - self._assigned
         if not new:
             return
         offset = OFFSET_BEGINNING if beginning else OFFSET_END
@@ -132,12 +125,6 @@ class TopicScanner(TopicAdmin):
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-    def check_permission(self) -> None:
-        """Check the permission to read, as far as the cluster shows it."""
-        found = self.permissions()
-        if found and "READ" not in found:
-            raise read_denied(self._topic)
 
     def read(self, partition: int, start: int, end: int) -> Iterator[Record]:
         """The committed records from the offset `start` up to `end`, which is at most the partition's own end.

@@ -57,12 +57,7 @@ def await_topic(client: Client, topic: str, setting: str, startup: Startup, *, o
         finally:
             client.diagnosis.next_attempt()  # what is reported during the pause belongs to the next one
 
-    def poll(seconds: float) -> None:
-        # A producer without any permission to write fails for good; the next attempt says which is missing.
-        with contextlib.suppress(RunError):
-            client.poll(seconds)
-
-    answered = retry_until_ready(attempt, startup, poll)
+    answered = retry_until_ready(attempt, startup, client.poll)
     client.diagnosis.clear()
     return answered
 
@@ -97,7 +92,9 @@ def retry_until_ready(attempt: Callable[[], None], startup: Startup, poll: Calla
                 grace = None  # the broker that rejected us was shutting down, perhaps
         else:
             return True
-        poll(_PAUSE)
+        # A producer without any permission to write fails for good; the next attempt says which is missing.
+        with contextlib.suppress(RunError):
+            poll(_PAUSE)
     return False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from dataclasses import replace
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -28,13 +28,6 @@ _POLL = 0.1  # seconds that one read may take
 _LONGEST = 2000  # characters of an event's message that are shown
 
 
-class Ended(NamedTuple):
-    """How a workflow ended: the message of its last event, and the exit code that means the same."""
-
-    message: str
-    exit_code: int
-
-
 class _Event(msgspec.Struct):
     queue_id: str
     status: str
@@ -45,15 +38,15 @@ class _Event(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 
 
-def stop(settings: Settings, wait: float | None) -> Ended:
-    """Send the stop command; with `wait`, wait for that many seconds until an event confirms it.
+def stop(settings: Settings, wait: float | None) -> StopReason:
+    """Send the stop command; with `wait`, wait for that many seconds until an event says why a loader ended.
 
     Raises:
         ConfigurationError: if a topic or a permission is missing, or the user is rejected.
         RunError: if the brokers did not answer, or no such event came in time.
     """
     if wait is None:
-        return Ended(f"Sent the stop command for {settings.queue_id} to {_send(settings)}", 0)
+        return StopReason.complete(f"Sent the stop command for {settings.queue_id} to {_send(settings)}")
     events = TopicReader(
         consumer_properties(settings), settings.queue_events_topic, credentials=consumer_credentials(settings)
     )
@@ -113,7 +106,7 @@ def _go_to_end(events: TopicReader, settings: Settings) -> None:
             raise TopicAdmin(events.properties, topic).read_timeout()
 
 
-def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> Ended:
+def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> StopReason:
     while not deadline.passed:
         record = events.poll(min(_POLL, deadline.remaining))
         if record is None:
@@ -123,9 +116,9 @@ def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> E
         except BAD_INPUT:
             continue
         if event.queue_id == settings.queue_id and event.finished:
-            message, code = printable(event.message, _LONGEST), _exit_code(event)
-            if code is not None:
-                return Ended(message, code)
+            message, reason = printable(event.message, _LONGEST), _reason(event)
+            if reason:
+                return replace(reason, message=message)
             log.info("A loader ended without obeying the command: %s", message, extra={"event": "stop_other"})
     raise RunError(
         f"No loader of {settings.queue_id} confirmed the stop in time, and one that starts later obeys it too; "
@@ -133,10 +126,9 @@ def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> E
     )
 
 
-def _exit_code(event: _Event) -> int | None:
-    """The exit code of the loader that sent this last event; None if it will run again, as after a signal."""
-    reasons = StopReason.complete(""), StopReason.failed(""), StopReason.by_command()
-    for reason in reasons:
+def _reason(event: _Event) -> StopReason | None:
+    """Why the loader that sent this last event ended; None if it will run again, as after a signal."""
+    for reason in (StopReason.complete(""), StopReason.failed(""), StopReason.by_command()):
         if event.status == reason.status and event.message.startswith(reason.message):
-            return reason.exit_code
+            return reason
     return None

@@ -1,4 +1,4 @@
-"""A producer of confluent-kafka that does what a test says, with the fake clock: nothing is sent anywhere."""
+"""A scripted producer of confluent-kafka on the fake clock; nothing is sent anywhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Record:
 
 
 class ScriptedProducer:
-    """Takes what there is `room` for; the test acknowledges and refuses, and says how transactions end."""
+    """Takes what there is `room` for; the test acknowledges, rejects, and decides how transactions end."""
 
     def __init__(self, properties: dict[str, Any], clock: FakeClock) -> None:
         self.properties = properties
@@ -51,11 +51,11 @@ class ScriptedProducer:
         self.errors: deque[KafkaError] = deque()
         """What `poll` raises next, before it serves reports."""
         self.commits: deque[KafkaError] = deque()
-        """With what the next commits fail."""
+        """How the next commits fail."""
         self.aborts: deque[KafkaError] = deque()
         self.begins: deque[KafkaError] = deque()
         self.purge_takes = 0.0
-        """Seconds until what is let go of is reported."""
+        """Seconds until discarded records are reported."""
         self.on_produce: Callable[[], object] = lambda: None
         self.produced: list[Record] = []
         self.log: list[int] = []
@@ -96,7 +96,7 @@ class ScriptedProducer:
             self._reports.append((None, record))
 
     def refuse(self, code: int, number: int = 1_000_000) -> None:
-        """The brokers refuse the next records."""
+        """The brokers reject the next records."""
         for _ in range(min(number, len(self._waiting))):
             self._reports.append((KafkaError(code), self._waiting.popleft()))
 
@@ -174,7 +174,7 @@ class Scripted:
         self._next = 100
 
     def put(self, number: int) -> int:
-        """Give as many new trades; those that are not taken come again the next time."""
+        """Put this many new trades; those that are not taken come again the next time."""
         ids = range(self._next, self._next + number)
         taken = self.publisher.put([trade(trade_id) for trade_id in ids])
         self.taken += ids[:taken]

@@ -78,9 +78,8 @@ class Topic(TopicScanner):
             self.read_records += 1
             yield Record(partition, offset, -1 if self.appended else stamped, value, key)
 
-    def check_permission(self) -> None:
-        if not self.allowed:
-            raise UnavailableError("no right", lasting=True)
+    def permissions(self) -> set[str]:
+        return {"DESCRIBE", "READ"} if self.allowed else {"DESCRIBE"}
 
     def close(self) -> None:
         pass
@@ -97,7 +96,7 @@ def newest(topic: Topic, *, limit: int = 100_000, now: int = NOW) -> Checkpoint:
 # -- what is found
 
 
-def test_it_is_the_highest_id_and_only_a_minute_is_read_for_it() -> None:
+def test_the_highest_id_is_found_by_reading_one_minute() -> None:
     topic = Topic(run_of(1, 1000, NOW - 1000 * SECOND, SECOND))
     assert newest(topic) == Checkpoint(Position(1000, NOW - SECOND))
     assert topic.read_records == 61
@@ -121,7 +120,7 @@ def test_it_is_the_highest_id_and_only_a_minute_is_read_for_it() -> None:
         b"[" * 100_000,
     ],
 )
-def test_a_record_under_the_key_that_is_no_trade_of_the_pair_is_skipped(bad: bytes) -> None:
+def test_a_record_that_is_not_a_trade_of_the_pair_is_skipped(bad: bytes) -> None:
     ours = run_of(1, 100, NOW - 2 * HOUR)
     topic = Topic([*ours, (NOW, PAIR.encode(), bad)])
     assert newest(topic).last == Position(100, NOW - 2 * HOUR + 99)
@@ -132,19 +131,19 @@ def test_a_last_trade_that_is_a_millisecond_older_is_the_newest() -> None:
     assert newest(topic).last == Position(101, NOW - 1)
 
 
-def test_what_was_filled_in_later_does_not_send_the_run_back() -> None:
+def test_a_backfill_does_not_send_the_run_back() -> None:
     live, filled = run_of(1000, 100, NOW - 100), run_of(200, 500, NOW - HOUR)
     assert newest(Topic(live + filled)).last == Position(1099, NOW - 1)
 
 
-def test_where_the_broker_stamps_records_the_trades_own_times_count() -> None:
+def test_with_append_time_the_trades_own_times_count() -> None:
     live = [trade(1000 + number, NOW - HOUR + number, stamped=NOW - HOUR + number) for number in range(100)]
     filled = [trade(200 + number, NOW - 5 * HOUR + number, stamped=NOW - 10 + number // 50) for number in range(500)]
     topic = Topic(live + filled, appended=True)
     assert newest(topic).last == Position(1099, NOW - HOUR + 99)
 
 
-def test_where_the_broker_stamps_records_its_clock_may_be_behind() -> None:
+def test_with_append_time_the_brokers_clock_may_be_behind() -> None:
     behind = 9 * MINUTE
     records = [trade(1 + number, NOW + number, stamped=NOW - behind + number) for number in range(100)]
     late = [trade(5000 + number, NOW - 10 * HOUR, OTHER, stamped=NOW) for number in range(3)]
@@ -164,7 +163,7 @@ def test_a_trade_far_ahead_does_not_send_the_run_back(stamped: int, later: int) 
     assert found.trade_id == 1600
 
 
-def test_nonsense_far_ahead_costs_no_more_than_one_more_look() -> None:
+def test_nonsense_far_ahead_costs_one_more_scan() -> None:
     ours = run_of(1, 5000, NOW - 5000)
     topic = Topic([(NOW + 1000 * HOUR, b"x", b"x"), *run_of(1, 3000, NOW - 10_000, 1, OTHER), *ours])
     assert newest(topic).last == Position(5000, NOW - 1)
@@ -180,13 +179,13 @@ def test_a_quiet_pair_is_found_further_back() -> None:
     assert found[OTHER].last == Position(7200, NOW - SECOND)
 
 
-def test_a_trade_just_as_far_back_as_was_looked_is_found() -> None:
+def test_a_trade_at_the_start_of_the_scan_is_found() -> None:
     topic = Topic([trade(1, NOW - 10 * HOUR), trade(7, NOW - MINUTE), trade(1, NOW, OTHER)])
     assert newest(topic).last == Position(7, NOW - MINUTE)
     assert topic.looks == [NOW - MINUTE]
 
 
-def test_what_was_written_late_is_found_as_soon_as_its_time_is_looked_at() -> None:
+def test_a_trade_written_late_is_found_once_its_time_is_scanned() -> None:
     late = trade(7, NOW - 3 * MINUTE)
     topic = Topic([trade(1, NOW - 10 * HOUR), trade(1, NOW - 50 * SECOND, OTHER), late, trade(2, NOW, OTHER)])
     assert newest(topic).last == Position(7, NOW - 3 * MINUTE)
@@ -194,7 +193,7 @@ def test_what_was_written_late_is_found_as_soon_as_its_time_is_looked_at() -> No
 
 
 @pytest.mark.parametrize("low", [0, 1])
-def test_what_was_all_written_late_is_found(low: int) -> None:
+def test_trades_that_were_all_written_late_are_found(low: int) -> None:
     records = [trade(1 + number, NOW - 10 * HOUR + number, stamped=NOW + number) for number in range(100)]
     assert newest(Topic(records, low=low, appended=True)).last == Position(100, NOW - 10 * HOUR + 99)
 
@@ -204,7 +203,7 @@ def test_all_partitions_are_read() -> None:
     assert newest(topic).last == Position(20, NOW - 11)
 
 
-def test_a_reset_of_ids_is_three_in_a_row_that_are_later() -> None:
+def test_a_reset_is_three_rising_ids_in_a_row_that_are_later() -> None:
     old = run_of(1_000_000, 100, NOW - 1000)
     assert newest(Topic(old + run_of(1, 3, NOW - 500))).last == Position(3, NOW - 498)
     assert newest(Topic(old + run_of(1, 3, NOW - 500) + [trade(4, NOW - 500)])).last == Position(4, NOW - 498)
@@ -215,7 +214,7 @@ def test_a_reset_of_ids_is_three_in_a_row_that_are_later() -> None:
     assert newest(Topic(old + gapped)).last == Position(1_000_099, NOW - 901)
 
 
-def test_what_is_filled_in_of_the_ids_before_a_reset_does_not_count() -> None:
+def test_backfilled_ids_from_before_a_reset_do_not_count() -> None:
     old, new = run_of(1_000_000, 1000, NOW - 20 * MINUTE), run_of(1, 1000, NOW - 10 * MINUTE, 500)
     filled = run_of(999_000, 100, NOW - 30 * MINUTE) + run_of(1_000_500, 2, NOW - 20 * MINUTE + 500)
     assert newest(Topic(old + new + filled)).last == Position(1000, NOW - 10 * MINUTE + 999 * 500)
@@ -224,7 +223,7 @@ def test_what_is_filled_in_of_the_ids_before_a_reset_does_not_count() -> None:
 # -- what is not found
 
 
-def test_a_pair_is_new_only_where_all_there_ever_was_has_been_read() -> None:
+def test_a_pair_is_new_only_if_every_record_ever_written_was_read() -> None:
     assert newest(Topic([])) == Checkpoint()
     assert newest(Topic([], [])) == Checkpoint()
     assert newest(Topic(run_of(1, 100, NOW - HOUR, 1, OTHER))) == Checkpoint()
@@ -238,7 +237,7 @@ def test_deleted_records_may_have_been_the_pairs() -> None:
     assert found.doubt == f"The topic trades has no trade of {PAIR}, but older records were deleted"
 
 
-def test_the_time_that_was_seen_is_never_ahead_of_the_clock() -> None:
+def test_the_scanned_time_is_never_ahead_of_the_clock() -> None:
     nonsense = (NOW + 1000 * HOUR, b"x", b"x")
     found = newest(Topic([nonsense, nonsense, *run_of(1, 100, NOW - 100, 1, OTHER)], low=1))
     assert found.since is not None
@@ -251,12 +250,12 @@ def test_the_limit_is_a_number_of_records_that_may_be_read() -> None:
     assert newest(Topic(records), limit=60).since is None
 
 
-def test_a_topic_whose_records_were_all_deleted_says_so() -> None:
+def test_a_topic_whose_records_were_all_deleted() -> None:
     found = newest(Topic(run_of(1, 100, NOW - 100), low=100))
     assert found == Checkpoint(doubt="The topic trades is empty: all its records were deleted")
 
 
-def test_the_limit_ends_the_search_with_the_time_that_was_seen() -> None:
+def test_the_limit_ends_the_search_at_the_scanned_time() -> None:
     quiet, busy = run_of(1, 10, NOW - 20 * HOUR), run_of(1, 7200, NOW - 2 * HOUR, SECOND, OTHER)
     topic = Topic(quiet + busy)
     found = newest(topic, limit=1000)
@@ -285,7 +284,7 @@ def test_a_time_far_ahead_that_makes_the_look_up_useless_leaves_the_newest_recor
 # -- the end of the topic
 
 
-def test_a_hidden_end_is_waited_for_and_then_read_as_far_as_it_went_at_first(clock: FakeClock) -> None:
+def test_a_hidden_end_is_awaited_and_read_up_to_where_it_was_at_first(clock: FakeClock) -> None:
     topic = Topic(run_of(1, 100, NOW - 100))
     topic.open_from = 99
     looking = Search(topic, "trades", [PAIR], 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
@@ -297,7 +296,7 @@ def test_a_hidden_end_is_waited_for_and_then_read_as_far_as_it_went_at_first(clo
     assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
 
 
-def test_a_transaction_that_ends_meanwhile_is_no_matter(clock: FakeClock) -> None:
+def test_a_transaction_that_ends_while_the_search_waits(clock: FakeClock) -> None:
     topic = Topic(run_of(1, 100, NOW - 100))
     topic.open_from = 50
     clock.after(0.5, lambda: setattr(topic, "open_from", None))
@@ -305,8 +304,8 @@ def test_a_transaction_that_ends_meanwhile_is_no_matter(clock: FakeClock) -> Non
     assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
 
 
-def test_nothing_to_read_without_the_right_to_is_refused() -> None:
+def test_an_empty_topic_without_permission_to_read() -> None:
     topic = Topic([])
     topic.allowed = False
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnavailableError, match="denies READ"):
         newest(topic)

@@ -54,7 +54,7 @@ def lines(caplog: pytest.LogCaptureFixture, text: str) -> int:
     return sum(text in message for message in caplog.messages)
 
 
-def test_commands_behind_an_open_transaction_are_told_of_once_and_the_run_goes_on(
+def test_commands_hidden_by_an_open_transaction_are_reported_once(
     clock: FakeClock, reader: Reader, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -69,7 +69,7 @@ def test_commands_behind_an_open_transaction_are_told_of_once_and_the_run_goes_o
     assert lines(caplog, "All commands are visible again") == 1
 
 
-def test_transactions_that_end_soon_are_nothing_to_tell_of(
+def test_transactions_that_end_soon_are_not_reported(
     clock: FakeClock, reader: Reader, caplog: pytest.LogCaptureFixture
 ) -> None:
     for moment in range(60):

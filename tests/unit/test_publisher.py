@@ -1,4 +1,4 @@
-"""The Kafka sink with a scripted producer: counts, outages, refusals, the end."""
+"""The Kafka sink with a scripted producer: counts, outages, rejections, the end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_each_record_counts_once_in_any_interleaving(steps: list[tuple[str, int]
         assert run.producer.log == run.taken == ids(100, len(run.taken))
 
 
-def test_a_report_that_comes_while_trades_are_handed_over_counts_once(run: Scripted) -> None:
+def test_a_report_during_put_counts_once(run: Scripted) -> None:
     def meanwhile() -> None:
         run.producer.acknowledge()
         run.poll()
@@ -67,7 +67,7 @@ def test_a_full_queue_takes_a_part_and_the_rest_later_in_order(run: Scripted) ->
     run.producer.room = 5
     assert [run.put(8), run.put(3)] == [5, 0]
     run.producer.acknowledge(2)
-    assert run.put(3) == 0, "reports that nobody has served take room"
+    assert run.put(3) == 0, "unserved reports take room"
     run.poll()
     assert run.put(3) == 2
     run.producer.acknowledge()
@@ -79,14 +79,14 @@ def waiting_since(run: Scripted) -> float | None:
     return run.publisher.waiting_since
 
 
-def test_an_outage_is_told_once_and_its_end(run: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_and_its_end_are_logged_once(run: Scripted, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     run.clock.advance(1000)
     run.poll()
     began = run.clock.now
     run.put(3)
     run.poll(5.0)
-    assert (run.publisher.outages, caplog.messages) == (0, []), "5 s are no outage yet"
+    assert (run.publisher.outages, caplog.messages) == (0, []), "5 s are not an outage yet"
     run.poll(0.1, 0.1, 3.0)
     assert run.publisher.outages == 1
     [told] = caplog.messages
@@ -109,7 +109,7 @@ def test_an_outage_that_is_too_long_ends_the_run(run: Scripted) -> None:
     run.put(3)
     run.poll(600.0)
     run.producer.acknowledge(1)
-    run.poll()  # an acknowledgement begins the time anew
+    run.poll()  # an acknowledgement restarts the clock
     run.poll(600.0)
     with pytest.raises(RunError, match=r"acknowledged for 600 s .*check the brokers"):
         run.poll(0.1)
@@ -125,12 +125,12 @@ def test_an_outage_that_is_too_long_ends_the_run(run: Scripted) -> None:
         (9999, RunError, "Writing"),
     ],
 )
-def test_a_refused_record_ends_the_run_and_is_named(
+def test_a_rejected_record_ends_the_run_and_its_id_is_returned(
     run: Scripted, code: int, kind: type[Exception], words: str, *, fatal_first: bool
 ) -> None:
     run.put(6)
     run.producer.acknowledge(2)
-    if fatal_first:  # as librdkafka does: its own error comes before the reports that say why
+    if fatal_first:  # as librdkafka does: the fatal error comes before the reports that say why
         run.producer.errors.append(GAPLESS)
         run.clock.after(0.5, lambda: run.producer.refuse(code, 3))
     else:
@@ -145,19 +145,19 @@ def test_a_refused_record_ends_the_run_and_is_named(
     assert run.counts == (6, 2, 0)
 
 
-def test_a_producer_that_failed_for_good_ends_the_run_though_no_report_comes(run: Scripted) -> None:
+def test_a_fatal_error_ends_the_run_without_a_delivery_report(run: Scripted) -> None:
     run.put(2)
     run.producer.errors.append(GAPLESS)
     began = run.clock.now
     with pytest.raises(RunError, match="gap-less"):
         run.poll()
-    assert run.clock.now - began < 2, "reports are not waited for any longer"
+    assert run.clock.now - began < 2, "it does not wait longer for reports"
     run.producer.errors.append(FENCED)
     with pytest.raises(FencedError):
         run.poll()
 
 
-def test_what_the_producer_does_not_take_at_all_ends_the_run(run: Scripted) -> None:
+def test_an_error_of_produce_ends_the_run(run: Scripted) -> None:
     run.put(2)
     run.producer.refusing = KafkaError(KafkaError._FATAL, "Fatal error")
     assert run.put(2) == 0
@@ -167,12 +167,12 @@ def test_what_the_producer_does_not_take_at_all_ends_the_run(run: Scripted) -> N
 
 
 @pytest.mark.parametrize(("seconds", "takes"), [(1.0, 0.0), (0.0, 0.0), (1.0, 0.5)])
-def test_giving_up_names_what_is_not_delivered_and_nothing_else(run: Scripted, seconds: float, takes: float) -> None:
+def test_give_up_returns_only_undelivered_ids(run: Scripted, seconds: float, takes: float) -> None:
     run.producer.purge_takes = takes
     run.put(10)
     run.producer.acknowledge(3)
     run.poll()
-    run.producer.acknowledge(2)  # and nobody has served their reports
+    run.producer.acknowledge(2)  # their reports are not served yet
     assert run.publisher.give_up(Deadline(seconds)) == ids(105, 5)
     assert run.counts == (10, 5, 0)
     assert run.publisher.give_up(Deadline(seconds)) == ids(105, 5)
@@ -188,7 +188,7 @@ def test_giving_up_names_what_is_not_delivered_and_nothing_else(run: Scripted, s
         ("600000", "batch.size=700000", 600_000),
     ],
 )
-def test_no_more_is_written_at_once_than_the_topic_takes(
+def test_batches_are_no_larger_than_the_topic_accepts(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, largest: str | None, given: str, size: Any
 ) -> None:
     topic = TopicSettings("trades", {"max.message.bytes": largest})
@@ -209,7 +209,7 @@ def at(*moments: int) -> list[Trade]:
 
 
 @pytest.mark.usefixtures("wall")
-def test_a_record_bears_the_trades_time_unless_that_is_far_ahead_of_the_clock(
+def test_the_record_timestamp_is_the_trade_time_unless_that_is_far_ahead_of_the_clock(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Scripted(monkeypatch, clock)

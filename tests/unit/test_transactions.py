@@ -1,4 +1,4 @@
-"""Transactions with a scripted producer: when they are committed, what is made again, what is named at the end."""
+"""Transactions with a scripted producer: when they are committed, rewritten or abandoned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Scripted:
     return Scripted(monkeypatch, clock, **GIVEN)
 
 
-def test_one_is_committed_once_its_time_has_come(run: Scripted) -> None:
+def test_commit_after_the_interval(run: Scripted) -> None:
     run.clock.advance(100)
     run.poll()
     assert run.producer.began == 0, "no transaction without a record"
@@ -39,11 +39,11 @@ def test_one_is_committed_once_its_time_has_come(run: Scripted) -> None:
     run.put(1)
     run.producer.acknowledge()
     run.poll(0.5)
-    assert (run.counts, run.producer.began) == ((4, 3, 1), 2), "its time begins with its first record"
+    assert (run.counts, run.producer.began) == ((4, 3, 1), 2), "the interval starts with the first record"
 
 
 @pytest.mark.parametrize(("records", "queue"), [("5", "100000"), ("1000", "5")])
-def test_one_is_committed_once_it_holds_so_many_records(
+def test_commit_after_a_number_of_records(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, records: str, queue: str
 ) -> None:
     given = GIVEN | {"transaction_records": records, "kafka_queue_records": queue}
@@ -54,7 +54,7 @@ def test_one_is_committed_once_it_holds_so_many_records(
     assert run.counts == (4, 0, 4)
     run.put(1)
     run.producer.acknowledge()
-    assert run.put(1) == (0 if queue == "5" else 1), "more than can be produced again is not taken"
+    assert run.put(1) == (0 if queue == "5" else 1), "no more is taken than can be written again"
     run.producer.acknowledge()
     run.poll()
     assert run.publisher.delivered == len(run.taken)
@@ -64,32 +64,22 @@ def test_draining_commits_at_once(run: Scripted) -> None:
     run.put(3)
     run.publisher.drain()
     run.poll()
-    assert run.publisher.delivered == 0, "and not before all is acknowledged"
+    assert run.publisher.delivered == 0, "but not before everything is acknowledged"
     run.producer.acknowledge()
     run.poll()
     assert run.counts == (3, 3, 0)
 
 
-def test_nothing_is_taken_while_one_ends(run: Scripted) -> None:
-    run.put(3)
-    run.clock.advance(1)
-    run.poll()
-    assert run.put(1) == 0
-    run.producer.acknowledge()
-    run.poll()
-    assert run.put(1) == 1
-
-
-def test_the_end_is_put_off_while_the_brokers_are_away(run: Scripted) -> None:
+def test_the_commit_is_postponed_while_the_brokers_are_away(run: Scripted) -> None:
     run.put(3)
     run.clock.advance(1)
     run.poll(0, 0.4)
     assert run.put(1) == 0
     run.producer.acknowledge(1)
     run.poll(0, 0.4)
-    assert run.put(1) == 0, "an acknowledgement is a reason to wait on"
+    assert run.put(1) == 0, "an acknowledgement is a reason to keep waiting"
     run.poll(0.2)
-    assert run.put(2) == 2, "the stream goes on into the queue"
+    assert run.put(2) == 2, "the stream continues into the queue"
     run.poll(10)
     assert run.put(1) == 1
     run.producer.acknowledge()
@@ -99,7 +89,7 @@ def test_the_end_is_put_off_while_the_brokers_are_away(run: Scripted) -> None:
 
 
 @pytest.mark.parametrize("code", [None, ABORTABLE])
-def test_a_commit_in_doubt_is_asked_again_and_counts_once(run: Scripted, code: KafkaError | None) -> None:
+def test_a_commit_that_timed_out_is_repeated_and_counts_once(run: Scripted, code: KafkaError | None) -> None:
     run.put(3)
     run.producer.acknowledge()
     run.producer.commits.extend([TIMED_OUT] * 3 + ([code] if code else []))
@@ -107,7 +97,7 @@ def test_a_commit_in_doubt_is_asked_again_and_counts_once(run: Scripted, code: K
     for _ in range(3):
         run.poll()
         assert (run.put(1), run.counts) == (0, (3, 0, 3))
-        assert run.publisher.waiting_since is not None, "an outage, though all is acknowledged"
+        assert run.publisher.waiting_since is not None, "an outage, although all records are acknowledged"
     for _ in range(5):
         run.producer.acknowledge()
         run.poll()
@@ -127,7 +117,7 @@ def test_a_commit_without_an_answer_ends_the_run_after_the_outage_limit(run: Scr
     assert run.publisher.give_up(Deadline(1)) == ids(100, 3)
 
 
-def test_what_was_aborted_is_produced_again_in_order_before_anything_newer(run: Scripted) -> None:
+def test_an_aborted_transaction_is_written_again_before_newer_trades(run: Scripted) -> None:
     run.put(10)
     run.producer.acknowledge()
     run.producer.commits.append(ABORTABLE)
@@ -151,7 +141,7 @@ def test_what_was_aborted_is_produced_again_in_order_before_anything_newer(run: 
     assert (run.producer.aborted, run.counts) == (1, (15, 15, 0))
 
 
-def test_one_is_made_again_three_times_in_a_row_and_no_more(run: Scripted) -> None:
+def test_a_transaction_is_written_again_at_most_three_times_in_a_row(run: Scripted) -> None:
     def last(refused: int) -> None:
         run.put(2)
         run.producer.commits.extend([ABORTABLE] * refused)
@@ -170,7 +160,7 @@ def test_one_is_made_again_three_times_in_a_row_and_no_more(run: Scripted) -> No
 
 
 @pytest.mark.parametrize("turns", range(6))
-def test_giving_up_names_what_is_not_committed_in_every_state(run: Scripted, turns: int) -> None:
+def test_give_up_returns_uncommitted_ids_in_every_state(run: Scripted, turns: int) -> None:
     run.put(2)
     run.producer.acknowledge()
     run.clock.advance(1)
@@ -187,12 +177,12 @@ def test_giving_up_names_what_is_not_committed_in_every_state(run: Scripted, tur
     assert run.producer.log == ids(100, 2)
 
 
-def test_an_acknowledgement_that_comes_before_the_interval_is_over_is_remembered(run: Scripted) -> None:
+def test_an_acknowledgement_within_the_interval_ends_the_postponement(run: Scripted) -> None:
     run.producer.commits.append(ABORTABLE)
     run.put(1)
     run.producer.acknowledge()
     run.poll(0.0, 1.0, 0.0, 0.0)  # aborted, and written again
-    run.poll(0.5)  # nobody acknowledges: the commit is put off
+    run.poll(0.5)  # no acknowledgement: the commit is postponed
     run.producer.acknowledge()
     run.poll(0.0)
     run.clock.advance(1.0)  # a quiet pair: nothing else comes
@@ -200,7 +190,7 @@ def test_an_acknowledgement_that_comes_before_the_interval_is_over_is_remembered
     assert run.producer.log == [100]
 
 
-def test_what_a_transaction_holds_is_undone_at_the_end(run: Scripted) -> None:
+def test_give_up_aborts_the_open_transaction(run: Scripted) -> None:
     run.put(5)
     run.producer.acknowledge(2)
     run.poll()
@@ -212,7 +202,7 @@ def test_what_a_transaction_holds_is_undone_at_the_end(run: Scripted) -> None:
 
 
 @pytest.mark.parametrize("where", ["poll", "begin", "commit", "abort", "begin again"])
-def test_an_older_loader_is_told_that_it_is_fenced_off(run: Scripted, where: str) -> None:
+def test_an_older_loader_is_fenced_off(run: Scripted, where: str) -> None:
     if where == "begin":
         run.producer.begins.append(FENCED)
     assert run.put(2) == (0 if where == "begin" else 2)
@@ -231,7 +221,7 @@ def test_an_older_loader_is_told_that_it_is_fenced_off(run: Scripted, where: str
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(59.9, "Fenced off"), (60.0, "transaction.timeout.ms \\(60 s\\)")])
-def test_a_transaction_that_took_too_long_is_told_apart(run: Scripted, seconds: float, words: str) -> None:
+def test_an_expired_transaction_is_not_reported_as_fenced(run: Scripted, seconds: float, words: str) -> None:
     run.put(2)
     run.clock.advance(seconds)
     run.producer.errors.append(FENCED)
@@ -239,7 +229,7 @@ def test_a_transaction_that_took_too_long_is_told_apart(run: Scripted, seconds: 
         run.poll()
 
 
-def test_a_refused_record_ends_the_run_before_a_commit(run: Scripted) -> None:
+def test_a_rejected_record_ends_the_run_before_a_commit(run: Scripted) -> None:
     run.put(4)
     run.producer.acknowledge(1)
     run.producer.refuse(KafkaError.MSG_SIZE_TOO_LARGE, 1)
@@ -252,7 +242,7 @@ def test_a_refused_record_ends_the_run_before_a_commit(run: Scripted) -> None:
 
 
 class Interleaving(RuleBasedStateMachine):
-    """Trades come, brokers acknowledge, time passes, commits and aborts fail for a while, as it may happen."""
+    """Trades come, brokers acknowledge, time passes, commits and aborts fail for a while, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
