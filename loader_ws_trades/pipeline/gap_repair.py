@@ -70,8 +70,6 @@ class Repair:
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         self._told = Throttle(log, *_LINES)
         self._waited_for = -1  # the highest id that other connections were given time to bring
-        self.unrepaired: Gap | None = None
-        """The last gap that was left because REST did not answer."""
 
     def run(self, *, resumed: Position | None) -> None:
         """Fill every gap as it shows itself; what came since the position that the run resumed from first."""
@@ -182,7 +180,6 @@ class Repair:
             self._stopping.wait(delay)
             return
         self._told.warn("unrepaired", f"The gap {gap} is left unrepaired: {error}", first=gap.first, last=gap.last)
-        self.unrepaired = gap
         # None of those that are open by now has had an answer.
         last = self._newest_seen(gap)
         left_open: Gap | None = gap
