@@ -1,4 +1,4 @@
-"""What is in docker/ holds to the code, and its parts to each other. `make image-test` builds and runs the image."""
+"""The files in docker/ agree with the code and with each other. `make image-test` builds and runs the image."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def variables(job: dict[str, Any]) -> dict[str, str]:
 
 
 def settings(given: Mapping[str, str], tmp_path: Path) -> Settings:
-    """What the loader makes of variables, with a file in place of each secret that is mounted."""
+    """The settings made from variables, with a file in place of each mounted secret."""
     secrets = {"KAFKA_PASSWORD_FILE": tmp_path / "password", "CA_PATH": tmp_path / "ca.crt"}
     secrets["KAFKA_PASSWORD_FILE"].write_text("a secret\n", "utf-8")
     trustme.CA().cert_pem.write_to_path(str(secrets["CA_PATH"]))
@@ -77,18 +77,18 @@ def dockerfile(pattern: str) -> str:
 # The Jobs
 
 
-def test_every_variable_is_a_setting() -> None:
+def test_manifests_set_only_known_variables() -> None:
     for given in (variables(JOB), variables(FLEET), *(COMPOSE["services"][name]["environment"] for name in LOADERS)):
         assert set(given) <= set(VARIABLES)
 
 
-def test_the_job_is_configured_by_its_variables_alone(tmp_path: Path) -> None:
+def test_job_is_configured_by_its_variables_alone(tmp_path: Path) -> None:
     found = settings(variables(JOB), tmp_path)
     assert (found.queue_id, found.symbol, found.kafka_topic) == ("wf-1", "BTCUSDT", "trades")
     assert not {"command", "args"} & set(container(JOB))
 
 
-def test_each_index_of_the_fleet_is_configured_for_a_symbol_of_its_own(tmp_path: Path) -> None:
+def test_fleet_gives_each_index_its_own_symbol(tmp_path: Path) -> None:
     symbols, spec = variables(FLEET)["SYMBOLS"].split(","), FLEET["spec"]
     assert spec["completions"] == spec["parallelism"] == len(symbols)
     assert spec["completionMode"] == "Indexed"
@@ -101,7 +101,7 @@ def test_each_index_of_the_fleet_is_configured_for_a_symbol_of_its_own(tmp_path:
     assert {each.queue_id for each in found} == {"wf-2"}
 
 
-def test_the_fleet_is_the_job_but_for_its_variables() -> None:
+def test_fleet_differs_from_the_job_only_in_variables() -> None:
     def rest(job: dict[str, Any]) -> dict[str, Any]:
         return {**pod(job), "containers": [{**container(job), "env": None}]}
 
@@ -112,7 +112,7 @@ def test_the_fleet_is_the_job_but_for_its_variables() -> None:
 
 
 @BOTH
-def test_what_will_not_help_ends_a_pod_for_good_and_a_disruption_does_not_count(job: dict[str, Any]) -> None:
+def test_job_fails_on_configuration_errors_and_ignores_disruptions(job: dict[str, Any]) -> None:
     fail, ignore = job["spec"]["podFailurePolicy"]["rules"]
     assert fail["action"] == ("FailIndex" if job is FLEET else "FailJob")
     assert fail["onExitCodes"] == {
@@ -126,7 +126,7 @@ def test_what_will_not_help_ends_a_pod_for_good_and_a_disruption_does_not_count(
 
 
 @BOTH
-def test_a_pod_has_the_time_to_deliver_its_tail(job: dict[str, Any], tmp_path: Path) -> None:
+def test_grace_period_is_longer_than_the_shutdown_timeout(job: dict[str, Any], tmp_path: Path) -> None:
     longest = settings({"JOB_COMPLETION_INDEX": "0", **variables(job)}, tmp_path).shutdown_timeout
     assert pod(job)["terminationGracePeriodSeconds"] > longest
     for service in LOADERS:
@@ -134,7 +134,7 @@ def test_a_pod_has_the_time_to_deliver_its_tail(job: dict[str, Any], tmp_path: P
 
 
 @BOTH
-def test_a_pod_is_restricted(job: dict[str, Any]) -> None:
+def test_pod_has_the_restricted_profile(job: dict[str, Any]) -> None:
     context = pod(job)["securityContext"]
     assert context["runAsNonRoot"] is True
     assert f"{context['runAsUser']}:{context['runAsGroup']}" == dockerfile(r"^USER (\d+:\d+)$")
@@ -150,7 +150,7 @@ def test_a_pod_is_restricted(job: dict[str, Any]) -> None:
 
 
 @BOTH
-def test_files_that_variables_name_are_mounted(job: dict[str, Any]) -> None:
+def test_files_named_by_variables_are_mounted(job: dict[str, Any]) -> None:
     volumes = {volume["name"]: volume for volume in pod(job)["volumes"]}
     files = {
         f"{mount['mountPath']}/{item['path']}"
@@ -162,27 +162,23 @@ def test_files_that_variables_name_are_mounted(job: dict[str, Any]) -> None:
 
 
 @BOTH
-def test_the_port_of_metrics_is_one(job: dict[str, Any]) -> None:
+def test_metrics_port_is_the_same_everywhere(job: dict[str, Any]) -> None:
     [port] = container(job)["ports"]
     assert str(port["containerPort"]) == variables(job)["METRICS_PORT"] == dockerfile(r"^EXPOSE (\d+)$")
     probe = container(job)["livenessProbe"]
     assert probe["httpGet"] == {"path": "/healthz", "port": port["name"]}
     [endpoint] = POD_MONITOR["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == port["name"]
-
-
-@BOTH
-def test_the_monitor_finds_the_pods(job: dict[str, Any]) -> None:
     selected = POD_MONITOR["spec"]["selector"]["matchLabels"]
     assert selected.items() <= job["spec"]["template"]["metadata"]["labels"].items()
-    assert job["metadata"]["name"].startswith("loader-ws-trades-")  # as the alerts on Jobs want it
+    assert job["metadata"]["name"].startswith("loader-ws-trades-")  # the alerts on Jobs select by it
 
 
 # Kafka
 
 
 @BOTH
-def test_topics_user_and_addresses_are_those_of_the_cluster(job: dict[str, Any], tmp_path: Path) -> None:
+def test_topics_user_and_addresses_match_the_kafka_manifest(job: dict[str, Any], tmp_path: Path) -> None:
     found = settings({"JOB_COMPLETION_INDEX": "0", **variables(job)}, tmp_path)
     assert set(TOPICS) == {found.kafka_topic, found.queue_events_topic, found.queue_control_topic}
     assert found.kafka_user_producer == USER["metadata"]["name"]
@@ -194,7 +190,7 @@ def test_topics_user_and_addresses_are_those_of_the_cluster(job: dict[str, Any],
         assert any(v.get("secret", {}).get("secretName") == f"{cluster}-cluster-ca-cert" for v in pod(job)["volumes"])
 
 
-def test_the_user_has_the_rights_of_the_table_and_no_other(tmp_path: Path) -> None:
+def test_kafka_user_has_exactly_the_rights_of_the_table(tmp_path: Path) -> None:
     found = settings(variables(JOB), tmp_path)
 
     def wanted(right: Right) -> tuple[str, str, str, str]:
@@ -211,77 +207,70 @@ def test_the_user_has_the_rights_of_the_table_and_no_other(tmp_path: Path) -> No
     assert sorted(given) == sorted(map(wanted, RIGHTS))
 
 
-def test_the_operators_resources_have_the_shape_that_they_want() -> None:
-    assert [(part["apiVersion"], part["kind"]) for part in KAFKA] == [
+def test_operator_resources_have_the_fields_of_their_kind() -> None:
+    kinds = [(part["apiVersion"], part["kind"]) for part in (*KAFKA, POD_MONITOR, RULES)]
+    assert kinds == [
         *[("kafka.strimzi.io/v1", "KafkaTopic")] * 3,
         ("kafka.strimzi.io/v1", "KafkaUser"),
-    ]
-    for spec in TOPICS.values():
-        assert set(spec) == {"partitions", "replicas", "config"}
-    assert USER["spec"].keys() == {"authentication", "authorization"}
-    assert USER["spec"]["authentication"] == {"type": "scram-sha-512"}
-    assert USER["spec"]["authorization"].keys() == {"type", "acls"}
-    assert USER["spec"]["authorization"]["type"] == "simple"
-    assert all(set(acl) == {"resource", "operations"} for acl in USER["spec"]["authorization"]["acls"])
-    assert [(part["apiVersion"], part["kind"]) for part in (POD_MONITOR, RULES)] == [
         ("monitoring.coreos.com/v1", "PodMonitor"),
         ("monitoring.coreos.com/v1", "PrometheusRule"),
     ]
+    assert all(set(spec) == {"partitions", "replicas", "config"} for spec in TOPICS.values())
+    authorization = USER["spec"]["authorization"]
+    assert USER["spec"] == {"authentication": {"type": "scram-sha-512"}, "authorization": authorization}
+    assert (set(authorization), authorization["type"]) == ({"type", "acls"}, "simple")
+    assert all(set(acl) == {"resource", "operations"} for acl in authorization["acls"])
     assert set(POD_MONITOR["spec"]) == {"selector", "podMetricsEndpoints"}
     assert set(RULES["spec"]) == {"groups"}
     assert all(set(group) == {"name", "rules"} for group in RULES["spec"]["groups"])
 
 
-@pytest.mark.parametrize("topic", sorted(TOPICS))
-def test_kafka_takes_the_settings_of_the_topics(kafka: Kafka, topic: str) -> None:
-    config = {key: str(value) for key, value in TOPICS[topic]["config"].items()}
-    wanted = NewTopic(f"manifest-{topic}", TOPICS[topic]["partitions"], 1, config=config)
-    [done] = kafka.admin.create_topics([wanted], validate_only=True).values()
-    assert done.result(30) is None
+def test_kafka_accepts_the_topic_settings(kafka: Kafka) -> None:
+    for name, spec in TOPICS.items():
+        config = {key: str(value) for key, value in spec["config"].items()}
+        wanted = NewTopic(f"manifest-{name}", spec["partitions"], 1, config=config)
+        [done] = kafka.admin.create_topics([wanted], validate_only=True).values()
+        assert done.result(30) is None
 
 
 # Alerts
 
 
-def test_alerts_ask_for_metrics_that_there_are() -> None:
+def test_alerts_query_only_existing_metrics() -> None:
     known = set(re.findall(r"^\| `(loader_ws_trades_\w+)", README.read_text("utf-8"), re.MULTILINE))
     for rule in ALL_RULES:
         assert set(re.findall(r"\bloader_ws_trades_\w+", str(rule))) <= known, rule
 
 
-def test_alerts_learn_what_a_pod_works_for_in_one_way_which_no_second_pod_at_its_address_breaks() -> None:
+def test_alerts_join_the_info_metric_by_pod_and_not_by_address() -> None:
     join = f"* on (namespace, pod) group_left (queue_id, symbol) {INFO['record']}"
     for alert in ALERTS:
         expr = alert["expr"]
         assert expr.count("loader_ws_trades_info") == expr.count(join) == int("loader_ws_trades_" in expr), expr
-        # A pod, or a Job: an address is soon another pod's.
+        # By pod or Job: an address soon belongs to another pod.
         assert set(re.findall(r"\b(?:on|ignoring) \((.+?)\)", expr)) <= {"namespace, pod", "namespace, job_name"}
 
 
-def test_the_alerts_are_tried_with_the_labels_that_pods_have() -> None:
+def test_alert_cases_use_the_labels_of_pods() -> None:
     series = re.findall(r"'(?:loader_ws_trades_\w+|up)\{(.+?)\}'", rules.CASES.read_text("utf-8"))
     assert series
     for labels in series:
         assert {"namespace", "pod", "job", "instance"} <= set(re.findall(r'(\w+)="', labels)), labels
 
 
-def test_reconnects_that_alert_are_of_connections_that_were_lost() -> None:
+def test_reconnect_alert_counts_only_lost_connections() -> None:
     [alert] = [alert for alert in ALERTS if alert["alert"] == "LoaderReconnectsOften"]
     [without] = re.findall(r'reason!~"(.+?)"', alert["expr"])
     told = set(re.findall(r"`([a-z_]+)`", alert["annotations"]["action"])) & set(REASONS)
     assert set(without.split("|")) == set(REASONS) - told == {"refused", "rotation", "unreachable"}
 
 
-def test_alerts_speak_of_settings_and_of_other_alerts_that_there_are() -> None:
+def test_alerts_say_what_to_do_naming_existing_settings_and_alerts_and_have_a_case() -> None:
+    cases = rules.CASES.read_text("utf-8")
     for alert in ALERTS:
         text = " ".join(alert["annotations"].values())
         assert set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", text)) <= set(VARIABLES), alert["alert"]
         assert set(re.findall(r"\bLoader[A-Z]\w+", text)) <= {other["alert"] for other in ALERTS}
-
-
-def test_alerts_say_what_is_wrong_and_what_to_do_and_each_is_tried() -> None:
-    cases = rules.CASES.read_text("utf-8")
-    for alert in ALERTS:
         assert alert["labels"]["severity"] in {"warning", "critical"}
         assert set(alert["annotations"]) == {"summary", "description", "action"}, alert["alert"]
         assert f'alertname="{alert["alert"]}"' in cases
@@ -290,12 +279,12 @@ def test_alerts_say_what_is_wrong_and_what_to_do_and_each_is_tried() -> None:
 # The image and the demo
 
 
-def test_the_image_is_called_by_the_version() -> None:
+def test_image_tag_is_the_version() -> None:
     images = {container(JOB)["image"], container(FLEET)["image"], COMPOSE["services"]["loader"]["image"]}
     assert images == {f"loader-ws-trades:{__version__}"}
 
 
-def test_the_image_is_built_with_versions_that_suit_and_none_is_forgotten() -> None:
+def test_constraints_pin_every_requirement_within_its_range() -> None:
     lines = (DOCKER / "constraints.txt").read_text("utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     setup = ConfigParser()
@@ -306,14 +295,14 @@ def test_the_image_is_built_with_versions_that_suit_and_none_is_forgotten() -> N
         assert pins[requirement.name] in requirement.specifier, line
 
 
-def test_the_builder_is_given_what_the_recipe_copies() -> None:
+def test_dockerignore_lets_in_what_the_dockerfile_copies() -> None:
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", building.DOCKERFILE.read_text("utf-8"), re.MULTILINE)
     assert {path for line in copied for path in line.split()} == let_in
     assert all((ROOT / path).exists() for path in let_in)
 
 
-def test_the_demo_is_configured_by_its_variables_and_reaches_its_own_exchange(tmp_path: Path) -> None:
+def test_compose_loaders_reach_their_exchange_and_their_own_topics(tmp_path: Path) -> None:
     services = COMPOSE["services"]
     found, live = (settings(services[name]["environment"], tmp_path) for name in LOADERS)
     command = services["exchange"]["command"]
@@ -323,14 +312,14 @@ def test_the_demo_is_configured_by_its_variables_and_reaches_its_own_exchange(tm
     assert found.symbol == symbol
     assert live.binance_ws_url == VARIABLES["BINANCE_WS_URL"].default
     assert found.kafka_bootstrap_servers == live.kafka_bootstrap_servers
-    # Two sequences of ids of one symbol would be one topic's disorder.
+    # Two id sequences of one symbol must not share a topic.
     assert found.kafka_topic != live.kafka_topic
     assert found.queue_id != live.queue_id
     made = re.findall(r"for topic in (.+); do", services["topics"]["command"][0])[0].split()
     assert {found.kafka_topic, live.kafka_topic, found.queue_events_topic, found.queue_control_topic} == set(made)
 
 
-def test_the_demo_runs_the_kafka_that_the_tests_run_against() -> None:
+def test_compose_runs_the_kafka_version_of_the_tests() -> None:
     version = re.search(r"<kafka\.version>(.+?)</", POM.read_text("utf-8"))
     assert version
     assert {COMPOSE["services"][name]["image"] for name in ("kafka", "topics", "reader")} == {
@@ -338,7 +327,7 @@ def test_the_demo_runs_the_kafka_that_the_tests_run_against() -> None:
     }
 
 
-def test_the_readme_names_each_manifest() -> None:
+def test_readme_names_each_manifest() -> None:
     text = (DOCKER / "README.md").read_text("utf-8")
     for file in (DOCKER / "k8s").iterdir():
         assert f"`{file.name}`" in text

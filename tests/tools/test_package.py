@@ -1,7 +1,8 @@
-"""The package as others get it: built, installed without extras into an empty environment, and run from there."""
+"""The package as users get it: built, installed without extras into an empty environment, and run from there."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,14 +10,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from loader_ws_trades import __version__
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
-from tests.tools.loader import Loader, Workflow, workflow_on
+from tests.tools.loader import Loader, workflow_on
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = {path.relative_to(ROOT).as_posix() for path in (ROOT / "loader_ws_trades").rglob("*") if path.is_file()}
@@ -59,29 +59,11 @@ def scripts(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
     return folder / "bin"
 
 
-@pytest.fixture(scope="module")
-def exchange() -> Iterator[Exchange]:
-    with Exchange([Market.generated("POLUSDT", rate=2000)]) as running:
-        yield running
-
-
-@pytest.fixture
-def workflow(scripts: Path, exchange: Exchange) -> Iterator[Workflow]:
-    class Installed(Loader):
-        interpreter = str(scripts / "python")
-        launcher = (str(scripts / "loader-ws-trades"),)
-
-    with EmbeddedBroker() as broker, workflow_on(broker.bootstrap_servers, broker.create_topics) as made:
-        made.loader_class = Installed
-        made.variables |= {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url, "PYTHONPATH": ""}
-        yield made
-
-
 def run(scripts: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return call(scripts / "loader-ws-trades", *arguments, at=Path(tempfile.gettempdir()))
 
 
-def test_the_source_distribution_has_what_building_and_reading_need(built: tuple[Path, Path]) -> None:
+def test_source_distribution_has_what_building_needs(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     documents = {"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
@@ -89,7 +71,7 @@ def test_the_source_distribution_has_what_building_and_reading_need(built: tuple
     assert not [name for name in names if name.startswith("tests")], "they need more than what would be there"
 
 
-def test_the_wheel_has_the_package_and_nothing_else(built: tuple[Path, Path]) -> None:
+def test_wheel_has_the_package_and_nothing_else(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[1]) as archive:
         names = set(archive.namelist())
         about = f"loader_ws_trades-{__version__}.dist-info"
@@ -101,7 +83,7 @@ def test_the_wheel_has_the_package_and_nothing_else(built: tuple[Path, Path]) ->
     assert f"## {__version__} - " in metadata, "the changelog stands behind the readme"
 
 
-def test_it_is_installed_and_says_what_it_is(scripts: Path) -> None:
+def test_installed_command_shows_version_help_and_schema(scripts: Path) -> None:
     found = call(scripts / "python", "-c", "import loader_ws_trades; print(loader_ws_trades.__file__)", at=scripts)
     assert Path(found.stdout).is_relative_to(scripts.parent)
     assert run(scripts, "--version").stdout == f"loader-ws-trades, version {__version__}\n"
@@ -111,23 +93,31 @@ def test_it_is_installed_and_says_what_it_is(scripts: Path) -> None:
     assert run(scripts, "schema").stdout == (ROOT / "loader_ws_trades" / "asyncapi.json").read_text("utf-8")
 
 
-@pytest.mark.parametrize("command", ["demo", "sandbox"])
-def test_what_needs_the_extra_says_so(scripts: Path, command: str) -> None:
-    ended = run(scripts, command)
-    assert ended.returncode == 2
-    assert "install the extra: pip install '.[sandbox]' where its sources are" in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_commands_of_the_extra_say_how_to_install_it(scripts: Path) -> None:
+    for command in ("demo", "sandbox"):
+        ended = run(scripts, command)
+        assert ended.returncode == 2
+        assert "install the extra: pip install '.[sandbox]' where its sources are" in ended.stderr
+        assert "Traceback" not in ended.stderr
 
 
-def test_it_runs_without_extras(workflow: Workflow) -> None:
-    loader = workflow.run("--max-records", "500")
-    assert loader.wait() == 0, loader.errors
-    assert len(workflow.records()) == 500
-    assert workflow.events()[-1]["status"] == "finished"
+def test_run_and_backfill_need_no_extra(scripts: Path) -> None:
+    class Installed(Loader):
+        interpreter = str(scripts / "python")
+        launcher = (str(scripts / "loader-ws-trades"),)
 
-
-def test_it_fills_the_past_in_without_extras(workflow: Workflow, exchange: Exchange) -> None:
-    last = exchange.markets[0].last_id or 0
-    loader = workflow.start("backfill", "--from-id", str(last - 299), "--to-id", str(last))
-    assert loader.wait() == 0, loader.errors
-    assert len(workflow.records()) == 300
+    with (
+        EmbeddedBroker() as broker,
+        Exchange([Market.generated("POLUSDT", rate=2000)]) as exchange,
+        workflow_on(broker.bootstrap_servers, broker.create_topics) as workflow,
+    ):
+        workflow.loader_class = Installed
+        workflow.variables |= {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        workflow.variables["PYTHONPATH"] = ""
+        loader = workflow.run("--max-records", "500")
+        assert loader.wait() == 0, loader.errors
+        assert len(workflow.records()) == 500
+        first = json.loads(workflow.records()[0].value() or b"")["trade_id"]
+        loader = workflow.start("backfill", "--from-id", str(first - 300), "--to-id", str(first - 1))
+        assert loader.wait() == 0, loader.errors
+        assert len(workflow.records()) == 800
