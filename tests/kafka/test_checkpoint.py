@@ -6,6 +6,7 @@ import json
 import random
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import Producer
@@ -47,7 +48,15 @@ def write(kafka: Kafka, topic: str, records: Iterable[tuple[str, bytes, int]], *
 
 def newest(kafka: Kafka, topic: str, symbol: str = "POLUSDT", **values: str) -> Position | None:
     settings = {"symbol": symbol, "kafka_topic": topic, "kafka_bootstrap_servers": kafka.bootstrap_servers}
-    return newest_trade(load(settings | values, needed=settings)).last
+    found: list[Position | None] = []
+
+    def search() -> bool:
+        with suppress(UnavailableError):  # the partitions of a new topic have no leader yet
+            found.append(newest_trade(load(settings | values, needed=settings)).last)
+        return bool(found)
+
+    wait_for(search, "the brokers to answer")
+    return found[0]
 
 
 def live(symbol: str, count: int, first: int = 1000) -> list[tuple[str, bytes, int]]:
