@@ -1,23 +1,23 @@
-"""The newest trade of a pair among records of its topic, as far as it can be told from ids and times. No I/O."""
+"""The newest trade of a pair among records of its topic, judged by ids and times. No I/O."""
 
 from __future__ import annotations
 
 from loader_ws_trades.pipeline.sequencer import Position
 
-_PROOF = 3  # trades in a row that begin a new sequence of ids
+_PROOF = 3  # trades in a row that prove a reset
 
 
 class Newest:
-    """The newest trade of one pair among those at or after `since`, which are taken in the order of their offsets.
+    """The newest trade of one pair at or after `since`; trades are taken in the order of their offsets.
 
-    It is the one with the highest id. But three in a row with ids that rise by one, all of them below that and all
-    later than every trade so far, begin a new sequence of ids, and what came before counts no more.
+    It is the one with the highest id. But three in a row with ids that rise by one, all below that id and later than
+    every trade so far, are a reset: a new sequence of ids, and earlier trades do not count any more.
     """
 
     def __init__(self, since: int) -> None:
         self._since = since
         self._id = self._time = -1  # the highest id, and the greatest time
-        self._begin = -1  # when the present sequence of ids began, if it began here
+        self._begin = -1  # when the current sequence of ids began, if it began here
         self._run: list[Position] = []
         self._older_id = -1
         self.older_time = -1
@@ -26,7 +26,7 @@ class Newest:
     def take(self, trade_id: int, timestamp: int) -> None:
         """Look at the next trade of the pair."""
         if timestamp < self._begin:
-            return  # filled in later, of an earlier sequence
+            return  # backfilled, of an earlier sequence
         if timestamp < self._since:
             self._older_id = max(self._older_id, trade_id)
             self.older_time = max(self.older_time, timestamp)
@@ -38,7 +38,7 @@ class Newest:
             self._prove(Position(trade_id, timestamp))
 
     def _prove(self, lower: Position) -> None:
-        """Take a trade with an id that is not higher than all before."""
+        """Take a trade whose id is not the highest so far."""
         if lower.timestamp <= self._time:
             self._run.clear()
             return
@@ -58,9 +58,9 @@ class Newest:
 
     @property
     def settled(self) -> bool:
-        """Whether it is found for certain.
+        """Whether the newest trade is certain.
 
-        An older trade with a higher id makes that doubtful: the time of one may be wrong, or the older one belong to
-        an earlier sequence of ids. A look further back tells.
+        An older trade with a higher id casts doubt: one of the times may be wrong, or the older trade belong to an
+        earlier sequence of ids. A scan from further back tells.
         """
         return self._id >= 0 and self._older_id <= self._id

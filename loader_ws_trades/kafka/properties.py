@@ -1,4 +1,4 @@
-"""librdkafka's properties for each of the loader's clients, out of the settings."""
+"""librdkafka's properties for each of the loader's clients, from the settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loader_ws_trades.config.settings import Settings
 
 KafkaProperties = dict[str, str | int | float | bool]
 
-# The setting that a property comes from, for librdkafka's messages, which name properties.
+# By property, the setting it comes from: librdkafka's messages name properties.
 SETTINGS_OF: Final = {
     "ssl.ca.location": "ca_path",
     "queue.buffering.max": "kafka_queue_records",
@@ -32,7 +32,7 @@ def _client_properties(settings: Settings, user: str | None, password: str | Non
         "reconnect.backoff.max.ms": 2000,
     }
     if oauth:
-        # Else librdkafka waits for a token that the program gives.
+        # By default librdkafka expects the program to provide tokens.
         found |= {"sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc"}
     elif user and password:
         found["sasl.mechanism"] = settings.kafka_sasl_mechanism or "SCRAM-SHA-512"
@@ -47,22 +47,22 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
     return _client_properties(settings, settings.kafka_user_producer, settings.kafka_password_producer) | {
         "acks": "all",
         "enable.idempotence": True,
-        # Without it, records behind one that was refused would still go out.
+        # Without it, records after a rejected one would still be sent.
         "enable.gapless.guarantee": True,
-        # Never give up on one record: a gap would be left, and the outage limit ends the run first.
+        # Never drop a record, which would leave a gap: the outage limit ends the run first.
         "message.timeout.ms": 0,
         # Java's default partitioner, so that one symbol stays on one partition whoever writes it.
         "partitioner": "murmur2_random",
-        # A trade goes out at once: 0.3 ms until it is acknowledged in place of 1.5 (with 1 ms, librdkafka's least),
-        # for half a microsecond of CPU a trade when the stream is flat out.
+        # Send at once: 0.3 ms to the acknowledgement instead of 1.5 with 1 ms, librdkafka's minimum, for half a
+        # microsecond of CPU per trade at full load.
         "linger.ms": 0,
     }
 
 
 def transactional_id(settings: Settings, kind: str = "") -> str:
-    """What all loaders of one symbol in one workflow share, so that a newer one fences off the older.
+    """The id that all loaders of one symbol in one workflow share, so that a newer one fences off the older.
 
-    A command that may run beside `run` has a `kind`, which sets it apart.
+    A `kind` sets a command apart that may run beside `run`.
     """
     return ".".join(part for part in ("loader-ws-trades", settings.queue_id, settings.symbol, kind) if part)
 
@@ -73,7 +73,7 @@ def trade_producer_properties(settings: Settings, kind: str = "") -> KafkaProper
     return _producer_properties(settings) | {
         **fence,
         "queue.buffering.max.messages": settings.kafka_queue_records,
-        # Half a kilobyte a record: three times what one takes, so the number above is the bound.
+        # Half a kilobyte per record, three times its size, so that the number above is the bound.
         "queue.buffering.max.kbytes": max(1024, settings.kafka_queue_records // 2),
         **dict(settings.kafka_properties or ()),
     }
@@ -93,7 +93,7 @@ def consumer_properties(settings: Settings) -> KafkaProperties:
     if settings.kafka_user_consumer:
         user, password = settings.kafka_user_consumer, settings.kafka_password_consumer
     return _client_properties(settings, user, password) | {
-        # librdkafka wants one, though no group is joined.
+        # Required by librdkafka, although no group is joined.
         "group.id": f"loader-ws-trades.{settings.queue_id or 'none'}",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from loader_ws_trades.config.settings import Settings, producer_credentials, redacted
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.kafka.admin import TopicAdmin
-from loader_ws_trades.kafka.errors import error_text
+from loader_ws_trades.kafka.errors import error_text, plain
 from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import telemetry_producer_properties
 from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
@@ -84,8 +84,8 @@ class Telemetry:
         try:
             self._producer.produce(settings.queue_events_topic, self._encode(event), settings.queue_id.encode())
         except (BufferError, KafkaException) as error:
-            text = error_text(error) if isinstance(error, KafkaException) else str(error)
-            self._throttle.warn("telemetry_unsent", f"A telemetry event ({status}) could not be sent: {text}")
+            text = f"A telemetry event ({status}) could not be sent: {plain(str(error))}"
+            self._throttle.warn("telemetry_unsent", text)
 
     @property
     def due(self) -> bool:

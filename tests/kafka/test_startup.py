@@ -38,22 +38,23 @@ def test_a_rejection_at_the_start_is_reported_on_the_events_topic_too(workflow: 
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "words"),
+    ("variable", "config", "words"),
     [
-        ("cleanup.policy", "compact", "is compacted"),
-        ("max.message.bytes", "100", "at most 100 bytes at once"),
-        ("message.timestamp.before.max.ms", "500", "older than 0.50 s"),
+        ("KAFKA_TOPIC", "cleanup.policy=compact", "is compacted"),
+        ("KAFKA_TOPIC", "max.message.bytes=100", "at most 100 bytes at once"),
+        ("KAFKA_TOPIC", "message.timestamp.before.max.ms=500", "older than 0.50 s"),
+        ("QUEUE_EVENTS_TOPIC", "max.message.bytes=100", "at most 100 bytes at once"),
     ],
 )
-def test_a_topic_that_rejects_or_loses_trades_is_rejected(
-    workflow: Workflow, kafka: Kafka, setting: str, value: str, words: str
+def test_a_topic_that_would_reject_or_lose_records_is_rejected(
+    workflow: Workflow, kafka: Kafka, variable: str, config: str, words: str
 ) -> None:
+    setting, value = config.split("=")
     topic = kafka.create_topic(f"{workflow.topic}-unfit", config={setting: value})
-    loader = workflow.run(KAFKA_TOPIC=topic, STARTUP_GRACE="0.1")
+    loader = workflow.run(**{variable: topic}, STARTUP_GRACE="0.1")
     assert loader.wait() == 2
-    assert words in sentence(loader)
-    assert setting in sentence(loader)
-    assert "KAFKA_TOPIC (--kafka-topic)" in sentence(loader)
+    for expected in (words, setting, f"{variable} (--{variable.lower().replace('_', '-')})"):
+        assert expected in sentence(loader)
 
 
 @pytest.mark.parametrize("command", ["run", "stop"])
