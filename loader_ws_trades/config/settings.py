@@ -201,6 +201,11 @@ class Settings:
         pairs.label,
         "File touched every second while healthy. `{symbol}` is replaced by the symbol.",
     )
+    record_headers: str = _option(
+        parsers.choice("on", "off"),
+        "Add Kafka headers to each record: when it was received (ns), the event time, and the source.",
+        default="off",
+    )
     log_level: str = _option(
         parsers.choice("debug", "info", "warning", "error"), "Minimum level to log.", default="info"
     )

@@ -19,6 +19,7 @@ from loader_ws_trades.kafka.properties import KafkaProperties, trade_producer_pr
 from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
 from loader_ws_trades.kafka.topic_settings import delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup
+from loader_ws_trades.pipeline.stamps import record_headers
 from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade, record_encoder
 from loader_ws_trades.text import format_duration, format_time
 
@@ -53,6 +54,7 @@ class Publisher:
         self._topic = settings.kafka_topic
         self._key = settings.symbol.encode()
         self._encode = record_encoder(settings.symbol)
+        self._with_headers = settings.record_headers == "on"
         self.accepted = 0  # written by `put` only
         self._acknowledged = 0  # this and the next two are written by delivery reports only
         self._failed_ids: list[int] = []
@@ -104,7 +106,7 @@ class Publisher:
     def put(self, trades: Iterable[Trade]) -> int:
         """Hand trades to the producer without blocking; how many it took, fewer when its queue is full."""
         produce, topic, key, encode = self._producer.produce, self._topic, self._key, self._encode
-        latest = self._latest
+        latest, with_headers = self._latest, self._with_headers
         taken = 0
         try:
             for trade in trades:
@@ -112,7 +114,10 @@ class Publisher:
                 if moment > latest:
                     moment = self._local_time_for(trade)
                 # Positional, as keywords cost a third of the call: any partition, the default report, the trade time.
-                produce(topic, encode(trade), key, -1, None, None, moment)
+                if with_headers:
+                    produce(topic, encode(trade), key, -1, None, None, moment, record_headers(trade))
+                else:
+                    produce(topic, encode(trade), key, -1, None, None, moment)
                 taken += 1
         except BufferError:
             pass

@@ -110,7 +110,7 @@ class Repair:
             )
             return None
         self._absence.observe(newest.timestamp)
-        self._ingest.expect(newest.trade_id)
+        self._ingest.expect(newest.trade_id, hint=True)
         return None
 
     def fill_gaps(self) -> None:
@@ -129,8 +129,8 @@ class Repair:
                 if not self._stopping.is_set():
                     self._wait_or_give_up(gap, error)
                 continue
-            if self._ingest.is_announced() and self._are_foreign(gap.first - 1, rows):
-                self._stop_expecting("belongs to another exchange or pair")
+            if self._ingest.is_hint() and self._are_foreign(gap.first - 1, rows):
+                self._drop_hint("belongs to another exchange or pair")
                 continue
             self._absence.add(gap.first, seen, rows)
             if came_out := self._ingest.fill(rows):
@@ -157,7 +157,7 @@ class Repair:
 
     def _ask(self, first: int) -> list[Trade]:
         # An old hole shows by its neighbours on both sides, and whose answers these are by the trade before.
-        with_last = self._absence.lacks(first) or self._ingest.is_announced()
+        with_last = self._absence.lacks(first) or self._ingest.is_hint()
         begin = max(0, first - 1) if with_last else first
         self._outage.pause()
         try:
@@ -201,14 +201,14 @@ class Repair:
     def _skip(self, before: int, why: str) -> None:
         # An id that only /api/v3/trades names may be another pair's, out of a cache: to give up ids for it would drop
         # the real trades as late. If they exist, the next trade of the stream shows that they are missing.
-        if self._ingest.is_announced():
-            self._stop_expecting("does not return the trades up to it")
+        if self._ingest.is_hint():
+            self._drop_hint("does not return the trades up to it")
         else:
             self._ingest.skip(before, why)
 
-    def _stop_expecting(self, why: str) -> None:
+    def _drop_hint(self, why: str) -> None:
         newest = self._ingest.newest_id
-        if self._ingest.stop_expecting():
+        if self._ingest.drop_hint():
             self._absence.clear()
             self._told.warn(
                 "newest_unconfirmed",

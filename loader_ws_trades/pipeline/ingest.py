@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Many
 
 from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Reset, Sequence
+from loader_ws_trades.pipeline.stamps import stamped
 from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, Refusal, Trade
 
 _FOREIGN_KINDS = 20  # kinds of refused frames, beside our own `KINDS`, that are told apart
@@ -35,6 +36,7 @@ class Ingest:
         on_limit: called once they are all handed on.
         on_refusal: gets what was no trade of ours, and the number of the connection that brought it.
         on_events: gets ids that will not come, and resets, with the reason.
+        stamp_source: where the trades come from that are given, if they are to be stamped with it.
         on_read: called once the sink has all of a read, with the time (monotonic) at which that came.
     """
 
@@ -48,6 +50,7 @@ class Ingest:
         on_limit: Callable[[], None],
         on_refusal: Callable[[Refusal, int], None],
         on_events: Callable[[list[Event], str], None],
+        stamp_source: str | None = None,
         on_read: Callable[[float], None] | None = None,
     ) -> None:
         self._decoder = decoder
@@ -57,6 +60,7 @@ class Ingest:
         self._on_limit = on_limit
         self._on_refusal = on_refusal
         self._on_events = on_events
+        self._stamp_source = stamp_source
         self._on_read = on_read
         self._told_limit = False
         self._connections = 0  # numbers given out
@@ -141,6 +145,8 @@ class Ingest:
 
     def give(self, trades: Many[Trade]) -> None:
         """Take trades as they came. Blocks while the sink is full."""
+        if self._stamp_source:
+            trades = stamped(trades, self._stamp_source)
         with self._lock:
             if self._sequence.left == 0 or self._closed:
                 return
@@ -170,6 +176,8 @@ class Ingest:
 
     def fill(self, rows: Many[Trade]) -> int:
         """Take trades from REST, ascending; how many came out, held ones included. Blocks while the sink is full."""
+        if self._stamp_source:
+            rows = stamped(rows, "rest")
         with self._lock:
             if self._sequence.left == 0 or self._closed:
                 return 0
@@ -199,18 +207,18 @@ class Ingest:
         with self._lock:
             self._sequence.begin_after(trade_id)
 
-    def expect(self, newest: int) -> None:
-        """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
+    def expect(self, newest: int, *, hint: bool = False) -> None:
+        """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
         with self._lock:
-            self._sequence.expect(newest)
+            self._sequence.expect(newest, hint=hint)
             in_order = self._sequence.in_order
         if not in_order:
             self.gap_seen.set()
 
-    def stop_expecting(self) -> bool:
-        """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
+    def drop_hint(self) -> bool:
+        """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
         with self._lock:
-            return self._sequence.stop_expecting()
+            return self._sequence.drop_hint()
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trade seen."""
@@ -233,10 +241,10 @@ class Ingest:
         with self._lock:
             return self._sequence.newest_id
 
-    def is_announced(self) -> bool:
-        """Whether no trade shows the present gap, but only an id that was announced."""
+    def is_hint(self) -> bool:
+        """Whether no trade shows the present gap, but only a hint."""
         with self._lock:
-            return self._sequence.is_announced
+            return self._sequence.is_hint
 
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""

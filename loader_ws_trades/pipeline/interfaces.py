@@ -48,11 +48,11 @@ class Intake(Receiver, Protocol):
     def begin_after(self, trade_id: int) -> None:
         """Begin behind `trade_id`, if no trade has come yet."""
 
-    def expect(self, newest: int) -> None:
-        """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
+    def expect(self, newest: int, *, hint: bool = False) -> None:
+        """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
 
-    def stop_expecting(self) -> bool:
-        """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
+    def drop_hint(self) -> bool:
+        """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
 
     def gap(self) -> Gap | None:
         """The ids that hold back what follows."""
@@ -73,8 +73,8 @@ class Intake(Receiver, Protocol):
     def newest_id(self) -> int:
         """The highest id known, whether its trade came out or not; -1 if there is none."""
 
-    def is_announced(self) -> bool:
-        """Whether no trade shows the present gap, but only an id that was announced."""
+    def is_hint(self) -> bool:
+        """Whether no trade shows the present gap, but only a hint."""
 
     def behind(self) -> int:
         """How many ids have not come out, up to the newest one seen."""
@@ -124,6 +124,9 @@ class SourceStatus(NamedTuple):
 
 class Source(Protocol):
     """Where trades come from, in threads of its own. Subclasses inherit the methods that do nothing here."""
+
+    gives: str = "stream"
+    """Where the trades come from that it gives, for `RECORD_HEADERS`; what fills gaps comes from REST."""
 
     def status(self) -> SourceStatus:
         """How it is doing; may be called in any thread."""

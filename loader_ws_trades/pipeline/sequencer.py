@@ -95,7 +95,7 @@ class Sequence:
         self._order: list[int] = []  # a heap of the ids held
         self._top = _EMPTY  # the highest id held, if one is
         self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
-        self._is_announced = False  # whether `_newest` is an id that was announced, and of no trade of the stream
+        self._is_hint = False  # whether `_newest` is of no trade of the stream, but what somebody said
         self._given_up = GivenUp()
         self._runs: dict[int, list[Trade]] = {}  # what may begin a new sequence, by connection
         self._of_stream = True
@@ -116,15 +116,15 @@ class Sequence:
         if self._expected == _EMPTY:
             self._expected = trade_id + 1
 
-    def expect(self, newest: int) -> None:
-        """Treat the ids up to `newest` as missing: somebody says that there are trades up to it."""
+    def expect(self, newest: int, *, hint: bool = False) -> None:
+        """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
         if newest > self._newest_seen and newest >= self._expected > _EMPTY:
             self.gaps += self.in_order
-            self._newest, self._is_announced = newest, True
+            self._newest, self._is_hint = newest, hint
 
-    def stop_expecting(self) -> bool:
-        """Forget an id that was only announced, unless trades are held that show the gap; whether there was one."""
-        if not self.is_announced:
+    def drop_hint(self) -> bool:
+        """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
+        if not self.is_hint:
             return False
         self._newest = _EMPTY
         return True
@@ -135,9 +135,9 @@ class Sequence:
         return max(self._expected - 1, self._newest_seen, -1)
 
     @property
-    def is_announced(self) -> bool:
-        """Whether no trade shows the present gap, but only an id that was announced."""
-        return self._is_announced and not self._order and self._newest >= self._expected > _EMPTY
+    def is_hint(self) -> bool:
+        """Whether no trade shows the present gap, but only a hint."""
+        return self._is_hint and not self._order and self._newest >= self._expected > _EMPTY
 
     @property
     def newest_time(self) -> int:
@@ -249,7 +249,7 @@ class Sequence:
         elif trade_id - self._expected > self._window:
             self.gaps += self.in_order
             self._newest = trade_id
-            self._is_announced &= not self._of_stream
+            self._is_hint &= not self._of_stream
         elif trade_id in self._held:
             self.duplicates += self._of_stream
         else:

@@ -123,7 +123,7 @@ class StreamCheck:
             self._ingest.begin_after(self._baseline)
             self._baseline = -1
         self.silent = True
-        self._ingest.expect(newest)
+        self._ingest.expect(newest, hint=True)
         if now >= self._replace_at:
             self._replace_at = now + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)

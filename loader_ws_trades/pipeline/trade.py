@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
-from typing import Annotated, NamedTuple
+from typing import Annotated, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -57,8 +57,11 @@ class Trade(
     symbol: str
 
 
-class _Combined(msgspec.Struct):
-    data: Trade
+_Kind = TypeVar("_Kind", bound=Trade)
+
+
+class _Combined(msgspec.Struct, Generic[_Kind]):
+    data: _Kind
 
 
 class _Other(msgspec.Struct):
@@ -110,12 +113,16 @@ class FrameDecoder:
 
     Source: the exchange's "Trade Streams" payload; a combined stream wraps it in `{"stream":..,"data":..}`.
     Frames of both forms may alternate.
+
+    Args:
+        symbol: others are rejected.
+        kind: what a frame becomes.
     """
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbol: str, kind: type[Trade] = Trade) -> None:
         self._symbol = symbol
-        wrapped = msgspec.json.Decoder(_Combined).decode
-        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(Trade).decode  # for the form of the latest frame
+        wrapped = msgspec.json.Decoder(_Combined[kind]).decode  # type: ignore[valid-type]
+        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(kind).decode  # for the form of the latest frame
         self._other: Callable[[bytes], Trade] = lambda frame: wrapped(frame).data
 
     def decode(self, frames: Many[bytes]) -> tuple[list[Trade], list[Refusal]]:

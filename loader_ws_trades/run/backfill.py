@@ -43,6 +43,8 @@ class RestProvider:
         bounds: ids or times; one of them must say where to begin.
     """
 
+    gives = "rest"
+
     def __init__(self, settings: Settings, bounds: Bounds) -> None:
         self._settings = settings
         self._bounds = bounds
@@ -201,6 +203,8 @@ class ArchiveProvider:
     """The trades of the exchange's public archive files: `paths`, zip or csv, of one symbol."""
 
     rest_weight = 0
+
+    gives = "archive"
 
     def __init__(self, paths: Iterable[str], symbol: str) -> None:
         self._stopping = threading.Event()

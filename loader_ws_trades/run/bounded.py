@@ -39,6 +39,9 @@ class TradeRange(NamedTuple):
 class TradeProvider(Protocol):
     """Where the trades of a bounded run come from."""
 
+    gives: str
+    """The source of its trades in their records' headers."""
+
     @property
     def rest_weight(self) -> int:
         """Request weight of the last minute; 0 without REST."""
@@ -71,6 +74,7 @@ class Bounded(Source):
         self._scan = scan
         self._beyond = beyond
         self._task: Task | None = None
+        self.gives = provider.gives
         self.missing: list[Gap] = []
         self.total: int | None = None
         """How many trades are to be loaded, once that is known."""

@@ -21,6 +21,7 @@ from loader_ws_trades.monitoring.status import RunStatus
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import Sink, Source
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequence
+from loader_ws_trades.pipeline.stamps import StampingDecoder
 from loader_ws_trades.pipeline.trade import FrameDecoder
 from loader_ws_trades.run.reporting import Reporter
 
@@ -62,14 +63,16 @@ class RunContext:
         self.reporter = Reporter(source)
         self.monitor = Monitor(settings, self.status)
         latencies = self.monitor.latencies
+        stamp_source = source.gives if settings.record_headers == "on" else None
         self.ingest = Ingest(
-            FrameDecoder(settings.symbol),
+            StampingDecoder(settings.symbol, stamp_source) if stamp_source else FrameDecoder(settings.symbol),
             Sequence(WINDOW if settings.gap_repair == "on" else 0),
             sink.put,
             limit=settings.max_records,
             on_limit=lambda: mailbox.put(StopReason.complete(f"All {settings.max_records} records requested are here")),
             on_refusal=self.reporter.on_rejected,
             on_events=self.reporter.on_events,
+            stamp_source=stamp_source,
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
         )
 

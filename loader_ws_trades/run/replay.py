@@ -15,7 +15,8 @@ from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.interfaces import Intake
 from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequence
-from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.pipeline.stamps import StampingDecoder
+from loader_ws_trades.pipeline.trade import Refusal, Trade
 from loader_ws_trades.run.bounded import TradeRange, consecutive, give_missing
 from loader_ws_trades.run.frame_file import read_frames
 
@@ -40,10 +41,12 @@ class RecordingProvider:
         speed: multiple of the recorded pace; infinite is as fast as they can be taken.
     """
 
+    gives = "recording"
+
     def __init__(self, path: str | Path, symbol: str, speed: float) -> None:
         self._path = path
         self._symbol = symbol
-        self._decoder = FrameDecoder(symbol)
+        self._decoder = StampingDecoder(symbol, self.gives)
         self._speed = speed
         self._stopping = threading.Event()
         self._recorded = IdSet()

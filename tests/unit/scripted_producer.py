@@ -27,7 +27,8 @@ FENCED = KafkaError(KafkaError._FENCED, "fenced", fatal=True)
 class Record:
     """A record as a delivery report shows it."""
 
-    def __init__(self, value: bytes, timestamp: int) -> None:
+    def __init__(self, value: bytes, timestamp: int, headers: dict[str, str] | None) -> None:
+        self.headers = headers
         self._value = value
         self.timestamp = timestamp
 
@@ -76,7 +77,7 @@ class ScriptedProducer:
         assert "transactional.id" not in self.properties or self._open is not None, "produced outside of a transaction"
         if len(self) >= self.room:
             raise BufferError
-        self.produced.append(Record(parts[1].encode(), parts[6]))
+        self.produced.append(Record(parts[1].encode(), parts[6], dict(parts[7]) if len(parts) > 7 else None))
         self._waiting.append(self.produced[-1])
         self.on_produce()
 

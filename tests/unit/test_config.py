@@ -43,6 +43,7 @@ SAMPLES = {
     "control_from": ("now", "beginning", "now"),
     "binance_ws_url": ("ws://a/ws", "ws://b/ws", "ws://c/ws"),
     "feed_connections": ("2", "1", "2"),
+    "record_headers": ("on", "off", "on"),
     "binance_rest_url": ("http://a", "http://b", "http://c"),
     "gap_repair": ("off", "on", "off"),
     "delivery": ("transactional", "idempotent", "transactional"),

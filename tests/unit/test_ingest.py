@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset, Sequence
+from loader_ws_trades.pipeline.stamps import StampingDecoder, record_headers
 from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
 from tests.tools.waiting import wait_for
 
@@ -214,3 +215,28 @@ def test_a_read_is_told_of_once_the_sink_has_all_of_it_with_the_time_at_which_it
     assert not watched.ingest.full
     first, second = watched.reads
     assert before <= first <= second <= blocked
+
+
+def test_what_is_given_and_what_fills_is_stamped_with_its_source() -> None:
+    taken: list[Trade] = []
+
+    def put(trades: Iterable[Trade]) -> int:
+        before = len(taken)
+        taken.extend(trades)
+        return len(taken) - before
+
+    ingest = Ingest(
+        StampingDecoder("BTCUSDT", "stream"),
+        Sequence(),
+        put,
+        limit=None,
+        on_limit=lambda: None,
+        on_refusal=lambda *_: None,
+        on_events=lambda *_: None,
+        stamp_source="recording",
+    )
+    ingest.take(frames(1, 3))
+    ingest.fill([Trade(2, "1", "1", 1, True, "BTCUSDT")])
+    ingest.give([Trade(4, "1", "1", 1, True, "BTCUSDT")])
+    sources = {trade.trade_id: dict(record_headers(trade))["source"] for trade in taken}
+    assert sources == {1: "stream", 2: "rest", 3: "stream", 4: "recording"}

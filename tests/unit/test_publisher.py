@@ -16,6 +16,7 @@ from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.kafka.errors import FencedError
 from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.pipeline.stamps import stamped
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.scripted_producer import FENCED, Scripted, ids
@@ -230,3 +231,11 @@ def test_the_bound_moves_with_the_clock(monkeypatch: pytest.MonkeyPatch, clock: 
     run.poll()
     run.publisher.put(at(later))
     assert [record.timestamp for record in run.producer.produced] == [NOW, later]
+
+
+def test_headers_are_added_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    for asked_for in ("off", "on"):
+        run = Scripted(monkeypatch, clock, record_headers=asked_for)
+        run.publisher.put(stamped([Trade(1, "1", "1", NOW, True, "BTCUSDT")], "rest"))
+        [record] = run.producer.produced
+        assert set(record.headers or ()) == ({"received", "source"} if asked_for == "on" else set())

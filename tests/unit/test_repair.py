@@ -474,6 +474,15 @@ def test_a_newest_trade_that_rest_names_is_given_up_where_trades_before_it_show_
     assert [gap for _, gap in stage.gaps()] == [Gap(2, 2)]
 
 
+def test_what_is_expected_for_certain_is_named_if_rest_does_not_have_it(stage: Stage) -> None:
+    stage.has = {1, 2}
+    stage.stream(1)
+    stage.ingest.expect(4)
+    stage.repair.fill_gaps()
+    assert stage.out == [1, 2]
+    assert [gap for _, gap in stage.gaps()] == [Gap(3, 4)]
+
+
 @pytest.mark.parametrize("resuming", [True, False])
 def test_a_location_that_is_not_served_is_not_asked_again_for_what_came_since(stage: Stage, resuming: bool) -> None:
     tries: list[float] = []
@@ -567,7 +576,7 @@ def test_a_repair_of_hours_tells_of_it_ever_more_rarely(
         def is_confirmed(self) -> bool:
             return True
 
-        def is_announced(self) -> bool:
+        def is_hint(self) -> bool:
             return False
 
         def fill(self, _rows: object) -> int:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, Trade, decode_rows, record_encoder
+from loader_ws_trades.pipeline.stamps import StampingDecoder, record_headers, stamped
+from loader_ws_trades.pipeline.trade import (
+    KINDS,
+    FrameDecoder,
+    Trade,
+    decode_rows,
+    record_encoder,
+)
 
 FRAME = {
     "e": "trade",
@@ -215,3 +223,29 @@ def test_one_bad_frame_among_good_ones_takes_none_of_them_with_it(changes: dict[
         trades, refusals = decode(*good[:place], frame(**{"t": 99, **changes}), *good[place:])
         assert [trade.trade_id for trade in trades] == [1, 2, 3, 4, 5]
         assert refusals == [kind]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_stamped_trade_has_headers_and_the_same_record(wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
+    data = frame(E=1672515782136)
+    if wrapped:
+        data = b'{"stream":"bnbbtc@trade","data":' + data + b"}"
+    [stamped_trade], _ = StampingDecoder("BNBBTC", "stream").decode([data])
+    [plain], _ = FrameDecoder("BNBBTC").decode([data])
+    assert record_encoder("BNBBTC")(stamped_trade) == record_encoder("BNBBTC")(plain)
+    stamps = {"received": "1700000000123456789", "source": "stream", "event_time": "1672515782136"}
+    assert dict(record_headers(stamped_trade)) == stamps
+    assert record_headers(plain) == []
+    [from_rest] = stamped([plain], "rest")
+    assert dict(record_headers(from_rest)) == {"received": "1700000000123456789", "source": "rest"}
+    [again] = stamped([stamped_trade], "recording")
+    assert dict(record_headers(again)) == stamps | {"source": "recording"}
+
+
+def test_a_frame_cannot_bring_its_own_stamps() -> None:
+    data = frame(**{" received": 5, " source": "elsewhere", "received": 6, "source": "elsewhere"})
+    [trade], _ = StampingDecoder("BNBBTC", "stream").decode([data])
+    headers = dict(record_headers(trade))
+    assert headers["source"] == "stream"
+    assert int(str(headers["received"])) > 10**18
