@@ -23,14 +23,12 @@ class Connection:
         on_open: Callable[[], None],
         *,
         silence_limit: float,
-        on_ping: Callable[[], None] | None = None,
         proxy: Proxy | None = None,
     ) -> None:
         self._transport = Transport(url, proxy)
         self._app = WebSocketApp(
             self._transport.url,
             on_open=lambda _app: on_open(),
-            on_ping=(lambda _app, _payload: on_ping()) if on_ping else None,
             on_error=lambda _app, error: self._note(error),
         )
         self._reader = FrameReader(self._app, on_frames, silence_limit=silence_limit)

@@ -1,1 +1,1 @@
-"""Tries every setting against the real services."""
+"""The `check` command: runs the steps of a start against the real services and reports what to fix."""

@@ -1,4 +1,4 @@
-"""`check`: every setting tried for real, so that what is to mend is known before a run needs it."""
+"""`check`: the settings, then the start of a run step by step, going on after a failure."""
 
 from __future__ import annotations
 
@@ -6,73 +6,70 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from loader_ws_trades.check.exchange import ExchangeProbes
-from loader_ws_trades.check.kafka import KafkaProbes
-from loader_ws_trades.check.probes import Line, Outcome, Probe, attempt, ok, warn
+from loader_ws_trades.check.exchange import ExchangeSteps
+from loader_ws_trades.check.kafka import KafkaSteps
+from loader_ws_trades.check.steps import Result, Step, passed, run_steps
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import OPTIONS, Settings, redacted
 from loader_ws_trades.errors import ConfigurationError
 
 
 class Configuration(NamedTuple):
-    """The settings as far as they are usable, what is wrong with the others, their names, and what looks wrong."""
+    """The settings that are usable, what is wrong with the others, and their names."""
 
     settings: Settings
+    given: int
     faults: tuple[str, ...] = ()
     unusable: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def configuration(given: Mapping[str, Any], *, faults: Iterable[str] = (), notes: Iterable[str] = ()) -> Configuration:
-    """Settings for `run` out of texts by the name of the option; what is wrong is left out, and told.
+def configuration(
+    texts: Mapping[str, Any], *, faults: Iterable[str] = (), warnings: Iterable[str] = ()
+) -> Configuration:
+    """The settings of `run` from texts by option name; invalid ones are left out and reported.
 
     Args:
-        given: the texts.
-        faults: what is wrong with the place they come from.
-        notes: what looks wrong there.
+        texts: the texts.
+        faults: what is wrong with their source.
+        warnings: what looks wrong there.
     """
-    elsewhere = tuple(faults)
+    source_faults = tuple(faults)
     faults, unusable = tuple[str, ...](), frozenset[str]()
-    # Without a setting that is wrong another may be: a password without its user.
+    # Leaving out one setting may make another invalid: a password without its user.
     for _ in OPTIONS:
-        left = {name: text for name, text in given.items() if name not in unusable}
+        left = {name: text for name, text in texts.items() if name not in unusable}
         try:
             settings = load(left, needed=() if faults else None)
         except ConfigurationError as error:
             faults = faults or error.faults
             unusable |= {option.name for option in OPTIONS if any(str(option) in fault for fault in error.faults)}
         else:
-            # What takes its value from a setting that is wrong has none.
-            lacking = {option.name for option in OPTIONS if option.required and not getattr(settings, option.name)}
-            return Configuration(settings, (*faults, *elsewhere), unusable | lacking, tuple(notes))
+            # A setting that contains an invalid one has no value either.
+            missing = {option.name for option in OPTIONS if option.required and not getattr(settings, option.name)}
+            return Configuration(settings, len(texts), (*faults, *source_faults), unusable | missing, tuple(warnings))
     raise ConfigurationError(*faults)
 
 
 def check(
-    made: Configuration, given: int, timeout: float, *, on_begin: Callable[[str], None] = lambda _name: None
-) -> Iterator[Line]:
-    """Try everything, one line after the other; nothing is written to the topics of trades and events.
+    configured: Configuration, timeout: float, *, on_begin: Callable[[str], None] = lambda _name: None
+) -> Iterator[Result]:
+    """Run all steps; none writes to a topic.
 
     Args:
-        made: the settings.
-        given: how many of them are set.
-        timeout: seconds that the first trade is waited for.
-        on_begin: gets the name of each probe that begins.
+        configured: the settings.
+        timeout: seconds to wait for the first trade.
+        on_begin: called with the name of each step that begins.
     """
-    settings = made.settings
+    settings = configured.settings
 
-    def judge() -> Outcome:
-        if made.faults:
-            return Outcome("FAIL", "\n".join((*made.faults, *made.notes)), 2)
-        found = f"{given} of {len(OPTIONS)} settings are set"
-        return warn("\n".join((found, *made.notes))) if made.notes else ok(found)
+    def report_configuration() -> Result:
+        if configured.faults:
+            return Result("FAIL", "\n".join((*configured.faults, *configured.warnings)), 2)
+        count = f"{configured.given} of {len(OPTIONS)} settings are set"
+        return passed(count, *((count, *configured.warnings) if configured.warnings else ()))
 
-    exchange, cluster = ExchangeProbes(settings, timeout), KafkaProbes(settings)
-    with contextlib.closing(exchange), contextlib.closing(cluster):
-        probes = [
-            Probe("configuration", judge),
-            *exchange.probes(),
-            *cluster.probes(),
-        ]
-        for line in attempt(probes, made.unusable, on_begin=on_begin):
-            yield line._replace(text=redacted(line.text, settings))
+    with contextlib.closing(ExchangeSteps(settings, timeout)) as exchange:
+        steps = [Step("configuration", report_configuration), *exchange.steps(), *KafkaSteps(settings).steps()]
+        for result in run_steps(steps, configured.unusable, on_begin=on_begin):
+            yield result._replace(text=redacted(result.text, settings))

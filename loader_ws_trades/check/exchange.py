@@ -1,84 +1,99 @@
-"""What `check` tries of the exchange: its REST API, its clock, the symbol, the stream and a first trade."""
+"""The steps at the exchange: REST API and clock, symbol, stream, and the past trades that gap repair needs."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from queue import Empty, SimpleQueue
+from typing import Any
 
-from loader_ws_trades.binance.connection import Connection
-from loader_ws_trades.binance.disconnects import describe, permanent_error
+from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.binance.rest import ROWS, TRADES_WEIGHT, MisconfiguredError, Rest
-from loader_ws_trades.binance.transport import CONNECT_LIMIT
-from loader_ws_trades.check.network import resolve_url
-from loader_ws_trades.check.probes import Outcome, Probe, ok, skip, warn
-from loader_ws_trades.config.settings import Settings, named, redacted_url
+from loader_ws_trades.check.steps import Result, Step, passed, skipped, warned
+from loader_ws_trades.config.parsers import url_list
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
-from loader_ws_trades.lifecycle import Deadline, Task
-from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
 
-_CLOCK_LIMIT = 1.0  # seconds that two clocks may differ
-_WHOLE_WEIGHT = 6000  # the exchange's own limit; ours is judged, and not waited for
-_PING_EVERY = 20.0  # seconds between two pings of the exchange
-_FOR_A_TRADE = 5.0  # seconds that a trade is waited for when a ping has come
-_TO_CLOSE = 2.0  # seconds
+_MAX_SKEW = 1.0  # seconds
+_WEIGHT_PER_IP = 6000  # the exchange's limit; exceeding ours is reported here, not waited for
+_SILENCE_LIMIT = 25.0  # seconds; the exchange pings every 20
+_TURN = 0.1  # seconds between looks at the feed
+_CLOSE_TIMEOUT = 2.0  # seconds
 
 
-class ExchangeProbes:
-    """The probes of one check; `close` ends the connections that they leave open.
+class _FirstTrade:
+    """Receives frames until the first trade; a `Receiver`."""
+
+    def __init__(self, symbol: str) -> None:
+        self.answers: SimpleQueue[Trade | BaseException] = SimpleQueue()
+        self.rejected: str | None = None
+        """The kind of the first frame that was not a trade."""
+        self._decoder = FrameDecoder(symbol)
+
+    def connect(self) -> int:
+        return 1
+
+    def disconnect(self, connection: int) -> None:
+        pass
+
+    def in_order(self) -> bool:
+        return True
+
+    def take(self, frames: list[bytes], _connection: int = 0) -> bool:
+        trades, others = self._decoder.decode(frames)
+        self.rejected = self.rejected or next((frame.kind for frame in others), None)
+        for trade in trades[:1]:
+            self.answers.put(trade)
+        return bool(trades)
+
+
+class ExchangeSteps:
+    """The steps of one check.
 
     Args:
-        settings: the settings, as far as they are usable.
-        timeout: seconds that the first trade is waited for.
+        settings: the settings that are usable.
+        timeout: seconds to wait for the first trade.
     """
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._skew = (0.0, 0.0)  # seconds by which the exchange's clock is ahead, and how well that is known
-        self._heard: SimpleQueue[list[bytes] | str] = SimpleQueue()  # frames, "open", "ping", "end"
-        self._connection: Connection | None = None
-        self._task: Task | None = None
-        self._ending: Exception | None = None
-        self._unknown = False  # whether the exchange does not know the symbol, and so will send nothing for ever
-        self._trade: Trade | None = None
+        self._unknown = False  # whether the exchange does not know the symbol, so that no trade will come
 
-    def probes(self) -> list[Probe]:
-        """All of them, in their order."""
-        settings = self._settings
-        ws, rest = ("binance_ws_url",), ("binance_rest_url",)
+    def steps(self) -> list[Step]:
+        """All of them, in order."""
+        urls, needs = url_list(self._settings.binance_ws_url), ("symbol", "binance_ws_url")
+        streams = [
+            Step("stream" if len(urls) == 1 else f"stream {number}", partial(self._await_trade, url), needs=needs)
+            for number, url in enumerate(urls, 1)
+        ]
         return [
-            Probe("REST host", lambda: resolve_url(settings.binance_rest_url, *rest), needs=rest),
-            Probe("REST API", self._reach_rest, after=("REST host",), needs=rest),
-            Probe("clock", self._compare_clocks, after=("REST API",)),
-            Probe("symbol", self._know_symbol, after=("REST API",), needs=("symbol",)),
-            Probe("stream host", lambda: resolve_url(settings.binance_ws_url, *ws), needs=ws),
-            Probe("stream", self._connect, after=("stream host",), needs=("symbol", *ws)),
-            Probe("first trade", self._first_trade, after=("stream",)),
-            Probe("past trades", self._past_trades, after=("symbol", "first trade")),
+            Step("REST API", self._reach_rest, needs=("binance_rest_url",)),
+            Step("symbol", self._find_symbol, after=("REST API",), needs=("symbol",)),
+            *streams,
+            Step("past trades", self._fetch_past_trades, after=("symbol",)),
         ]
 
     @cached_property
     def _rest(self) -> Rest:
-        """Made when it is asked, behind the probe of its host: its proxy may be unusable."""
-        return Rest(self._settings.binance_rest_url, threading.Event(), weight_limit=_WHOLE_WEIGHT)
+        # Not made before its step: the proxy may be unusable.
+        return Rest(self._settings.binance_rest_url, threading.Event(), weight_limit=_WEIGHT_PER_IP)
 
     def close(self) -> None:
-        """End the connections."""
-        if self._connection and self._task:
-            self._connection.close()
-            self._connection.abort()
-            self._task.join(_TO_CLOSE)
+        """Close the connections."""
         if "_rest" in vars(self):
             self._rest.close()
 
-    def _reach_rest(self) -> Outcome:
+    def _reach_rest(self) -> Result:
         sent, began = time.time(), time.monotonic()
         try:
-            theirs = self._rest.time() / 1000
+            server_time = self._rest.time() / 1000
         except MisconfiguredError as error:
             raise ConfigurationError(str(error)) from error
         except UnavailableError as error:
@@ -86,28 +101,24 @@ class ExchangeProbes:
                 raise
             wait = f"wait {error.retry_after:g} s" if error.retry_after else "check the network"
             raise UnavailableError(f"{error}; {wait} and {named('binance_rest_url')}") from error
-        took = time.monotonic() - began
-        self._skew = (theirs - (sent + took / 2), took / 2)
-        used, limit = self._rest.counted, self._settings.rest_weight_limit
-        if used is None:
-            return ok("answers, and tells no used weight")
-        if used + TRADES_WEIGHT > limit:
-            return warn(
-                f"This IP has used a request weight of {used} in this minute, and the limit is {limit}, so repair "
-                f"would wait; raise {named('rest_weight_limit')}, up to {_WHOLE_WEIGHT}, or run fewer loaders on it"
+        half = (time.monotonic() - began) / 2
+        skew, used, limit = sent + half - server_time, self._rest.counted or 0, self._settings.rest_weight_limit
+        clock = f"{abs(skew):,.1f} s {'ahead of' if skew > 0 else 'behind'} the exchange's"
+        warnings = []
+        if abs(skew) > _MAX_SKEW + half:
+            warnings.append(
+                f"The clock of this machine is {clock}, and so are telemetry and the reported lag; synchronize it (NTP)"
             )
-        return ok(f"used weight {used} of {limit}")
+        if used + TRADES_WEIGHT > limit:
+            warnings.append(
+                f"This IP has used a request weight of {used} in this minute, out of {limit}, so gap repair would "
+                f"have to wait; raise {named('rest_weight_limit')}, up to {_WEIGHT_PER_IP}, or run fewer loaders on it"
+            )
+        proxy = proxy_for(self._settings.binance_rest_url, os.environ)
+        route = f", through the proxy {proxy.address}" if proxy else ""
+        return passed(f"clock {clock}, request weight {used} of {limit}{route}", *warnings)
 
-    def _compare_clocks(self) -> Outcome:
-        ahead, unsure = self._skew
-        if abs(ahead) <= _CLOCK_LIMIT + unsure:
-            return ok(f"{abs(ahead):.1f} s {'behind' if ahead > 0 else 'ahead of'} the exchange's")
-        return warn(
-            f"The clock of this machine is {abs(ahead):,.1f} s {'behind' if ahead > 0 else 'ahead of'} the exchange's; "
-            "set it (NTP), because telemetry and the lag that is shown are wrong by that"
-        )
-
-    def _know_symbol(self) -> Outcome:
+    def _find_symbol(self) -> Result:
         symbol = self._settings.symbol
         try:
             status = self._rest.symbol_status(symbol)
@@ -115,98 +126,61 @@ class ExchangeProbes:
             self._unknown = True
             raise
         if status == "TRADING":
-            return ok(f"{symbol} is traded")
-        return warn(
-            f"{symbol} is in status {status}, so no trades come until that changes; wait, or check {named('symbol')}"
-        )
+            return passed(f"{symbol} is trading")
+        return warned(f"{symbol} has status {status}, so no trades come until that changes; check {named('symbol')}")
 
-    def _connect(self) -> Outcome:
-        url = self._settings.stream_url
-        connection = self._connection = Connection(
-            url,
-            self._heard.put,
-            lambda: self._heard.put("open"),
-            silence_limit=self._settings.feed_silence_limit,
-            on_ping=lambda: self._heard.put("ping"),
-            proxy=proxy_for(url, os.environ),
-        )
-
-        def run() -> None:
-            try:
-                self._ending = connection.run()
-            finally:
-                self._heard.put("end")
-
-        self._task = Task("check-stream", run)
-        self._task.start()
-        heard = self._hear(Deadline(CONNECT_LIMIT))
-        if heard == "open":
-            return ok("connected")
-        why = describe(self._ending) if heard == "end" else "no answer in time"
-        raise permanent_error(self._ending) or UnavailableError(
-            f"No connection to {redacted_url(url)}: {why}; check {named('binance_ws_url')} and the network"
-        )
-
-    def _hear(self, deadline: Deadline) -> list[bytes] | str:
-        """What came next, or "late" when the time is over."""
+    def _await_trade(self, base_url: str) -> Result:
+        first = _FirstTrade(self._settings.symbol)
+        silence = min(_SILENCE_LIMIT, self._settings.feed_silence_limit)
+        one: dict[str, Any] = {
+            "binance_ws_url": base_url,
+            "feed_connections": 1,
+            "startup_grace": 0.0,
+            "feed_silence_limit": silence,
+        }
+        feed = Feed(replace(self._settings, **one))
+        feed.start(first, first.answers.put)
+        deadline, trouble = Deadline(self._timeout), ""
         try:
-            return self._heard.get(timeout=max(0.001, deadline.remaining))
-        except Empty:
-            return "late"
+            while not deadline.passed:
+                if any(feed.reconnects.values()) and not trouble:
+                    trouble = feed.trouble() or "The connection to the exchange was lost"
+                    deadline.shorten(_TURN)  # if this was a refusal, it arrives at once
+                if self._unknown and feed.opened:
+                    return passed("connected; an unknown symbol has no trades")
+                try:
+                    answer = first.answers.get(timeout=min(_TURN, deadline.remaining))
+                except Empty:
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
+                return passed(f"trade {answer.trade_id}, {answer.quantity} at {answer.price}")
+        finally:
+            feed.close()
+            feed.join(_CLOSE_TIMEOUT)
+        return self._without_trade(trouble or feed.trouble(), first.rejected)
 
-    def _first_trade(self) -> Outcome:
-        settings = self._settings
-        if self._unknown:
-            return skip("not tried, because of: symbol")
-        decoder = FrameDecoder(settings.symbol)
-        pinged, refused, deadline = False, list[Refusal](), Deadline(self._timeout)
-        while (heard := self._hear(deadline)) not in ("end", "late"):
-            if heard == "ping":
-                pinged = True
-                deadline.shorten(_FOR_A_TRADE)
-                continue
-            trades, others = decoder.decode([frame for frame in heard if isinstance(frame, bytes)])
-            refused = refused or others
-            if trades:
-                self._trade = trades[0]
-                return ok(f"id {trades[0].trade_id}, {trades[0].quantity} at {trades[0].price}")
-        if heard == "end":
-            raise UnavailableError(
-                f"The exchange closed the stream: {describe(self._ending)}; check {named('binance_ws_url')}"
-            )
-        return self._silence(refused, pinged=pinged)
-
-    def _silence(self, refused: list[Refusal], *, pinged: bool) -> Outcome:
-        symbol = self._settings.symbol
-        if refused:
-            raise ConfigurationError(
-                f"The stream sends what is no trade of {symbol} ({refused[0].kind}); check {named('binance_ws_url')}"
-            )
-        if pinged:
-            return warn(
-                f"The exchange pings, and there was no trade of {symbol}: quiet pairs are silent for minutes; give "
-                "--timeout more to wait longer"
-            )
-        if self._timeout <= _PING_EVERY:
-            return warn(
-                f"There was no trade of {symbol} in {self._timeout:g} s: quiet pairs are silent for minutes; give "
-                "--timeout more to wait longer"
-            )
-        raise UnavailableError(
-            f"The stream is open and nothing came in {self._timeout:g} s, not even a ping; check "
-            f"{named('binance_ws_url')} and the proxies on the way"
+    def _without_trade(self, trouble: str | None, rejected: str | None) -> Result:
+        symbol, check_url = self._settings.symbol, f"check {named('binance_ws_url')}"
+        if trouble:
+            raise UnavailableError(f"{trouble}; {check_url} and the network")
+        if rejected:
+            raise ConfigurationError(f"The stream's frames are not trades of {symbol} ({rejected}); {check_url}")
+        return warned(
+            f"No trade of {symbol} arrived in {self._timeout:g} s; quiet pairs may have none for minutes, a longer "
+            "--timeout waits for one",
         )
 
-    def _past_trades(self) -> Outcome:
+    def _fetch_past_trades(self) -> Result:
         if self._settings.gap_repair == "off":
-            return skip(f"not tried: {named('gap_repair')} is off")
-        if self._trade is None:
-            return skip("not tried: no trade was seen that others could be asked for by id")
+            return skipped(f"not tested: {named('gap_repair')} is off")
+        symbol = self._settings.symbol
         try:
-            found, _ = self._rest.trades_from(self._settings.symbol, max(0, self._trade.trade_id - ROWS))
+            newest = self._rest.newest_id(symbol)
+            trades, _ = self._rest.trades_from(symbol, max(0, newest - ROWS))
         except UnavailableError as error:
             raise UnavailableError(
-                f"Past trades cannot be fetched, so gaps would stay: {error}; check {named('binance_rest_url')}",
+                f"Past trades cannot be fetched, so gaps would remain: {error}; check {named('binance_rest_url')}",
                 lasting=error.lasting,
             ) from error
-        return ok(f"{len(found)} fetched, for a weight of {TRADES_WEIGHT}")
+        return passed(f"fetched {len(trades)}")

@@ -1,240 +1,139 @@
-"""What `check` tries of Kafka: addresses, credentials, topics and rights; it writes to no topic."""
+"""The steps at Kafka: the brokers, the topics as a run opens them, the checkpoint and the transactional id."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
-from loader_ws_trades.check.network import resolve_brokers
-from loader_ws_trades.check.probes import Outcome, Probe, ok, skip, warn
-from loader_ws_trades.config.settings import OPTIONS, Settings, consumer_credentials, named, producer_credentials
-from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
-from loader_ws_trades.kafka import startup as kafka
+from loader_ws_trades.check.steps import Result, Step, passed, skipped, warned
+from loader_ws_trades.config.settings import OPTIONS, Settings, consumer_credentials, named
+from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.kafka.addresses import listed, unreachable
-from loader_ws_trades.kafka.admin import TopicAdmin, check_addresses
+from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
-from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import (
-    KafkaProperties,
-    consumer_properties,
-    telemetry_producer_properties,
-    trade_producer_properties,
-    transactional_id,
-)
-from loader_ws_trades.kafka.reader import TopicReader
+from loader_ws_trades.kafka.control import Control
+from loader_ws_trades.kafka.properties import trade_producer_properties, transactional_id
+from loader_ws_trades.kafka.publisher import Publisher
+from loader_ws_trades.kafka.telemetry import Telemetry
 from loader_ws_trades.kafka.topic_settings import TopicSettings
+from loader_ws_trades.kafka.transactions import TransactionalPublisher
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.text import format_duration, format_time
 
-ANSWER: Final = 10.0  # seconds that brokers have to answer one probe
-CONNECTION: Final = tuple(
-    option.name for option in OPTIONS if option.name.startswith("kafka_") and option.name != "kafka_topic"
+_ANSWER = 10.0  # seconds for the brokers to answer
+_CONNECT = 5.0  # seconds to connect to the brokers
+_SHORT = 3600.0  # seconds; after a shorter retention the checkpoint may be gone before the next run
+_KIND = "check"  # part of the transactional id: the real one would fence a running loader
+_CLIENT: Final = (
+    "ca_path",
+    *(option.name for option in OPTIONS if option.name.startswith("kafka_") and option.name != "kafka_topic"),
 )
-"""The settings that a client of Kafka is made from, with some that do no harm."""
-
-_CONNECT = 5.0  # seconds for addresses to be connected to
-_SHORT = 3600.0  # seconds; a topic that keeps less may be empty when a run looks for its checkpoint
-_UNTRIED = "not tried: it would fence off a running loader"
-_KIND = "check"  # sets the transactional id that is tried apart from those of loaders
-_T = TypeVar("_T")
 
 
-def patiently(ask: Callable[[], _T], client: kafka.Client) -> _T:
-    """Ask until brokers answer, for a while; a refusal counts at once.
-
-    Raises:
-        ConfigurationError: if the cluster refuses.
-        RunError: if no broker answered.
-    """
-    found: list[_T] = []
-
-    def attempt() -> None:
-        try:
-            found.append(ask())
-        finally:
-            client.diagnosis.next_attempt()
-
-    def poll(seconds: float) -> None:
-        # A producer that may write nowhere has failed, and can be asked all the same.
-        with contextlib.suppress(RunError):
-            client.poll(seconds)
-
-    kafka.retry_until_ready(attempt, Startup(Deadline(ANSWER), 0, stopped=lambda: False), poll)
-    return found[0]
-
-
-class KafkaProbes:
-    """The probes of one check; `close` ends the connections that they leave open."""
+class KafkaSteps:
+    """The steps of one check."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._writer: Producer
-        self._reader: TopicReader | None = None
 
-    def probes(self) -> list[Probe]:
-        """All of them, in their order."""
-        settings = self._settings
-        found = [
-            Probe("broker hosts", self._resolve, needs=("kafka_bootstrap_servers",)),
-            Probe("brokers", self._connect, after=("broker hosts",), needs=("kafka_bootstrap_servers",)),
-            Probe("credentials", self._sign_in, after=("brokers",), needs=("ca_path", *CONNECTION)),
+    def steps(self) -> list[Step]:
+        """All of them, in order."""
+        brokers, topics = ("brokers",), ("trades topic", "commands topic")
+        steps = [
+            Step("brokers", self._reach_brokers, needs=("kafka_bootstrap_servers",)),
+            Step("events topic", self._open_telemetry, after=brokers, needs=(*_CLIENT, "queue_events_topic")),
+            Step("trades topic", self._open_publisher, after=brokers, needs=(*_CLIENT, "kafka_topic", "symbol")),
+            Step("commands topic", self._open_control, after=brokers, needs=(*_CLIENT, "queue_control_topic")),
+            Step("checkpoint", self._find_checkpoint, after=topics),
         ]
-        reads = "credentials"
-        if settings.kafka_user_consumer:
-            reads = "read credentials"
-            found.append(Probe(reads, self._sign_in_to_read, after=("brokers",), needs=("ca_path", *CONNECTION)))
-        topics: tuple[tuple[str, str, kafka.Operation], ...] = (
-            ("trades", "kafka_topic", "WRITE"),
-            ("events", "queue_events_topic", "WRITE"),
-            ("commands", "queue_control_topic", "READ"),
-        )
-        for name, setting, right in topics:
-            topic, verb = f"{name} topic", right.lower()
-            after = "credentials" if right == "WRITE" else reads
-            found.append(Probe(topic, partial(self._find, setting, right), after=(after,), needs=(setting,)))
-            found.append(Probe(f"{verb} {name}", partial(self._allowed, setting, right), after=(topic,)))
-        found.append(Probe("checkpoint", self._go_on, after=("trades topic", reads), needs=("symbol",)))
-        if settings.delivery == "transactional":
-            needs = ("queue_id", "symbol", "delivery")
-            found.append(Probe("transactional id", self._fence, after=("write trades",), needs=needs))
-        return found
+        if self._settings.delivery == "transactional":
+            needs = ("queue_id", "delivery")
+            steps.append(Step("transactional id", self._init_transactions, after=topics[:1], needs=needs))
+        return steps
 
-    def close(self) -> None:
-        """End the connections."""
-        if self._reader:
-            self._reader.close()
-
-    def _resolve(self) -> Outcome:
-        return resolve_brokers(self._settings.kafka_bootstrap_servers)
-
-    def _connect(self) -> Outcome:
+    def _reach_brokers(self) -> Result:
+        self._startup = _startup()  # shared by the topics, as in a run
         addresses = self._settings.kafka_bootstrap_servers.split(",")
         away = unreachable(addresses, _CONNECT)
-        text = (
-            f"Nothing answers at {listed(away)}; check {named('kafka_bootstrap_servers')} and that the brokers are up"
-        )
+        if not away:
+            return passed(", ".join(addresses))
+        text = f"Cannot connect to {listed(away)}; check {named('kafka_bootstrap_servers')} and that the brokers are up"
         if len(away) == len(addresses):
             raise UnavailableError(text)
-        return warn(text) if away else ok(", ".join(addresses))
+        return warned(text)
 
-    def _sign_in(self) -> Outcome:
-        properties, credentials = telemetry_producer_properties(self._settings), producer_credentials(self._settings)
-        self._writer = Producer(properties, lambda _error, _message: None, credentials=credentials)
-        return self._ask(self._writer)
+    def _open_telemetry(self) -> Result:
+        Telemetry(self._settings).open(self._startup)
+        return passed(self._settings.queue_events_topic)
 
-    def _sign_in_to_read(self) -> Outcome:
-        return self._ask(self.reading())
+    def _open_publisher(self) -> Result:
+        Publisher(self._settings, _KIND).open(self._startup)
+        properties = trade_producer_properties(self._settings, _KIND)
+        topic = TopicAdmin(properties, self._settings.kafka_topic, seconds=_ANSWER).settings()
+        kept = f", kept {_retention(topic.retention)}" if topic.retention is not None else ""
+        return passed(f"{topic.topic}{kept}", *topic_warnings(topic))
 
-    def reading(self) -> TopicReader:
-        """The reader of the commands."""
-        settings = self._settings
-        if self._reader is None:
-            properties, credentials = consumer_properties(settings), consumer_credentials(settings)
-            self._reader = TopicReader(properties, settings.queue_control_topic, credentials=credentials)
-        return self._reader
+    def _open_control(self) -> Result:
+        Control(self._settings).open(self._startup)
+        return passed(self._settings.queue_control_topic)
 
-    def _ask(self, client: kafka.Client) -> Outcome:
-        """Be let in, and see whether the addresses that brokers tell of themselves can be used."""
-        # A topic is named, not to be told of all topics that there are.
-        cluster = patiently(lambda: kafka.ask_cluster(client, self._settings.queue_events_topic), client)
-        check_addresses(cluster, _CONNECT)
-        properties = client.properties
-        user = f"user {properties['sasl.username']}, {properties['sasl.mechanism']}, " if _has_user(properties) else ""
-        return ok(f"{user}{properties['security.protocol']}, {_counted(len(cluster.brokers), 'broker')}")
-
-    def _client(self, right: kafka.Operation) -> kafka.Client:
-        return self._writer if right == "WRITE" else self.reading()
-
-    def _find(self, setting: str, right: kafka.Operation) -> Outcome:
-        client, topic = self._client(right), getattr(self._settings, setting)
-        found = patiently(lambda: kafka.check_topic(client, topic, setting, right), client)
-        lacking = [number for number, partition in found.partitions.items() if partition.leader < 0]
-        if lacking:
-            raise UnavailableError(f"The topic {topic} has no leader for partition {lacking[0]}; check the brokers")
-        text = f"{topic}, {_counted(len(found.partitions), 'partition')}"
-        if right != "WRITE":
-            return ok(text)
-        told = TopicAdmin(client.properties, topic, seconds=ANSWER).settings()
-        if setting == "kafka_topic":
-            told.check(setting)
-            return _judged(told, text)
-        told.check_size(setting)
-        return ok(text)
-
-    def _allowed(self, setting: str, right: kafka.Operation) -> Outcome:
-        client, topic = self._client(right), getattr(self._settings, setting)
-        if not kafka.check_permission(client, topic, setting, right, seconds=ANSWER):
-            return skip("not tried: the brokers do not tell rights")
-        return ok(f"{right} on {topic}")
-
-    def _go_on(self) -> Outcome:
+    def _find_checkpoint(self) -> Result:
         settings = self._settings
         if settings.resume == "off":
-            return skip(f"not tried: {named('resume')} is off")
+            return skipped(f"not tested: {named('resume')} is off")
         try:
             found = newest_trade(settings)
         except UnavailableError as error:
             if not error.lasting:
                 raise
-            return warn(
-                f"There is no right to READ on the topic {settings.kafka_topic}, so each run starts at the first live "
-                f"trade; grant it to the user, check {consumer_credentials(settings)}, or set {named('resume')} to off"
+            return warned(
+                f"No READ permission on the topic {settings.kafka_topic}, so each run starts at the first live trade; "
+                f"grant it, check {consumer_credentials(settings)}, or set {named('resume')} to off",
             )
         if found.doubt:
-            start = f"the first trade from {format_time(found.since)} on" if found.since else "the first live trade"
-            return warn(f"{found.doubt}: a run starts at {start}; run backfill for what is before")
+            start = f"the first trade since {format_time(found.since)}" if found.since else "the first live trade"
+            return warned(f"{found.doubt}: a run starts at {start}; backfill what is before it")
         if found.last is None:
-            return ok(f"no trade of {settings.symbol} yet")
-        return ok(f"goes on behind trade id {found.last.trade_id}")
+            return passed(f"no trade of {settings.symbol} yet")
+        return passed(f"resumes after trade id {found.last.trade_id}")
 
-    def _fence(self) -> Outcome:
-        """Try the right on an id beside the real one: that one would end the loader that has it."""
+    def _init_transactions(self) -> Result:
         settings = self._settings
-        beside = transactional_id(settings, _KIND)
-        properties = trade_producer_properties(settings, _KIND)
-        producer = Producer(properties, lambda _error, _message: None, credentials=producer_credentials(settings))
         try:
-            patiently(producer.init_transactions, producer)
+            TransactionalPublisher(settings, _KIND).open(_startup())
         except ConfigurationError:
-            return skip(
-                f"{_UNTRIED}; the user must have WRITE on {transactional_id(settings)}, or on the prefix "
-                "loader-ws-trades., which could be tried"
+            return skipped(
+                "not tested: it would fence a running loader; the user needs WRITE on "
+                f"{transactional_id(settings)}, or on the prefix loader-ws-trades., which can be tested"
             )
-        finally:
-            with contextlib.suppress(RunError):
-                producer.poll(0)
-        return ok(f"tried with {beside}")
+        return passed(f"tested with {transactional_id(settings, _KIND)}")
 
 
-def _judged(told: TopicSettings, text: str) -> Outcome:
-    """What the topic of the trades takes and keeps, as far as the cluster tells."""
-    for bound, what in ((told.max_age, "older than"), (told.max_ahead, "ahead of its clock by more than")):
-        if bound and bound[1] < _SHORT:
-            return warn(
-                f"The topic {told.topic} refuses trades that are {what} {format_duration(bound[1])}, which ends a run "
-                f"with exit code 2; raise its {bound[0]}"
-            )
-    if told.uses_append_time:
-        return warn(
-            f"The topic {told.topic} replaces trade times by the time of writing, for readers that go by the times of "
-            "records; set its message.timestamp.type to CreateTime"
+def _startup() -> Startup:
+    # Without grace, so that a rejection is reported at once.
+    return Startup(Deadline(_ANSWER), 0, stopped=lambda: False)
+
+
+def topic_warnings(topic: TopicSettings) -> list[str]:
+    """What is risky about the settings of the trades topic, as far as the cluster reports them."""
+    warnings = [
+        f"The topic {topic.topic} rejects trades {what} than {format_duration(bound[1])}, which ends a run with exit "
+        f"code 2; raise its {bound[0]}"
+        for bound, what in ((topic.max_age, "older"), (topic.max_ahead, "further ahead of its clock"))
+        if bound and bound[1] < _SHORT
+    ]
+    if topic.uses_append_time:
+        warnings.append(
+            f"The topic {topic.topic} replaces trade times by append times in record timestamps; set its "
+            "message.timestamp.type to CreateTime"
         )
-    if told.retention is None:
-        return ok(f"{text}; what it keeps is not told")
-    if told.retention < _SHORT:
-        return warn(
-            f"The topic {told.topic} keeps trades for {told.retention:g} s only, and a run that begins later does not "
-            "see where the last one ended; raise its retention.ms"
+    if topic.retention is not None and topic.retention < _SHORT:
+        warnings.append(
+            f"The topic {topic.topic} keeps trades for only {topic.retention:g} s, after which a run cannot find where "
+            "the last one ended; raise its retention.ms"
         )
-    return ok(f"{text}, kept {'for ever' if told.retention == math.inf else f'for {told.retention / 86400:.3g} d'}")
+    return warnings
 
 
-def _has_user(properties: KafkaProperties) -> bool:
-    return str(properties["security.protocol"]).startswith("SASL") and "sasl.username" in properties
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _retention(seconds: float) -> str:
+    return "forever" if seconds == math.inf else f"for {seconds / 86400:.3g} d"

@@ -1,8 +1,9 @@
-"""The command `check`: what it takes, and what it calls."""
+"""The command `check`."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -33,19 +34,18 @@ def check(*, env_file: str | None, timeout: float, as_json: bool, **flags: Any) 
     2: a failure that needs fixing.
     """
     from loader_ws_trades import logs  # noqa: PLC0415 - see the docstring of `cli`
-    from loader_ws_trades.check import report as check_report  # noqa: PLC0415 - see the docstring of `cli`
-    from loader_ws_trades.check.check import check as try_all  # noqa: PLC0415
-    from loader_ws_trades.check.check import configuration  # noqa: PLC0415
-    from loader_ws_trades.check.probes import exit_code  # noqa: PLC0415
+    from loader_ws_trades.check import check as checks  # noqa: PLC0415
+    from loader_ws_trades.check import report  # noqa: PLC0415
+    from loader_ws_trades.check.steps import exit_code  # noqa: PLC0415
 
     given = collect(flags, env_file)
-    # What goes wrong stands in a line of its own; the log is for those who ask for it.
-    made = configuration({"log_level": "error", **given.texts}, faults=given.faults, notes=given.notes)
-    logs.configure(made.settings)
+    configured = checks.configuration(given.texts, faults=given.faults, warnings=given.notes)
+    # Failures are in the report; log lines are for those who ask for them.
+    level = configured.settings.log_level if "log_level" in given.texts else "error"
+    logs.configure(replace(configured.settings, log_level=level))
     if as_json:
-        lines = list(try_all(made, len(given.texts), timeout))
-        say(check_report.as_json(lines))
+        results = list(checks.check(configured, timeout))
+        say(report.as_json(results))
     else:
-        report = check_report.Report()
-        lines = check_report.show(try_all(made, len(given.texts), timeout, on_begin=report.begin), report)
-    sys.exit(exit_code(lines))
+        results = report.show(lambda on_begin: checks.check(configured, timeout, on_begin=on_begin))
+    sys.exit(exit_code(results))

@@ -1,173 +1,131 @@
-"""`check` on Apache Kafka and a simulated exchange: all right, and each broken set-up named."""
+"""`check` on a secured Apache Kafka: what the cluster rejects, and that a running loader is not fenced."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import pytest
-from rich.console import Console
 
 from loader_ws_trades.check.check import configuration
-from loader_ws_trades.check.probes import Line, Outcome, Probe, attempt, exit_code, ok, skip, warn
-from loader_ws_trades.check.report import Report
-from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.check.kafka import KafkaSteps
+from loader_ws_trades.check.steps import run_steps
 from loader_ws_trades.sandbox import Exchange, Market
-from tests.tools import check_cases
 from tests.tools.apache_kafka import Cluster
-from tests.tools.check_cases import CASES, Case, Checked
 from tests.tools.loader import Workflow, workflow_on
-from tests.tools.rights import RIGHTS
+from tests.tools.rights import CHECKPOINT, COMMANDS, LEAST, POLICY, TELEMETRY, TRADES, Right
 from tests.tools.waiting import wait_for
 
-
-@pytest.fixture(scope="module")
-def attempts(
-    request: pytest.FixtureRequest, kafka_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[Checked]]]:
-    """The outcomes, by the case's name, of all cases that are selected: they run several at once."""
-    names = {item.callspec.params["case"].name for item in request.session.items if _is_case(item)}  # type: ignore[attr-defined]
-    with (
-        check_cases.setup(kafka_cluster, tmp_path_factory.mktemp("check")) as setup,
-        ThreadPoolExecutor(check_cases.AT_ONCE) as pool,
-    ):
-        yield {case.name: pool.submit(setup.attempt, case) for case in CASES if case.name in names}
-
-
-def _is_case(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and item.originalname == test_a_broken_setup_is_named.__name__
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_broken_setup_is_named(case: Case, attempts: dict[str, Future[Checked]]) -> None:
-    checked = attempts[case.name].result(120)
-    assert checked.wrong is None, checked.wrong
+USER, PASSWORD = "KAFKA_USER_PRODUCER (--kafka-user-producer)", "KAFKA_PASSWORD_PRODUCER (--kafka-password-producer)"
+TOPIC, EVENTS = "KAFKA_TOPIC (--kafka-topic)", "QUEUE_EVENTS_TOPIC (--queue-events-topic)"
+COMMANDS_TOPIC = "QUEUE_CONTROL_TOPIC (--queue-control-topic)"
+STEPS = ("brokers", "events topic", "trades topic", "commands topic", "checkpoint")
 
 
 @pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange([Market.generated("POLUSDT", rate=500)]) as made:
-        yield made
-
-
-@pytest.fixture
-def workflow(kafka_cluster: Cluster, exchange: Exchange) -> Iterator[Workflow]:
+def workflow(kafka_cluster: Cluster) -> Iterator[Workflow]:
     with workflow_on(kafka_cluster.bootstrap_servers, kafka_cluster.create_topic) as made:
-        made.variables |= {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        made.variables |= {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka_cluster.sasl_bootstrap_servers,
+            "KAFKA_USER_PRODUCER": "loader",
+            "KAFKA_PASSWORD_PRODUCER": kafka_cluster.users["loader"],
+            "CA_PATH": kafka_cluster.ca_path,
+        }
         yield made
 
 
-def secured(cluster: Cluster, workflow: Workflow) -> None:
-    workflow.variables |= {
-        "KAFKA_BOOTSTRAP_SERVERS": cluster.sasl_bootstrap_servers,
-        "KAFKA_USER_PRODUCER": "loader",
-        "KAFKA_PASSWORD_PRODUCER": cluster.users["loader"],
-        "CA_PATH": cluster.ca_path,
-    }
-    for right in RIGHTS:
-        if right.kind == "TOPIC":
-            cluster.grant("loader", str(workflow.variables[right.setting.upper()]), right.operation)
+class Case(NamedTuple):
+    """What is wrong, the steps that do not pass, and what the first of them says."""
+
+    not_passed: dict[str, str]
+    words: tuple[str, ...]
+    exit_code: int = 0
+    settings: dict[str, str] = {}  # noqa: RUF012 - never changed
+    lacking: Right | None = None
+    config: Mapping[str, str] = {}
 
 
-def test_all_is_right_beside_a_loader_that_is_not_fenced(kafka_cluster: Cluster, workflow: Workflow) -> None:
-    secured(kafka_cluster, workflow)
-    kafka_cluster.grant("loader", workflow.control_topic, "WRITE")
-    workflow.variables["DELIVERY"] = "transactional"
+CASES = {
+    "wrong password": Case(
+        {"events topic": "FAIL", "trades topic": "FAIL", "commands topic": "FAIL", "checkpoint": "skip"},
+        (USER, PASSWORD),
+        2,
+        {"kafka_password_producer": "hush-hush-wrong"},
+    ),
+    "wrong password for reading": Case(
+        {"commands topic": "FAIL", "checkpoint": "skip"},
+        ("KAFKA_PASSWORD_CONSUMER (--kafka-password-consumer)",),
+        2,
+        {"kafka_user_consumer": "reader", "kafka_password_consumer": "hush-hush-wrong"},
+    ),
+    "no right to write trades": Case(
+        {"trades topic": "FAIL", "checkpoint": "skip"}, ("WRITE", TOPIC, USER), 2, lacking=TRADES
+    ),
+    "no right to write events": Case({"events topic": "FAIL"}, ("WRITE", EVENTS, USER), 2, lacking=TELEMETRY),
+    "no right to read commands": Case(
+        {"commands topic": "FAIL", "checkpoint": "skip"}, ("READ", COMMANDS_TOPIC, USER), 2, lacking=COMMANDS
+    ),
+    "no right to read trades": Case({"checkpoint": "warn"}, ("READ", USER, "RESUME (--resume)"), lacking=CHECKPOINT),
+    "a compacted topic": Case(
+        {"trades topic": "FAIL", "checkpoint": "skip"},
+        ("cleanup.policy", TOPIC),
+        2,
+        config={"cleanup.policy": "compact"},
+    ),
+    "a short retention": Case({"trades topic": "warn"}, ("retention.ms",), config={"retention.ms": "60000"}),
+    "no right to the transactional id": Case(
+        {"transactional id": "skip"},
+        ("would fence a running loader", "WRITE on loader-ws-trades."),
+        settings={"delivery": "transactional"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_each_fault_of_the_cluster_is_named_by_its_step(case: Case, kafka_cluster: Cluster, workflow: Workflow) -> None:
+    if case.config:
+        workflow.variables["KAFKA_TOPIC"] = kafka_cluster.create_topic(f"{workflow.topic}-set", config=case.config)
+    for right in (*LEAST, CHECKPOINT, POLICY):
+        # The right to read the trades would show their topic too.
+        if right != case.lacking and not (case.lacking == TRADES and right == CHECKPOINT):
+            kafka_cluster.grant("loader", str(workflow.variables[right.setting.upper()]), right.operation)
+        elif right == case.lacking:
+            kafka_cluster.grant("loader", str(workflow.variables[right.setting.upper()]), "DESCRIBE")
+    texts = {name.lower(): str(value) for name, value in workflow.variables.items()} | case.settings
+    configured = configuration(texts)
+    found = {result.name: result for result in run_steps(KafkaSteps(configured.settings).steps(), configured.unusable)}
+    assert {name: result.verdict for name, result in found.items() if result.verdict != "ok"} == case.not_passed, found
+    assert max(result.exit_code for result in found.values()) == case.exit_code
+    told = found[next(iter(case.not_passed))].text
+    assert not [word for word in case.words if word not in told], told
+
+
+def test_a_running_transactional_loader_is_not_fenced(kafka_cluster: Cluster, workflow: Workflow) -> None:
+    for right in (*LEAST, CHECKPOINT, POLICY):
+        kafka_cluster.grant("loader", str(workflow.variables[right.setting.upper()]), right.operation)
     # The ids of all workflows, as README.md has it.
-    prefix = f"loader-ws-trades.{workflow.queue_id}.POLUSDT"
     for kind in ("", ".check"):
-        kafka_cluster.grant("loader", prefix + kind, "WRITE", kind="TRANSACTIONAL_ID")
-    loader = workflow.run()
-    wait_for(workflow.events, "the first event")
-    wait_for(lambda: workflow.last_id() >= 0, "a trade")
-    checking = workflow.start("check", COLUMNS="80", NO_COLOR="1")
-    assert checking.wait() == 0, checking.output()
-    shown = checking.output()
-    before = workflow.last_id()
-    wait_for(lambda: workflow.last_id() > before, "the loader to go on")
-    workflow.stop()
-    assert loader.wait() == 0
+        name = f"loader-ws-trades.{workflow.queue_id}.POLUSDT{kind}"
+        kafka_cluster.grant("loader", name, "WRITE", kind="TRANSACTIONAL_ID")
+    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
+        workflow.variables |= {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        workflow.variables["DELIVERY"] = "transactional"
+        loader = workflow.run()
+        wait_for(lambda: workflow.last_id() >= 0, "a trade")
+        checking = workflow.start("check", COLUMNS="80", NO_COLOR="1")
+        assert checking.wait() == 0, checking.output()
+        shown = checking.output()
+        before = workflow.last_id()
+        wait_for(lambda: workflow.last_id() > before, "the loader to go on")
+        kafka_cluster.grant("loader", workflow.control_topic, "WRITE")
+        workflow.stop()
+        assert loader.wait() == 0
     assert "WARNING" not in loader.errors
-    lines = shown.splitlines()
-    assert lines[-1] == "All is right."
-    assert {line[:4] for line in lines[:-2]} <= {"ok  ", "    "}, shown
-    assert max(map(len, lines)) <= 80
-    assert "goes on behind trade id" in shown
+    assert "All checks passed." in shown, shown
+    assert "resumes after trade id" in shown
+    assert f"tested with {transactional_id(workflow)}" in " ".join(shown.split())
     assert checking.errors == ""
 
 
-def test_nothing_is_written_to_the_topics_of_trades_and_events(workflow: Workflow) -> None:
-    checking = workflow.start("check", "--json")
-    assert checking.wait() == 0
-    found = json.loads(checking.output())
-    assert found["right"] is True
-    assert {line["verdict"] for line in found["lines"]} == {"ok"}, found
-    assert not workflow.records()
-    assert not workflow.events()
-
-
-def test_what_needs_a_failed_probe_is_skipped_and_all_else_is_tried() -> None:
-    def fail() -> Outcome:
-        raise UnavailableError("the exchange is away; wait")
-
-    probes = [
-        Probe("away", fail),
-        Probe("needs it", lambda: ok(""), after=("away",)),
-        Probe("needs that", lambda: ok(""), after=("needs it",)),
-        Probe("needs a setting", lambda: ok(""), needs=("symbol",)),
-        Probe("skipped", lambda: skip("by itself")),
-        Probe("behind it", lambda: warn("as it may be"), after=("skipped",)),
-    ]
-    found = list(attempt(probes, {"symbol"}))
-    assert [(line.verdict, line.text) for line in found] == [
-        ("FAIL", "The exchange is away; wait"),
-        ("skip", "not tried, because of: away"),
-        ("skip", "not tried, because of: away"),
-        ("skip", "not tried: needs SYMBOL (--symbol)"),
-        ("skip", "by itself"),
-        ("warn", "as it may be"),
-    ]
-    assert exit_code(found) == 1
-
-
-def test_an_error_of_ours_is_a_line_too() -> None:
-    def stumble() -> Outcome:
-        raise ZeroDivisionError
-
-    [line] = attempt([Probe("odd", stumble)], ())
-    assert (line.verdict, line.exit_code) == ("FAIL", 1)
-
-
-def test_what_is_wrong_is_left_out_and_the_rest_is_usable() -> None:
-    made = configuration({"symbol": "btcusdt", "kafka_user_producer": "loader", "kafka_topic": "a b"})
-    assert made.settings.symbol == "BTCUSDT"
-    assert {"kafka_user_producer", "kafka_topic", "queue_id"} <= made.unusable
-    assert "binance_ws_url" not in made.unusable
-    assert any("KAFKA_TOPIC (--kafka-topic)" in fault for fault in made.faults)
-
-
-def test_without_an_index_what_needs_the_symbol_is_unusable_and_all_else_is_not() -> None:
-    given = {"symbols": "btcusdt,ethusdt", "kafka_topic": "trades-{symbol}", "telemetry_producer_id": "{symbol}"}
-    given |= {"queue_id": "wf-1", "type": "ws_trade", "kafka_bootstrap_servers": "kafka:9092"}
-    made = configuration(given)
-    [fault] = made.faults
-    assert fault.startswith("JOB_COMPLETION_INDEX (--job-completion-index) is not set")
-    assert made.unusable >= {"symbol", "kafka_topic", "telemetry_producer_id"}
-    assert made.unusable.isdisjoint({"queue_id", "kafka_bootstrap_servers", "queue_events_topic"})
-    made = configuration(given | {"job_completion_index": "1"})
-    assert (made.faults, made.unusable, made.settings.kafka_topic) == ((), frozenset(), "trades-ETHUSDT")
-
-
-def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "The brokers name addresses that cannot be reached: " + ", ".join(f"broker-{i}:9092" for i in range(20))
-    report = Report(Console(width=80, highlight=False))
-    lines = [Line("brokers", "FAIL", text, 1, 12.5), Line("symbol", "ok", text, 0, 0.01), Line("x", "skip", "no", 0, 0)]
-    for line in lines:
-        report.add(line)
-    report.end(lines)
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 80
-    assert shown.count("broker-19:9092") == 2
-    assert "12.5 s" in shown
-    assert shown.splitlines()[-1] == "Mend this: brokers."
+def transactional_id(workflow: Workflow) -> str:
+    return f"loader-ws-trades.{workflow.queue_id}.POLUSDT.check"

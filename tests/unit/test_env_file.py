@@ -168,8 +168,8 @@ def test_the_log_says_so_once_it_is_set_up(monkeypatch: pytest.MonkeyPatch, capl
 def test_check_says_so_in_its_first_line(needed: dict[str, str], verdict: str) -> None:
     Path(".env").write_text("SYMBLO=x\n")
     given = collect(needed | ({"kafka_bootstrap_servers": "a:1"} if needed else {}), None)
-    made = configuration(given.texts, faults=given.faults, notes=given.notes)
-    first = next(iter(check(made, len(given.texts), 1.0)))
+    configured = configuration(given.texts, faults=given.faults, warnings=given.notes)
+    first = next(iter(check(configured, 1.0)))
     assert (first.name, first.verdict) == ("configuration", verdict)
     assert first.exit_code == (2 if verdict == "FAIL" else 0)
     assert first.text.endswith("\n.env sets SYMBLO, which is no setting; SYMBOL may be meant")
@@ -178,5 +178,5 @@ def test_check_says_so_in_its_first_line(needed: dict[str, str], verdict: str) -
 def test_check_says_what_is_wrong_with_the_file() -> None:
     Path(".env").write_text("hush hush\n")
     given = collect({}, None)
-    made = configuration(given.texts, faults=given.faults, notes=given.notes)
-    assert ".env, line 1, is not NAME=value; mend it" in made.faults
+    configured = configuration(given.texts, faults=given.faults, warnings=given.notes)
+    assert ".env, line 1, is not NAME=value; mend it" in configured.faults
