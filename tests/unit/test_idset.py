@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from loader_ws_trades.pipeline.id_ranges import IdSet, ranges
 from loader_ws_trades.pipeline.sequencer import Gap
 
-SPAN = 6000  # ids: some chunks in a row, so that they get full, meet and are crossed
+SPAN = 4000  # ids: some chunks in a row, so that they get full, meet and are crossed
 
 
 def test_it_holds_what_was_added() -> None:
@@ -36,17 +36,17 @@ def test_full_chunks_join_whichever_comes_last() -> None:
 
 def test_every_second_id_and_then_the_others() -> None:
     ids = IdSet()
-    for number in range(0, 20_000, 2):
+    for number in range(0, 4000, 2):
         ids.add(number, number)
-    assert len(list(ids.holes(0, 19_999))) == 10_000
-    for number in range(1, 20_000, 2):
+    assert len(list(ids.holes(0, 3999))) == 2000
+    for number in range(1, 4000, 2):
         ids.add(number, number)
-    assert list(ids.ranges()) == [Gap(0, 19_999)]
+    assert list(ids.ranges()) == [Gap(0, 3999)]
 
 
-@settings(max_examples=150, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(
-    parts=st.lists(st.tuples(st.integers(0, SPAN), st.sampled_from([0, 1, 30, 1023, 1024, 3000])), max_size=30),
+    parts=st.lists(st.tuples(st.integers(0, SPAN), st.sampled_from([0, 1, 30, 1023, 1024, 2100])), max_size=12),
     first=st.integers(0, SPAN),
     last=st.integers(0, SPAN),
 )

@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -36,7 +37,12 @@ OWNERS = {
 }
 
 
-def imported(module: str) -> Iterator[tuple[str, str]]:
+@cache
+def imported(module: str) -> list[tuple[str, str]]:
+    return list(_imported(module))
+
+
+def _imported(module: str) -> Iterator[tuple[str, str]]:
     """What a module imports: the package or top module if it is ours or else "", and the name in full."""
     for node in ast.walk(ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))):
         if isinstance(node, ast.Import):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from loader_ws_trades.pipeline.id_ranges import ranges
+import pytest
+
+from loader_ws_trades.pipeline import missing as module
 from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
 from loader_ws_trades.pipeline.sequencer import Gap
 
@@ -43,34 +45,39 @@ def test_more_ranges_than_a_message_names_are_put_together_and_the_text_says_so(
     assert listed(odd[:IN_A_MESSAGE]) == ", ".join(map(str, odd[:IN_A_MESSAGE]))
 
 
-def test_at_the_end_each_of_many_is_named_in_few_lines() -> None:
-    missing = MissingIds()
-    odd = [Gap(number, number) for number in range(1, 60_001, 2)]
-    missing.add(odd)
-    lines = list(missing.lines())
-    assert named(lines) == odd
-    assert len(lines) <= 100
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits of memory and of the lines at the end are a twentieth of what they are."""
+    monkeypatch.setattr(module, "_SIZE", 1000)
+    monkeypatch.setattr(module, "_LINES", 5)
 
 
-def test_however_many_gaps_are_100_lines_of_bounded_length() -> None:
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("count", [1500, 6000])
+def test_many_gaps_are_named_in_few_lines_of_bounded_length(count: int) -> None:
     missing = MissingIds()
-    for start in range(0, 120_000, 1000):
-        missing.add([Gap(number, number) for number in range(start, start + 1000, 2)])
+    odd = [Gap(number, number) for number in range(1, 2 * count, 2)]
+    for start in range(0, count, 500):
+        missing.add(odd[start : start + 500])
     lines = list(missing.lines())
-    assert len(lines) <= 100
+    assert len(lines) <= 5
     assert max(map(len, lines)) < 20_000
-    assert "60000 of these" in lines[0]
-    assert (named(lines)[0].first, named(lines)[-1].last) == (0, 119_998)
+    if count == 1500:
+        assert named(lines) == odd
+    else:
+        assert f"{count} of these" in lines[0]
+        assert (named(lines)[0].first, named(lines)[-1].last) == (1, 2 * count - 1)
 
 
+@pytest.mark.usefixtures("small")
 def test_ranges_that_are_far_apart_take_no_more_memory_than_others() -> None:
     missing = MissingIds()
-    far = [Gap(number * 10_000, number * 10_000 + 5) for number in range(12_000)]
+    far = [Gap(number * 10_000, number * 10_000 + 5) for number in range(1200)]
     missing.add(far)
-    assert missing._ids.size <= 20_000
+    assert missing._ids.size <= 1000
     groups = named(missing.lines())
-    assert len(groups) <= 50_000
-    assert ranges([gap.first for gap in groups if gap.first % 10_000]) == []
+    assert len(groups) <= 2500
+    assert all(gap.first % 10_000 == 0 for gap in groups)
     assert (groups[0].first, groups[-1].last) == (0, far[-1].last)
 
 
