@@ -1,12 +1,12 @@
-"""The errors of this package, told apart by what the caller does with them.
+"""The errors of this package, grouped by how callers handle them.
 
     LoaderError
-    ├── ConfigurationError   give up, exit code 2: running again will not help
-    ├── RunError             give up, exit code 1: running again may help
-    ├── EndOfOutputError          stop, exit code 0: nobody reads what is written
-    └── UnavailableError     the other side does not answer now: warn, or try again later
+    ├── ConfigurationError   exit code 2: running again will not help
+    ├── RunError             exit code 1: running again may help
+    ├── EndOfOutputError     exit code 0: the reader of the output has gone away
+    └── UnavailableError     no answer at present: warn, or retry later
 
-The text of each is one sentence for the user: what is wrong and what to do.
+Each text is one sentence for the user: what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LoaderError(Exception):
 
 
 class ConfigurationError(LoaderError):
-    """A setting is wrong, or the other side refuses what it asks for; running again will not help."""
+    """A setting is wrong, or the other side rejects it; running again will not help."""
 
     exit_code = 2
 
@@ -31,11 +31,11 @@ class ConfigurationError(LoaderError):
 
 
 class RunError(LoaderError):
-    """The run cannot go on; running again may help."""
+    """The run cannot continue; running again may help."""
 
 
 class EndOfOutputError(LoaderError):
-    """Nobody reads what is written any more: a pipe was closed."""
+    """The reader of the output has gone away: a pipe was closed."""
 
     exit_code = 0
 
@@ -48,4 +48,4 @@ class UnavailableError(LoaderError):
         self.retry_after = retry_after
         """Seconds to wait before the next attempt, if the other side said so."""
         self.lasting = lasting
-        """Whether there is little hope that a later attempt goes better."""
+        """Whether a later attempt is unlikely to succeed."""

@@ -1,4 +1,4 @@
-"""Threads whose death is a value, deadlines, delays, and the reasons why a run ends. All times are monotonic."""
+"""Threads whose death is a value, deadlines, backoff, and the reasons to end a run. All times are monotonic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SLACK = 30.0  # seconds over each limit, for a machine that is short of CPU
+SLACK = 30.0  # seconds added to each limit, for a machine that is short of CPU
 
 
 class Task:
@@ -79,8 +79,8 @@ class Deadline:
 class Backoff:
     """Delays between attempts: exponential, with full jitter, capped.
 
-    Full jitter draws each delay from 0 to the current bound, so that many clients cut off at once do not come
-    back at once.
+    Full jitter draws each delay from 0 to the current bound, so that many clients that are cut off at once do not
+    reconnect at once.
     """
 
     def __init__(self, first: float, cap: float, rng: random.Random | None = None) -> None:
@@ -96,7 +96,7 @@ class Backoff:
         return self._rng.uniform(0.0, bound)
 
     def reset(self) -> None:
-        """Start again from the first delay: the last attempt was worth something."""
+        """Start over from the first delay, after a success."""
         self._failures = 0
 
 
@@ -121,20 +121,20 @@ class AttemptLimit:
 
 
 class Startup(NamedTuple):
-    """How long the start waits for the cluster."""
+    """How long the start waits for Kafka."""
 
-    deadline: Deadline  # until when brokers must have answered
-    grace: float  # seconds for which what the cluster refuses is tried again
-    stopped: Callable[[], bool]  # asked between two tries, whether to wait no more
+    deadline: Deadline  # by when brokers must have answered
+    grace: float  # seconds to retry what the cluster rejects
+    stopped: Callable[[], bool]  # checked between attempts: whether the start is cancelled
 
 
 class Activity(NamedTuple):
-    """What a thread does at present."""
+    """What a thread is doing."""
 
     who: str
-    what: str  # goes on behind "has"
+    what: str  # continues a sentence after "has"
     since: float  # seconds, monotonic
-    limit: float  # seconds for which it may go on; what may not be at all has none
+    limit: float  # seconds that it may last; 0 if it must not be at all
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class StopReason:
 
     @classmethod
     def complete(cls, message: str) -> StopReason:
-        """A bounded run has done what it was asked for."""
+        """A bounded run is complete."""
         return cls("finished", message, 0)
 
     @classmethod
@@ -157,15 +157,15 @@ class StopReason:
 
     @classmethod
     def by_signal(cls, number: int) -> StopReason:
-        """A signal arrived; the exit code is the shell's for it, so that a Job runs the loader again."""
+        """A signal arrived; the exit code is the shell's for it, so that a Job restarts the loader."""
         return cls("interrupted", f"Stopped by {signal.Signals(number).name}", 128 + number)
 
     @property
     def by_a_signal(self) -> bool:
-        """Whether it is a signal."""
+        """Whether it was a signal."""
         return self.exit_code > 128
 
     @classmethod
     def failed(cls, message: str, exit_code: int = 1) -> StopReason:
-        """The run cannot go on."""
+        """The run cannot continue."""
         return cls("error", message, exit_code)

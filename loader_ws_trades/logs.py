@@ -1,4 +1,4 @@
-"""Log lines on standard error: text for people, JSON for machines, without secrets, and no floods."""
+"""Log lines on standard error, as text or JSON: without secrets, one line each, throttled."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from loader_ws_trades.text import printable
 LOGGER = logging.getLogger("loader_ws_trades")
 
 _LONGEST = 16_000  # characters of a message; a hundred ranges of trade ids need fewer
-_LAST_DROPPED = {"missing", "stopping", "ended"}  # events that name trade ids, or why a run ends
+_LAST_DROPPED = {"missing", "stopping", "ended"}  # events that name trade ids, or the reason a run ends
 
 
 def configure(settings: Settings) -> None:
-    """Send the package's log lines to standard error, in the form and from the level that the settings name."""
+    """Log to standard error, in the format and from the level that the settings say."""
     formatter: logging.Formatter
     who = {
         "queue_id": settings.queue_id,
         "symbol": settings.symbol,
         "producer": settings.telemetry_producer_id,
     }
-    who = {name: value for name, value in who.items() if value}  # some commands need less
+    who = {name: value for name, value in who.items() if value}  # some commands need fewer settings
     if settings.log_format == "json":
         formatter = JsonFormatter(
             "%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -37,7 +37,7 @@ def configure(settings: Settings) -> None:
             static_fields=who,
         )
     else:
-        # Behind the message, because it is the same in every line of a process.
+        # After the message, because it is the same on every line of a process.
         end = f"  [{' '.join(' '.join(who.values()).split())}]".replace("%", "%%") if who else ""
         formatter = logging.Formatter(f"%(asctime)s %(levelname)-7s %(message)s{end}")
     formatter.converter = time.gmtime
@@ -54,7 +54,7 @@ def configure(settings: Settings) -> None:
 
 
 class _Handler(logging.Handler):
-    """Hands lines to `StandardError`, with how much each one matters, or writes them to another stream."""
+    """Writes lines to `StandardError`, with their rank, or to another stream."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -71,8 +71,8 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
     def dropped(self, count: int) -> str:
-        """The line that says that `count` others were dropped."""
-        text = "%d log lines before this one were dropped: they could not be written, or nobody read them"
+        """The line that reports `count` dropped ones."""
+        text = "%d earlier log lines were dropped: they could not be written, or were not read in time"
         extra = {"event": "log_lines_dropped", "lines": count}
         record = LOGGER.makeRecord(LOGGER.name, logging.WARNING, "", 0, text, (count,), None, extra=extra)
         return f"{self.format(record)}\n"
@@ -85,9 +85,9 @@ def _rank(record: logging.LogRecord) -> int:
 
 
 class _Redaction(logging.Filter):
-    """Takes secrets out of a line before it is formatted, and whatever would make it more than one line.
+    """Removes secrets from a line, and control characters that would make it more than one line.
 
-    Nothing here puts such things in, but what others say may.
+    Our own messages have neither, but foreign text in them may.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -97,7 +97,7 @@ class _Redaction(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "event"):
-            record.event = "other"  # from INFO on each line names its own
+            record.event = "other"  # lines at INFO and above name their own
         record.msg, record.args = printable(redacted(record.getMessage(), self._settings), _LONGEST), None
         if record.exc_info:
             trace = redacted(self._traces.formatException(record.exc_info), self._settings)
@@ -107,13 +107,13 @@ class _Redaction(logging.Filter):
 
 
 class Throttle:
-    """Lines of which each kind is logged a few times, then only at debug level: input must not flood the log.
+    """Logs each kind of line a few times, then only at debug level: input must not flood the log.
 
     Args:
         logger: where the lines go.
         per_kind: how many of a kind are logged.
-        every: seconds after which the count of a kind begins anew.
-        clock: tells the seconds.
+        every: seconds after which the count of a kind starts over.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -127,20 +127,20 @@ class Throttle:
         self._per_kind = per_kind
         self._every = every
         self._clock = clock
-        self._seen: dict[str, tuple[float, int]] = {}  # by kind: when the count began, and how many there were
+        self._seen: dict[str, tuple[float, int]] = {}  # by kind: start of the count, and the count
 
     def warn(self, kind: str, message: str, /, **fields: object) -> bool:
-        """Log `message` as a warning, at debug level if its kind has been logged often enough; whether it was not."""
+        """Log a warning, at debug level if its kind has been logged often enough; whether it was a warning."""
         return self.log(logging.WARNING, kind, message, **fields)
 
     def info(self, kind: str, message: str, /, **fields: object) -> None:
-        """Log `message` as information, at debug level if its kind has been logged often enough."""
+        """Log at INFO, at debug level if its kind has been logged often enough."""
         self.log(logging.INFO, kind, message, **fields)
 
     def log(self, level: int, kind: str, message: str, /, **fields: object) -> bool:
         """Log `message` at `level`, or at debug level if its kind has been logged often enough; whether at `level`.
 
-        The kind is also the event that a JSON line names, unless it is among the fields.
+        The kind is also the `event` of a JSON line, unless that is among the fields.
         """
         extra = {"event": kind, **fields}
         now = self._clock()
@@ -148,7 +148,7 @@ class Throttle:
         note = ""
         if now - began >= self._every:
             if seen > self._per_kind:
-                note = f" ({seen - self._per_kind} more of this kind came before, logged at debug level only)"
+                note = f" ({seen - self._per_kind} more of this kind were logged at debug level only)"
             began, seen = now, 0
         self._seen[kind] = began, seen + 1
         if seen >= self._per_kind:

@@ -1,4 +1,4 @@
-"""The standard streams, made so that no run depends on who reads them; imported before all else, so it needs little."""
+"""Standard streams that never block or fail a run, whoever reads them; imported first, so it imports little."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Callable
 
 _STDERR = 2  # the file descriptor
-_MOST = 1 << 20  # bytes that may wait to be written
-_END = 1.0  # seconds that the end of the process waits for what is not written
+_MOST = 1 << 20  # bytes that are buffered at most
+_END = 1.0  # seconds that the process waits at exit for what is not written
 
-LOW, NORMAL, HIGH = range(3)  # ranks of what is written: when there is too much, the lowest is dropped first
+LOW, NORMAL, HIGH = range(3)  # ranks of lines: when the buffer is full, the lowest is dropped first
 
 
 def prepare() -> None:
-    """Open standard streams that are closed, and put a `StandardError` in the place of `sys.stderr`."""
+    """Open standard streams that are closed, and replace `sys.stderr` by a `StandardError`."""
     open_closed()
     if sys.stdin is None:
         sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
@@ -31,18 +31,18 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
     sys.stderr = errors = StandardError(LineQueue(), encoding, _write)
-    # A thread would be too late for the lines of `sys.excepthook` if it ended with `main`.
+    # At exit, because `sys.excepthook` writes after `main` has ended.
     atexit.register(errors.finish, _END)
 
 
 def open_closed() -> None:
-    """Open standard descriptors that are closed, which would else be given to the first file or socket.
+    """Open standard descriptors that are closed, or the first file or socket would get their numbers.
 
-    Standard output is opened for reading, so that writing records to it fails in place of losing them.
+    Standard output is opened read-only, so that writing records to it fails instead of losing them.
     """
     for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         if not _is_open(descriptor):
-            os.open(os.devnull, mode)  # gets the lowest number that is free
+            os.open(os.devnull, mode)  # takes the lowest free number
 
 
 def _is_open(descriptor: int) -> bool:
@@ -54,12 +54,12 @@ def _is_open(descriptor: int) -> bool:
 
 
 def dropped() -> int:
-    """How many lines were dropped that were to go to standard error."""
+    """How many lines for standard error were dropped."""
     return sys.stderr.dropped if isinstance(sys.stderr, StandardError) else 0
 
 
 class LineQueue:
-    """Lines that wait to be written, at most so many bytes of them; those of a low rank make room for others."""
+    """A bounded queue of lines; when it is full, lines of a low rank make room for others."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
@@ -72,7 +72,7 @@ class LineQueue:
         return sum(map(len, self._lines))
 
     def put(self, line: bytes, rank: int) -> None:
-        """Let `line` wait. If there is no room, the oldest ones of the lowest rank are dropped, it itself too."""
+        """Queue `line`. If there is no room, the oldest lines of the lowest rank are dropped, possibly this one."""
         while self._size + len(line) > self._most:
             lowest = next((lines for lines in self._lines[: rank + 1] if lines), None)
             self.dropped += 1
@@ -84,20 +84,20 @@ class LineQueue:
         self._size += len(line)
 
     def take(self) -> bytes:
-        """The oldest line, which waits no more."""
+        """Remove the oldest line."""
         _, line = min((lines for lines in self._lines if lines), key=lambda lines: lines[0]).popleft()
         self._size -= len(line)
         return line
 
 
 class StandardError(io.TextIOWrapper):
-    """Standard error, written by a thread: who writes to it never waits, and never fails.
+    """Standard error, written by a thread, so that writing to it never blocks and never fails.
 
-    What cannot be written, or waits for too long for somebody to read, is dropped and counted.
+    What cannot be written, or is not read in time, is dropped and counted.
 
     Args:
-        queue: what waits to be written.
-        encoding: that of the text.
+        queue: the buffer.
+        encoding: of the text.
         write: writes some of the data, as `os.write` does.
     """
 
@@ -107,13 +107,13 @@ class StandardError(io.TextIOWrapper):
         )
         self._queue = queue
         self._write_some = write
-        self._changed = threading.Condition()  # held for an instant, never while writing
+        self._changed = threading.Condition()  # held briefly, never while writing
         self._thread: threading.Thread | None = None
-        self._since: float | None = None  # when the line began that is being written
-        self._told = 0  # how many dropped lines the notes were about
+        self._since: float | None = None  # since when the current line is being written
+        self._told = 0  # dropped lines reported so far
         self._ended = False
         self.note: Callable[[int], str] = "{} lines of the log were dropped\n".format
-        """The line that says how many were dropped."""
+        """Makes the line that reports how many were dropped."""
 
     @property
     def dropped(self) -> int:
@@ -126,9 +126,9 @@ class StandardError(io.TextIOWrapper):
         return self._since is not None or bool(self._queue)
 
     def put(self, line: bytes, rank: int) -> None:
-        """Have `line` written, in its turn."""
+        """Queue a line."""
         if self._ended:
-            return  # the interpreter may have ended the thread with the lock in its hands
+            return  # the interpreter may have ended the thread while it held the lock
         with self._changed:
             self._queue.put(line, rank)
             if not self._thread:
@@ -137,11 +137,11 @@ class StandardError(io.TextIOWrapper):
             self._changed.notify_all()
 
     def put_text(self, text: str, rank: int) -> None:
-        """Have `text` written, in its turn, in the encoding of the stream."""
+        """Queue text, in the encoding of the stream."""
         self.put(text.encode(self.encoding, "backslashreplace"), rank)
 
     def finish(self, seconds: float) -> None:
-        """Wait for at most `seconds` until all is written, and no more for what has been stuck for as long."""
+        """Wait at most `seconds` until all is written; not at all for a line that has been stuck that long."""
         self.flush()
         end = time.monotonic() + seconds
         with self._changed:
@@ -171,7 +171,7 @@ class StandardError(io.TextIOWrapper):
                 self._changed.notify_all()
 
     def _write_all(self, data: bytes) -> bool:
-        """Write all of it, however long that takes; whether it could be."""
+        """Write all of it, however long that takes; whether it succeeded."""
         with contextlib.suppress(OSError):
             while data:
                 data = data[self._write_some(data) :]
@@ -179,7 +179,7 @@ class StandardError(io.TextIOWrapper):
 
 
 def _write(data: bytes) -> int:
-    """As `os.write`, and it waits where another process has set the descriptor not to."""
+    """As `os.write`, but blocking even if another process has made the descriptor non-blocking."""
     try:
         return os.write(_STDERR, data)
     except BlockingIOError:
@@ -188,7 +188,7 @@ def _write(data: bytes) -> int:
 
 
 class _Raw(io.RawIOBase):
-    """What is written to a `StandardError` as to any stream: the status line, progress, errors, traces."""
+    """Takes what is written to a `StandardError` as to any stream: progress, errors, tracebacks."""
 
     def __init__(self, errors: StandardError) -> None:
         super().__init__()

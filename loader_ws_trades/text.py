@@ -1,4 +1,4 @@
-"""Text for people: durations, times, and what others sent, made safe to show. Pure."""
+"""Text for people: durations, times, and foreign text made safe to show. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPANS = ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1))
 
 
 def format_time(timestamp: int) -> str:
-    """Milliseconds since 1970 for people; they may come from anyone, and be anything."""
+    """Unix milliseconds for people; out-of-range values are shown as they are."""
     try:
         at = datetime.fromtimestamp(timestamp / 1000, timezone.utc)
     except (ValueError, OverflowError, OSError):
@@ -28,10 +28,10 @@ def format_time(timestamp: int) -> str:
 
 
 def printable(foreign: str, limit: int = 200) -> str:
-    """Text that comes from outside, for a message: on one line, without control characters, at most `limit` long.
+    """Foreign text for a message: on one line, without control characters, at most `limit` long.
 
-    Whatever Unicode does not call printable is escaped: line ends, terminal codes, what changes the direction of
-    writing or is not seen, halves of surrogate pairs.
+    Everything that Unicode does not call printable is escaped: line breaks, terminal codes, direction marks,
+    invisible characters, lone surrogates.
     """
     if len(foreign) <= limit and foreign.isprintable():
         return foreign
@@ -47,5 +47,5 @@ def printable(foreign: str, limit: int = 200) -> str:
 
 
 def header_number(foreign: str) -> int | None:
-    """The whole number that a header of an answer holds; None for anything else, or for more than 15 digits."""
+    """The whole number in a response header; None for anything else, or for more than 15 digits."""
     return int(foreign) if re.fullmatch(r"[0-9]{1,15}", foreign.strip()) else None

@@ -25,7 +25,7 @@ _Value = TypeVar("_Value")
 
 NO_PROGRESS: Final = click.option("--no-progress", is_flag=True, help="Show no progress on a terminal.")
 
-# What a command needs that talks to Kafka, however little else it does.
+# What every command that talks to Kafka needs.
 KAFKA: Final = (
     "kafka_bootstrap_servers",
     *(option.name for option in config.OPTIONS if option.name.startswith(("kafka_user", "kafka_password"))),
@@ -41,7 +41,7 @@ KAFKA: Final = (
 
 
 def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command], _Command]:
-    """Flags for the settings called `names`, or for all, and `--env-file`; none of them has a default of its own."""
+    """Flags for the settings `names`, or for all of them, and `--env-file`; the flags have no defaults."""
 
     def decorate(command: _Command) -> _Command:
         chosen = [option for option in config.OPTIONS if names is None or option.name in names]
@@ -62,18 +62,18 @@ def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command],
 
 
 class Given(NamedTuple):
-    """What is given of the settings, from all places."""
+    """The settings given by flags, variables and the file, as texts."""
 
     texts: dict[str, Any]
-    """By the name of the option."""
+    """By option name."""
     faults: list[str]
-    """What is wrong with the file of variables."""
+    """What is wrong with the file."""
     notes: list[str]
-    """What looks wrong there, and may be right."""
+    """What looks wrong there but may be intended."""
 
 
 def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, str] | None = None) -> Given:
-    """The texts of all settings that are given, `defaults` last.
+    """The texts of all settings that are given; `defaults` have the lowest precedence.
 
     Raises:
         ConfigurationError: if the file cannot be read.
@@ -86,11 +86,11 @@ def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, 
     )
     given: dict[str, Any] = {}
     for layer in (*layers, defaults or {}):
-        # Of a setting in two forms the layer above decides for both.
+        # If a setting has two forms, the higher layer decides for both.
         forms = (config.PASSWORD_FORMS, config.SYMBOL_FORMS)
         settled = given.keys() | {name for both in forms if both & given.keys() for name in both}
         if "symbol" in given:
-            settled.add("job_completion_index")  # a pair named above is the one, whatever the Job says
+            settled.add("job_completion_index")  # a pair set in a higher layer overrides the index of the Job
         # An empty value counts as not set.
         given |= {name: value for name, value in layer.items() if not _is_blank(value) and name not in settled}
     return Given(given, faults, notes)
@@ -111,11 +111,11 @@ def gather(
     """Settings from flags, over environment variables, over the `.env` file, over defaults; and what looks wrong.
 
     Args:
-        flags: what stands on the command line.
-        env_file: a file to read instead of `.env`.
-        needed: the settings that must have a value; all that `run` needs, if not said.
-        defaults: what takes the place of a setting's own default.
-        faults: what is wrong with the rest of the command line, to be told with the rest.
+        flags: those of the command line.
+        env_file: the file to read instead of `.env`.
+        needed: the settings that must have a value; by default all that `run` needs.
+        defaults: override the defaults of settings.
+        faults: what is wrong with the rest of the command line, to be reported together.
 
     Raises:
         ConfigurationError: with all faults at once.
@@ -125,7 +125,7 @@ def gather(
     try:
         settings = load(given.texts, needed=needed)
     except ConfigurationError as error:
-        # What looks wrong may be why something is required and not set.
+        # A misspelt name may be why a required setting is missing.
         raise ConfigurationError(*error.faults, *found, *given.notes) from error
     if found:
         raise ConfigurationError(*found, *given.notes)
@@ -133,7 +133,7 @@ def gather(
 
 
 def ready(flags: dict[str, Any], env_file: str | None, **how: Any) -> config.Settings:
-    """The settings of a command, as `gather` finds them, and the log as they want it."""
+    """The settings of a command; configures the log as well."""
     from loader_ws_trades import logs  # noqa: PLC0415 - so that `--help` is quick
 
     settings, notes = gather(flags, env_file, **how)
@@ -144,38 +144,38 @@ def ready(flags: dict[str, Any], env_file: str | None, **how: Any) -> config.Set
 
 
 def _read_env_file(named: str | None) -> tuple[dict[str, str | None], list[str], list[str]]:
-    """The variables of a file, as they stand: no `${...}` is replaced, a password may hold one."""
+    """The variables of a file, verbatim: no `${...}` is expanded, as a password may contain one."""
     path = named or ".env"
     try:
         text = files.read(path).decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         if named is None:
-            return {}, [], []  # a folder may be a virtual environment
-        raise ConfigurationError(f"--env-file names {path!r}, which is no file; give a readable one") from error
+            return {}, [], []  # a directory may be a virtual environment
+        raise ConfigurationError(f"--env-file names {path!r}, which is not a file; use a readable one") from error
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigurationError(f"The file {path!r} cannot be read ({why}); make it readable text") from error
+        raise ConfigurationError(f"Cannot read the file {path!r} ({why}); it must be UTF-8 text") from error
     bindings = list(parse_stream(io.StringIO(text)))
     faults = [
-        f"{path}, line {binding.original.line}, is not NAME=value; mend it" for binding in bindings if binding.error
+        f"{path}, line {binding.original.line}, is not NAME=value; fix it" for binding in bindings if binding.error
     ]
     found = {binding.key: binding.value for binding in bindings if binding.key}
     return found, faults, _misspelt(found, path)
 
 
 def _misspelt(names: Iterable[str], path: str) -> list[str]:
-    """A sentence for each name that is no setting's but like one; the file may serve other programs too."""
+    """A warning for each name that resembles a setting; other names may belong to other programs."""
     known = {option.variable for option in config.OPTIONS}
     others = islice((name for name in names if name not in known and len(name) < _LONGEST_NAME), _NAMES)
     near = {name: difflib.get_close_matches(name.upper(), known, 1, _ALIKE) for name in others}
     return [
-        f"{path} sets {printable(name)}, which is no setting; {meant[0]} may be meant"
+        f"{path} sets {printable(name)}, which is not a setting; did you mean {meant[0]}?"
         for name, meant in near.items()
         if meant
     ]
 
 
-_LONGEST_NAME, _NAMES = 60, 1000  # of what is compared: it takes a while
+_LONGEST_NAME, _NAMES = 60, 1000  # compared at most, as it takes a while
 _ALIKE = 0.8
 
 

@@ -1,4 +1,4 @@
-"""Files that a person names, which may be pipes, devices or anything else: read within bounds of size and time."""
+"""Reads files that a user names, which may be pipes or devices, within bounds of size and time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PIECE = 65536
 
 
 def read(path: str | Path, *, most: int = 1 << 20, seconds: float = 30.0) -> bytes:
-    """What a file holds; a pipe is read until whoever writes into it has closed it.
+    """The contents of a file; a pipe is read until its writer closes it.
 
     Raises:
         OSError: if it cannot be read, holds more than `most` bytes, or has not ended within `seconds`.
     """
     try:
-        # Else opening a FIFO would wait for a writer without end.
+        # Otherwise opening a FIFO would wait forever for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # with a NUL, or not to be encoded
-        raise OSError(errno.EINVAL, "no file name") from error
+        raise OSError(errno.EINVAL, "not a file name") from error
     try:
         return _to_the_end(descriptor, most, seconds)
     finally:
@@ -34,7 +34,7 @@ def _to_the_end(descriptor: int, most: int, seconds: float) -> bytes:
     ready = select.poll()
     ready.register(descriptor, select.POLLIN)
     found = bytearray()
-    # A FIFO is not ready before somebody has opened it for writing, though reading it would give an end at once.
+    # A FIFO without a writer is not ready, although a read would return end-of-file at once.
     while ready.poll(deadline.remaining * 1000):
         try:
             piece = os.read(descriptor, _PIECE)

@@ -1,4 +1,4 @@
-"""librdkafka's properties that a user may set, and those that the loader keeps for itself."""
+"""The librdkafka properties that a user may set, and those that are rejected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTINGS: Final = {
     "sasl.mechanism*": "KAFKA_SASL_MECHANISM (--kafka-sasl-mechanism)",
     "security.protocol": "KAFKA_SECURITY_PROTOCOL (--kafka-security-protocol)",
 }
-# Every trade once, in order, and read again from where it was: with another value one of these fails silently.
+# With another value of one of these, exactly once, order or the checkpoint fails silently.
 _PROMISED: Final = (
     *("acks", "request.required.acks", "enable.idempotence", "enable.gapless.guarantee"),
     *("message.timeout.ms", "delivery.timeout.ms", "retries", "message.send.max.retries", "max.in.flight*"),
@@ -42,13 +42,13 @@ def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
     pairs = []
     for part in value.split(",") if isinstance(value, str) else value:
         key, equals, given = (piece.strip("\ufeff \t\r\n") for piece in part.partition("="))
-        # The value may be a secret, so only what stands before a first '=' and looks like a name is ever shown.
+        # The value may be a secret, so only a name before the first '=' is ever shown.
         if not equals or not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", key):
-            raise ValueError("holds a part that is not key=value; separate properties with commas")
+            raise ValueError("has a part that is not key=value; separate properties by commas")
         if refusal := _refusal(key):
-            raise ValueError(f"holds {key}{refusal}")
+            raise ValueError(f"contains {key}{refusal}")
         if "\0" in given or not _is_unicode(given):
-            raise ValueError(f"holds a value of {key} that is not text; give it without NUL, in UTF-8")
+            raise ValueError(f"has a value of {key} that is not text; use UTF-8 without NUL")
         pairs.append((key, given))
     return tuple(pairs)
 
@@ -56,11 +56,11 @@ def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
 def _refusal(key: str) -> str | None:
     setting = next((setting for pattern, setting in _SETTINGS.items() if fnmatchcase(key, pattern)), None)
     if setting:
-        return f"; set {setting} in its place"
+        return f"; set {setting} instead"
     if any(fnmatchcase(key, pattern) for pattern in _PROMISED):
-        return ", which the loader sets itself so that every trade comes once and in order; leave it out"
+        return ", which the loader sets itself to publish every trade once and in order; remove it"
     if any(fnmatchcase(key, pattern) for pattern in _NOT_TEXT):
-        return ", which is not for users of the loader to set; leave it out"
+        return ", which cannot be set by users; remove it"
     return None
 
 

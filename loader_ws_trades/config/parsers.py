@@ -1,4 +1,4 @@
-"""What the value of a setting may be: each function takes the text as given and returns what it means.
+"""Parsers of setting values: each takes the text as given and returns the value.
 
 Each raises `ValueError` with the end of a sentence that begins with the setting's name.
 """
@@ -28,33 +28,33 @@ _ISO = re.compile(
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-# What may stand around a value: white space, line ends, the byte order mark.
+# What is stripped from a value: white space, line breaks, the byte order mark.
 _AROUND: Final = "\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _UNSEEN: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, zero-width letters, halves of surrogate pairs
 _LONGEST: Final = 1000  # letters of a name; Kafka's protocol takes no more than 32767 bytes
 
 
 def stripped(value: str) -> str:
-    """A value without what may stand around it."""
+    """A value without surrounding white space, line breaks and BOM."""
     return value.strip(_AROUND)
 
 
 def quoted(value: str) -> str:
-    """A value for a message, without the user and the password that may stand in it, as in a URL."""
+    """A value for a message, without the user and password that a URL may contain."""
     return f"'{printable(re.sub('.*@', '***@', value, flags=re.DOTALL), 60)}'"
 
 
 def text(value: str, *, longest: int = _LONGEST) -> str:
-    """A name: not blank, nothing in it that cannot be seen, no quotes around it."""
+    """A name: not blank, no invisible characters, no quotes around it."""
     value = stripped(value)
     if not value:
-        raise ValueError("is blank; give it a value")
+        raise ValueError("is blank; set a value")
     if unseen := next((letter for letter in value if unicodedata.category(letter) in _UNSEEN), None):
-        raise ValueError(f"holds U+{ord(unseen):04X}, which cannot be seen and is in no name; take it out")
+        raise ValueError(f"contains U+{ord(unseen):04X}, an invisible character; remove it")
     if {value[0], value[-1]} & {"'", '"'}:
-        raise ValueError("begins or ends with a quote, as `docker --env-file` leaves it; take the quotes away")
+        raise ValueError("begins or ends with a quote, which `docker --env-file` keeps; remove the quotes")
     if len(value) > longest:
-        raise ValueError(f"is too long; give at most {longest} letters")
+        raise ValueError(f"is too long; use at most {longest} characters")
     return value
 
 
@@ -62,9 +62,9 @@ def secret(value: str) -> str:
     """A password: any text on one line. It is never shown."""
     value = stripped(value)
     if not value:
-        raise ValueError("is blank; give it a value")
+        raise ValueError("is blank; set a value")
     if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in value):
-        raise ValueError("holds a line end or another control character; give the password alone, in UTF-8")
+        raise ValueError("contains a line break or another control character; use the password alone, in UTF-8")
     return value
 
 
@@ -72,7 +72,7 @@ def symbol(value: str) -> str:
     """A trading pair in upper case; any letters and digits, not only ASCII."""
     value = text(value)
     if not all(letter.isalnum() or letter in "_-." for letter in value):
-        raise ValueError(f"is {quoted(value)}, which is no trading pair; give one like BTCUSDT")
+        raise ValueError(f"is {quoted(value)}, which is not a trading pair; use one like BTCUSDT")
     return value.upper()
 
 
@@ -80,12 +80,14 @@ def topic(value: str) -> str:
     """A name that Kafka allows for a topic."""
     value = text(value)
     if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", value) or value in {".", ".."}:
-        raise ValueError(f"is {quoted(value)}, which is no topic name; use up to 249 letters, digits, '.', '_' and '-'")
+        raise ValueError(
+            f"is {quoted(value)}, which is not a topic name; use up to 249 letters, digits, '.', '_' and '-'"
+        )
     return value
 
 
 def _is_address(value: str) -> bool:
-    """Whether this is a host, as it stands in a URL, with or without a port; `h:` has none."""
+    """Whether this is a host as in a URL, with or without a port (`h:` has none)."""
     match = re.fullmatch(r"(\[([0-9A-Fa-f:.]+)(?:%[\w.-]+)?\]|[\w.-]+)(?::([0-9]{0,5}))?", value)
     if not match or (match[3] and not 1 <= int(match[3]) <= 65535):
         return False
@@ -93,7 +95,7 @@ def _is_address(value: str) -> bool:
         if match[2]:
             ipaddress.IPv6Address(match[2])
         else:
-            match[1].encode("idna")  # as the look-up of a name does it
+            match[1].encode("idna")  # as name resolution does
     except ValueError:
         return False
     return True
@@ -104,7 +106,7 @@ def servers(value: str) -> str:
     addresses = [text(part) if stripped(part) else "" for part in value.split(",")]
     for address in addresses:
         if not _is_address(address) or not re.search(r":[0-9]+\Z", address):
-            raise ValueError(f"holds {quoted(address)}, which is not host:port with a port from 1 to 65535")
+            raise ValueError(f"contains {quoted(address)}, which is not host:port with a port from 1 to 65535")
     return ",".join(addresses)
 
 
@@ -113,14 +115,14 @@ def url(*schemes: str) -> Callable[[str], str]:
 
     def parse(value: str) -> str:
         value = text(value, longest=4000)
-        # The value may hold a password, so it is not shown.
-        fault = f"is not usable; give a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        # The value may contain a password, so it is not shown.
+        fault = f"is not a valid URL; use one that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
         try:
             parts = urlsplit(value)
         except ValueError as error:
             raise ValueError(f"{fault}, with a host") from error
         if parts.scheme not in schemes or not _is_address(parts.netloc.rpartition("@")[2]):
-            raise ValueError(f"{fault}, with a host, and a port from 1 to 65535 if any")
+            raise ValueError(f"{fault}, with a host and, if needed, a port from 1 to 65535")
         if any(letter in "#\\" or letter.isspace() for letter in value):
             raise ValueError(f"{fault}, without spaces, '#' and '\\'")
         return value
@@ -143,22 +145,22 @@ def seconds(value: str, *, least: float = 0.001) -> float:
     """A time span: seconds, or a number with the unit s, m, h or d."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", value.strip())
     if not match:
-        raise ValueError(f"is {quoted(value)}, which is no time span; give seconds, or a number with s, m, h or d")
+        raise ValueError(f"is {quoted(value)}, which is not a duration; use seconds, or a number with s, m, h or d")
     span = float(match[1]) * _UNITS[match[2]]
     if not least <= span <= 365 * 86400:
-        raise ValueError(f"is {quoted(value)}, which is out of range; give more than 0 and at most 365d")
+        raise ValueError(f"is {quoted(value)}, which is out of range; use more than 0 and at most 365d")
     return span
 
 
 def moment(value: str) -> int:
-    """A moment in milliseconds since 1970: ISO 8601, in UTC if it names no zone, or these milliseconds themselves.
+    """A time in Unix milliseconds, from ISO 8601 (UTC unless it has an offset) or from those milliseconds.
 
-    What is finer than a millisecond is rounded up, so that comparing whole milliseconds with it stays exact.
+    Fractions of a millisecond are rounded up, so that comparing whole milliseconds with it stays exact.
     """
     value = value.strip()
-    fault = f"is {quoted(value)}, which is no moment; give one like 2024-08-01T10:00:00Z, or milliseconds since 1970"
+    fault = f"is {quoted(value)}, which is not a time; use one like 2024-08-01T10:00:00Z, or Unix milliseconds"
     if re.fullmatch(r"[0-9]{1,20}", value):
-        # Shorter or longer ones are seconds, microseconds or a date, whose meaning must not be guessed.
+        # Fewer or more digits are seconds, microseconds or a date; do not guess.
         if not 10**11 <= int(value) < 10**14:
             raise ValueError(f"{fault}, of 12 to 14 digits")
         return int(value)
@@ -179,14 +181,14 @@ def moment(value: str) -> int:
 def trade_id(value: str) -> int:
     """A trade's id, from 0."""
     if not re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        raise ValueError(f"is {quoted(value)}, which is no trade id; give a whole number")
+        raise ValueError(f"is {quoted(value)}, which is not a trade id; use a whole number")
     return int(value)
 
 
 def count(value: str) -> int:
     """A whole number from 1."""
     if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or int(value) < 1:
-        raise ValueError(f"is {quoted(value)}, which is no whole number from 1 to {10**18 - 1}")
+        raise ValueError(f"is {quoted(value)}, which is not a whole number from 1 to {10**18 - 1}")
     return int(value)
 
 
@@ -195,7 +197,7 @@ def count_to(most: int, why: str) -> Callable[[str], int]:
 
     def parse(value: str) -> int:
         if (found := count(value)) > most:
-            raise ValueError(f"is {quoted(value)}, which is out of range; give at most {most}, {why}")
+            raise ValueError(f"is {quoted(value)}, which is out of range; use at most {most}, {why}")
         return found
 
     return parse
@@ -204,21 +206,21 @@ def count_to(most: int, why: str) -> Callable[[str], int]:
 def port(value: str) -> int:
     """A port to listen on."""
     if not re.fullmatch(r"[0-9]{1,5}", value.strip()) or not 1 <= int(value) <= 65535:
-        mend = "give a number from 1 to 65535"
+        advice = "use a number from 1 to 65535"
         if value.startswith("tcp://"):
-            mend = (
-                "Kubernetes sets such a variable for a Service of that name; set enableServiceLinks of the pod to false"
+            advice = (
+                "Kubernetes sets this variable for a Service of that name; set enableServiceLinks: false in the pod"
             )
-        raise ValueError(f"is {quoted(value)}, which is no port; {mend}")
+        raise ValueError(f"is {quoted(value)}, which is not a port; {advice}")
     return int(value)
 
 
 def speed(value: str) -> float:
-    """A multiple of the pace of a recording; `max`, which waits for nothing, is infinite."""
+    """A multiple of the recorded pace; `max`, which never waits, is infinite."""
     if value.strip().lower() == "max":
         return math.inf
     if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value.strip()) or not float(value):
-        raise ValueError(f"is {quoted(value)}, which is no speed; give a number above 0, such as 1 or 10, or max")
+        raise ValueError(f"is {quoted(value)}, which is not a speed; use a number above 0, such as 1 or 10, or max")
     return float(value)
 
 
@@ -229,35 +231,35 @@ def choice(*choices: str) -> Callable[[str], str]:
         for known in choices:
             if value.strip().lower() == known.lower():
                 return known
-        raise ValueError(f"is {quoted(value)}; give one of {', '.join(choices)}")
+        raise ValueError(f"is {quoted(value)}; use one of {', '.join(choices)}")
 
     return parse
 
 
 def pem_file(value: str) -> str:
-    """A file that holds certificates in PEM form; its name is not shown, a password may stand there by mistake."""
+    """A file that holds certificates in PEM form; its name is not shown, as a password may be there by mistake."""
     value = text(value)
     try:
         if not Path(value).is_file() and Path(value).exists():
-            raise ValueError("names something that is no file; give the CA's")
+            raise ValueError("is not a file; use the PEM file of the CA")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
     except ssl.SSLError as error:
-        raise ValueError("names a file that holds no usable PEM certificate; give the CA's") from error
+        raise ValueError("names a file without a valid PEM certificate; use the one of the CA") from error
     except OSError as error:
-        raise ValueError(f"names a file that cannot be read ({error.strerror}); give a readable one") from error
+        raise ValueError(f"names a file that cannot be read ({error.strerror}); use a readable one") from error
     return value
 
 
 def password_in(file: str) -> str:
-    """The password that a file holds; it may be a pipe."""
+    """The password in a file, which may be a pipe."""
     try:
         held = files.read(file, most=65536).decode()
     except OSError as error:
-        raise ValueError(f"names a file that cannot be read ({error.strerror}); give a readable one") from error
+        raise ValueError(f"names a file that cannot be read ({error.strerror}); use a readable one") from error
     except UnicodeDecodeError as error:
-        raise ValueError("names a file that is not text in UTF-8; give one with the password alone") from error
+        raise ValueError("names a file that is not UTF-8 text; use one with the password alone") from error
     if not stripped(held):
-        raise ValueError("names a file that is empty; write the password into it")
+        raise ValueError("names an empty file; write the password into it")
     try:
         return secret(held)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Finds where a run goes on: behind the newest trade on the topic, or as near to it as can be known."""
+"""Finds where a run resumes: after the newest trade on the topic, or as close to it as can be determined."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from loader_ws_trades.text import format_time
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN = 1.0  # seconds between two tries to read the topic, and for which a hidden end is nothing to speak of
-_FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after REST did not answer
+_LOOK_AGAIN = 1.0  # seconds between two attempts to read the topic, and before a hidden end is reported
+_FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after a failed REST request
 
 
 class FindsIds(Protocol):
@@ -32,11 +32,11 @@ class FindsIds(Protocol):
 
 
 class Resume:
-    """The start of a run of `settings.symbol`; `position` may wait for long, all else may be asked meanwhile.
+    """The starting position of `settings.symbol`; `position` may wait long, the rest can be read meanwhile.
 
     Args:
         settings: the topic, and how long to wait for it and for REST.
-        rest: tells which trade was the first at a time.
+        rest: finds the first trade at a time.
         closed: ends every wait.
     """
 
@@ -45,14 +45,14 @@ class Resume:
         self._rest = rest
         self._closed = closed
         self.possible = settings.resume == "on"
-        """Whether a later run goes on behind this one."""
+        """Whether a later run resumes after this one."""
         self.waits: str | None = None
-        """Why the position cannot be seen at present, if so."""
+        """Why the position cannot be determined yet, if so."""
         self.unchecked: str | None = None
         """Which trades before the position may be missing on the topic, if any."""
 
     def position(self) -> Position | None:
-        """The last trade that needs not come again; None if the run starts at the first live one, or is closed.
+        """The last trade that is not needed again; None if the run starts at the first live one, or is closed.
 
         Raises:
             RunError: if the topic cannot be read for `KAFKA_OUTAGE_LIMIT`.
@@ -64,13 +64,13 @@ class Resume:
         self.waits = None
         if position is not None:
             log.info(
-                "Going on behind trade id %d",
+                "Resuming after trade id %d",
                 position.trade_id,
                 extra={"event": "resume", "trade_id": position.trade_id},
             )
         elif not found.doubt:
             log.info(
-                "The topic holds no trade of %s: starting at the first live one",
+                "No trade of %s on the topic, starting at the first live one",
                 self._settings.symbol,
                 extra={"event": "resume_new"},
             )
@@ -87,8 +87,8 @@ class Resume:
                     if error.lasting:
                         self.possible = False
                         log.warning(
-                            "Where the last run ended cannot be seen, starting at the first live trade: %s; grant it "
-                            "to the user, check %s, or set %s to off",
+                            "Cannot read the checkpoint, starting at the first live trade: %s; grant READ, check "
+                            "%s, or set %s to off",
                             error,
                             consumer_credentials(settings),
                             named("resume"),
@@ -99,23 +99,23 @@ class Resume:
         return None
 
     def _wait(self, error: UnavailableError, patience: Deadline) -> None:
-        # To start without knowing would leave a gap that nobody names.
+        # Starting without the checkpoint would leave a gap that is never reported.
         if patience.passed:
             advice = f"raise {named('kafka_outage_limit')}" if isinstance(error, HiddenError) else "check the brokers"
-            raise RunError(f"Where the last run ended cannot be seen: {error}; {advice}") from error
+            raise RunError(f"Cannot read the checkpoint: {error}; {advice}") from error
         if self.waits is None:
             log.warning(
-                "Where the last run ended cannot be seen yet: %s (for %.0f s at most)",
+                "Cannot read the checkpoint yet: %s (retrying for %.0f s)",
                 error,
                 patience.remaining,
                 extra={"event": "resume_waiting"},
             )
-        self.waits = f"waiting to see where the last run ended: {error}"
+        self.waits = f"waiting to read the checkpoint: {error}"
         if not isinstance(error, HiddenError):
             self._closed.wait(_LOOK_AGAIN)
 
     def _first_since(self, found: Checkpoint) -> Position | None:
-        """What stands before the first trade of the time from which on the topic has none; tells what was not seen."""
+        """The trade before the first one since the time that was searched; reports what is unchecked."""
         last = None if found.since is None else self._last_before(found.since)
         position = None if last is None or found.since is None else Position(last, found.since)
         which = "the first live one"
@@ -126,7 +126,7 @@ class Resume:
         return position
 
     def _last_before(self, moment: int) -> int | None:
-        """The id before the first trade at or after `moment`; None if REST does not tell."""
+        """The id before the first trade at or after `moment`; None if REST does not return it."""
         symbol = self._settings.symbol
         patience, backoff = Deadline(self._settings.repair_outage_limit), Backoff(_FIRST_DELAY, _DELAY_CAP)
         while True:
@@ -134,10 +134,12 @@ class Resume:
                 first = self._rest.first_id_at(symbol, moment)
                 return self._rest.newest_id(symbol) if first is None else first - 1
             except UnavailableError as error:  # noqa: PERF203 - it waits for the network
-                self.waits = f"waiting to be told where to go on: {error}"
+                self.waits = f"waiting for REST to find the position: {error}"
                 if error.lasting or patience.passed or self._closed.is_set():
                     log.warning(
-                        "REST does not tell which trade to go on with: %s", error, extra={"event": "resume_unchecked"}
+                        "REST did not return the position to resume from: %s",
+                        error,
+                        extra={"event": "resume_unchecked"},
                     )
                     return None
                 self._closed.wait(min(max(backoff.next(), error.retry_after), patience.remaining + 0.01))

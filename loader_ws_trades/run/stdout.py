@@ -12,19 +12,19 @@ from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, RunErr
 from loader_ws_trades.lifecycle import Deadline, Startup, spawn
 from loader_ws_trades.pipeline.trade import Trade, record_encoder
 
-_STDOUT = 1  # the file descriptor: what Python buffers above it could not be left to a daemon thread
-_QUEUED = 50_000  # records that may wait for the reader
+_STDOUT = 1  # the file descriptor: a daemon thread could not be trusted with what Python buffers
+_QUEUED = 50_000  # maximum records buffered for the reader
 
 
 class Output:
-    """Writes the records of trades of `symbol`, in a thread: a reader that does not read must not block the run."""
+    """Writes records of `symbol` in a thread: a reader that is stuck must not block the run."""
 
     def __init__(self, symbol: str) -> None:
         self._encode = record_encoder(symbol)
         self.accepted = 0  # moved by `put` alone
         self.outages = 0
         self.waiting_since = None
-        """A reader may take its time."""
+        """Never: a slow reader is not an outage."""
         self._batches: deque[tuple[bytes, list[int]]] = deque()  # the one that is being written is the first
         self._waiting = threading.Semaphore(0)
         self._moved = threading.Event()
@@ -35,21 +35,21 @@ class Output:
         return "standard output"
 
     def open(self, _startup: Startup) -> None:
-        """Begin to write what is put.
+        """Start the writing thread.
 
         Raises:
-            ConfigurationError: if nothing can be written there.
+            ConfigurationError: if it cannot be written to.
         """
         try:
-            os.write(_STDOUT, b"")  # a descriptor that was closed is open for reading alone
+            os.write(_STDOUT, b"")  # a closed descriptor was reopened read-only
         except OSError as error:
             raise ConfigurationError(
-                f"Standard output cannot be written to ({error.strerror}); run --stdout where something reads it"
+                f"Cannot write to standard output ({error.strerror}); redirect it to a file or a pipe"
             ) from error
         spawn("output", self._write, self._on_death)
 
     def put(self, trades: Iterable[Trade]) -> int:
-        """Hand trades to the writing thread, without blocking; how many it took, fewer when too many wait."""
+        """Queue trades, without blocking; how many were accepted, fewer if the queue is full."""
         taken = list(itertools.islice(trades, _QUEUED - self.in_flight))
         if taken:
             lines = "".join(f"{self._encode(trade)}\n" for trade in taken)
@@ -70,16 +70,16 @@ class Output:
 
     def _on_death(self, error: BaseException) -> None:
         if isinstance(error, BrokenPipeError):
-            self._failure = EndOfOutputError("The reader of standard output has had enough")
+            self._failure = EndOfOutputError("The reader of standard output has gone away")
         else:
-            self._failure = RunError(f"Standard output cannot be written to ({error}); check where it leads")
+            self._failure = RunError(f"Cannot write to standard output ({error}); check where it goes")
         self._moved.set()
 
     def poll(self, timeout: float) -> None:
         """Wait for at most `timeout` seconds, or until something was written.
 
         Raises:
-            EndOfOutputError: once nobody reads any more.
+            EndOfOutputError: once the reader has gone away.
             RunError: if it cannot be written.
         """
         self._moved.wait(timeout)
@@ -89,14 +89,14 @@ class Output:
 
     @property
     def in_flight(self) -> int:
-        """Records that wait to be written; none where nobody reads any more."""
+        """Records that are not written yet; none once the reader has gone away."""
         return 0 if isinstance(self._failure, EndOfOutputError) else self.accepted - self.delivered
 
     def drain(self) -> None:
-        """Nothing to do: what is put is written at once."""
+        """Nothing to do: records are written at once."""
 
     def give_up(self, _deadline: Deadline) -> list[int]:
-        """The ids of what waits, some of which may be written; none where nobody reads any more."""
+        """The ids of what is queued, some of which may be written; none once the reader has gone away."""
         if isinstance(self._failure, EndOfOutputError):
             return []
         return [trade_id for _, ids in self._batches.copy() for trade_id in ids]

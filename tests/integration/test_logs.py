@@ -171,7 +171,7 @@ def test_records_go_into_no_other_file_where_standard_output_is_closed(tmp_path:
             BINANCE_REST_URL=exchange.rest_url,
         )
         assert loader.wait() == 2
-    assert "Standard output cannot be written to" in loader.errors
+    assert "Cannot write to standard output" in loader.errors
     assert "Traceback" not in loader.errors
     loader.close()
     assert not file.exists() or b'"trade_id"' not in file.read_bytes()
@@ -328,7 +328,7 @@ def test_what_comes_again_is_told_a_few_times_in_a_while(caplog: pytest.LogCaptu
         "cut 0",
         "cut 1 (more of this kind are logged at debug level only for 50 s)",
         "another kind",
-        "cut again (3 more of this kind came before, logged at debug level only)",
+        "cut again (3 more of this kind were logged at debug level only)",
     ]
 
 

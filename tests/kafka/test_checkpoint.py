@@ -179,7 +179,7 @@ def test_killed_at_random_moments_and_started_again_the_topic_is_complete(kafka:
         wait_for(lambda: workflow.last_id() >= goal, "the last run to catch up", 60)
         workflow.stop()
         assert loader.wait() == 0
-        assert loader.errors.count("Going on behind trade id") == 1
+        assert loader.errors.count("Resuming after trade id") == 1
         found = [json.loads(found.value() or b"")["trade_id"] for found in workflow.records()]
     assert found == list(range(found[0], found[0] + len(found)))
 

@@ -78,7 +78,7 @@ def test_a_bad_record_with_the_pairs_key_costs_no_trade(workflow: Workflow) -> N
         goal = market.last_id or 0
         wait_for(lambda: last(workflow) >= goal, "the run to catch up")
         end(workflow, loader)
-    assert "Going on behind trade id" in loader.errors
+    assert "Resuming after trade id" in loader.errors
     assert ids(workflow)
 
 
@@ -143,7 +143,7 @@ def test_a_trade_far_ahead_gets_the_clocks_time_and_does_not_send_a_run_back(
     assert len(workflow.records()) == 3000
     with Exchange([Market.generated("POLUSDT", rate=100, first_id=3000)]) as exchange:
         loader = start(workflow, exchange)
-        loader.wait_for_line("Going on behind trade id 3099")
+        loader.wait_for_line("Resuming after trade id 3099")
         end(workflow, loader)
 
 

@@ -55,7 +55,7 @@ def test_with_the_required_acls_a_run_writes_reports_stops_and_resumes(
         }
     assert workflow.run("--max-records", "500", **to(exchange)).wait() == 0
     again = workflow.run(**to(exchange))
-    again.wait_for_line("Going on behind trade id")
+    again.wait_for_line("Resuming after trade id")
     workflow.stop()
     assert again.wait() == 0
     assert "WARNING" not in again.errors

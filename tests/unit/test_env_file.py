@@ -66,7 +66,7 @@ def test_a_fifo_that_nobody_writes_is_not_waited_for_without_end(
 ) -> None:
     os.mkfifo(".env")
     monkeypatch.setattr(files, "read", lambda path: READ(path, seconds=0.01))
-    with pytest.raises(ConfigurationError, match=r"'.env' cannot be read \(not written to its end within 0.01 s\)"):
+    with pytest.raises(ConfigurationError, match=r"file '.env' \(not written to its end within 0.01 s\)"):
         collect({}, named)
 
 
@@ -78,7 +78,7 @@ def test_no_file_and_a_folder_called_env_are_no_fault_unless_named() -> None:
     Path(".env").mkdir()
     assert collect({"symbol": "a"}, None).texts == {"symbol": "a"}
     for named in (".env", "missing", ".env/x/y", "a\0b"):
-        with pytest.raises(ConfigurationError, match=r"--env-file|cannot be read"):
+        with pytest.raises(ConfigurationError, match=r"--env-file|Cannot read"):
             collect({}, named)
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_text_is_one_sentence_that_shows_nothing_of_it(held: bytes) -
     Path(".env").write_bytes(held)
     with pytest.raises(ConfigurationError) as caught:
         collect({}, None)
-    assert caught.value.faults == ("The file '.env' cannot be read (not UTF-8); make it readable text",)
+    assert caught.value.faults == ("Cannot read the file '.env' (not UTF-8); it must be UTF-8 text",)
 
 
 def test_lines_that_are_none_are_told_with_all_other_faults() -> None:
@@ -115,7 +115,7 @@ def test_lines_that_are_none_are_told_with_all_other_faults() -> None:
 def test_a_name_that_is_like_a_settings_is_told_with_the_nearest(name: str, meant: str) -> None:
     Path(".env").write_text(f"export {name}=hush\nPATH=/bin\n")
     [note] = collect({}, None).notes
-    assert note == f".env sets {name}, which is no setting; {meant} may be meant"
+    assert note == f".env sets {name}, which is not a setting; did you mean {meant}?"
     assert gather({"symbol": "a"}, None, needed=["symbol"])[1] == [note], "it is no fault"
     with pytest.raises(ConfigurationError) as caught:
         gather({}, None, needed=["queue_id"])
@@ -158,7 +158,7 @@ def test_the_log_says_so_once_it_is_set_up(monkeypatch: pytest.MonkeyPatch, capl
         settings = cli_options.ready({"symbol": "a"}, None, needed=["symbol"])
     assert configured == [settings]
     assert [line.getMessage() for line in caplog.records] == [
-        ".env sets SYMBLO, which is no setting; SYMBOL may be meant"
+        ".env sets SYMBLO, which is not a setting; did you mean SYMBOL?"
     ]
 
 
@@ -172,11 +172,11 @@ def test_check_says_so_in_its_first_line(needed: dict[str, str], verdict: str) -
     first = next(iter(check(configured, 1.0)))
     assert (first.name, first.verdict) == ("configuration", verdict)
     assert first.exit_code == (2 if verdict == "FAIL" else 0)
-    assert first.text.endswith("\n.env sets SYMBLO, which is no setting; SYMBOL may be meant")
+    assert first.text.endswith("\n.env sets SYMBLO, which is not a setting; did you mean SYMBOL?")
 
 
 def test_check_says_what_is_wrong_with_the_file() -> None:
     Path(".env").write_text("hush hush\n")
     given = collect({}, None)
     configured = configuration(given.texts, faults=given.faults, warnings=given.notes)
-    assert ".env, line 1, is not NAME=value; mend it" in configured.faults
+    assert ".env, line 1, is not NAME=value; fix it" in configured.faults

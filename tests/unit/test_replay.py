@@ -167,5 +167,5 @@ def test_a_speed_is_a_number_or_max(text: str, speed: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "1e3", "fast", "1" * 400, "٣"])
 def test_other_speeds_are_rejected(text: str) -> None:
-    with pytest.raises(ValueError, match="give a number above 0, such as 1 or 10, or max"):
+    with pytest.raises(ValueError, match="use a number above 0, such as 1 or 10, or max"):
         parsers.speed(text)

@@ -52,7 +52,7 @@ def test_a_moment_in_milliseconds(text: str, expected: int) -> None:
     ],
 )
 def test_what_is_no_moment(text: str) -> None:
-    with pytest.raises(ValueError, match="which is no moment; give one like 2024-08-01T10:00:00Z") as caught:
+    with pytest.raises(ValueError, match="which is not a time; use one like 2024-08-01T10:00:00Z") as caught:
         values.moment(text)
     assert len(str(caught.value)) < 250
 
@@ -67,7 +67,7 @@ def test_a_trade_id() -> None:
     assert values.trade_id("0") == 0
     assert values.trade_id(" 5123456789 ") == 5_123_456_789
     for text in ("", "-1", "1.0", "1_0", "x", "9" * 19):
-        with pytest.raises(ValueError, match="which is no trade id"):
+        with pytest.raises(ValueError, match="which is not a trade id"):
             values.trade_id(text)
 
 
