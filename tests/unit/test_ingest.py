@@ -59,7 +59,7 @@ def frames(*ids: int, at: int = 0) -> list[bytes]:
     return [json.dumps(base | {"t": trade_id}).encode() for trade_id in ids]
 
 
-def test_what_is_wrong_is_counted_and_told_and_the_rest_goes_on() -> None:
+def test_take_counts_and_reports_faults_and_passes_the_rest() -> None:
     sink = SmallSink(100)
     watched = Watched(sink)
     assert watched.ingest.take([*frames(1, 2), b"{}", *frames(5, 5)])
@@ -69,13 +69,10 @@ def test_what_is_wrong_is_counted_and_told_and_the_rest_goes_on() -> None:
     assert watched.ingest.duplicates == 1
     assert watched.ingest.received == 4
     assert watched.ingest.refused == {"unknown": 1}
+    assert watched.ingest.take([b"{}"]) is False, "a read without a trade"
 
 
-def test_a_read_without_a_trade_says_so() -> None:
-    assert Watched(SmallSink(1)).ingest.take([b"{}"]) is False
-
-
-def test_the_limit_is_exact_and_told_once() -> None:
+def test_limit_is_exact_and_reported_once() -> None:
     sink = SmallSink(100)
     watched = Watched(sink, limit=3)
     watched.ingest.take(frames(1, 2))
@@ -85,7 +82,7 @@ def test_the_limit_is_exact_and_told_once() -> None:
     assert watched.limits == 1
 
 
-def test_what_is_given_up_before_the_limit_is_told_behind_a_reset_too() -> None:
+def test_gap_before_the_limit_is_reported_after_a_reset_too() -> None:
     sink = SmallSink(100)
     watched = Watched(sink, limit=5)
     watched.ingest.take([*frames(100, 103), *frames(1, 2, 3, 9, at=1)])
@@ -94,7 +91,7 @@ def test_what_is_given_up_before_the_limit_is_told_behind_a_reset_too() -> None:
     assert (watched.ingest.missing, watched.limits) == (2, 1)
 
 
-def test_after_a_reset_what_was_read_from_other_connections_is_counted_and_dropped() -> None:
+def test_reset_drops_and_counts_trades_of_other_connections() -> None:
     sink = SmallSink(100)
     watched = Watched(sink, window=100)
     take, connect = watched.ingest.take, watched.ingest.connect
@@ -114,7 +111,7 @@ def test_after_a_reset_what_was_read_from_other_connections_is_counted_and_dropp
     assert take(frames(6), new) is False, "the next reset counts"
 
 
-def test_late_trades_are_counted_and_told_of() -> None:
+def test_late_trades_are_counted_and_reported() -> None:
     sink = SmallSink(100)
     watched = Watched(sink)
     watched.ingest.take(frames(1, 5, 3, 4, 6))
@@ -123,7 +120,7 @@ def test_late_trades_are_counted_and_told_of() -> None:
     assert (watched.ingest.late, watched.ingest.duplicates, watched.ingest.missing) == (2, 0, 3)
 
 
-def test_an_announced_shutdown_is_told_of_behind_any_number_of_other_kinds() -> None:
+def test_announced_shutdown_is_reported_after_any_number_of_other_kinds() -> None:
     watched = Watched(SmallSink(1))
     watched.ingest.take([json.dumps({"e": f"kind{number}"}).encode() for number in range(1000)])
     watched.ingest.take([b'{"e":"serverShutdown","E":1}', b"{", b'{"result":null}', b'{"code":1}', *frames(-1)])
@@ -138,7 +135,7 @@ def test_an_announced_shutdown_is_told_of_behind_any_number_of_other_kinds() -> 
     assert len(watched.ingest.refused) == 26
 
 
-def test_a_read_is_told_of_once_the_sink_has_it_and_not_while_it_waits_behind_a_gap() -> None:
+def test_read_is_reported_once_the_sink_has_it_and_not_while_a_gap_holds_it() -> None:
     watched = Watched(SmallSink(100), window=100)
     watched.ingest.take(frames(1, 2))
     assert len(watched.reads) == 1
@@ -149,7 +146,7 @@ def test_a_read_is_told_of_once_the_sink_has_it_and_not_while_it_waits_behind_a_
     assert len(watched.reads) == 2
 
 
-def test_a_full_sink_blocks_the_reader_and_keeps_the_order_among_several() -> None:
+def test_full_sink_blocks_readers_and_keeps_their_order() -> None:
     sink = SmallSink(2)
     watched = Watched(sink)
     first = threading.Thread(target=watched.ingest.take, args=(frames(1, 2, 3, 4),))
@@ -167,7 +164,7 @@ def test_a_full_sink_blocks_the_reader_and_keeps_the_order_among_several() -> No
     assert watched.ingest.idle
 
 
-def test_giving_up_frees_the_readers_and_names_what_waited() -> None:
+def test_abandon_frees_blocked_readers_and_returns_the_undelivered_ids() -> None:
     sink = SmallSink(1)
     watched = Watched(sink)
     reader = threading.Thread(target=watched.ingest.take, args=(frames(1, 2, 3, 7),))
@@ -180,7 +177,7 @@ def test_giving_up_frees_the_readers_and_names_what_waited() -> None:
     assert sink.ids == [1]
 
 
-def test_after_close_nothing_more_is_taken() -> None:
+def test_close_takes_nothing_more() -> None:
     sink = SmallSink(10)
     watched = Watched(sink)
     watched.ingest.close()
@@ -188,7 +185,7 @@ def test_after_close_nothing_more_is_taken() -> None:
     assert sink.ids == []
 
 
-def test_what_rest_brings_counts_as_repaired_but_not_what_was_held_or_is_out() -> None:
+def test_fill_counts_only_missing_trades_as_repaired() -> None:
     watched = Watched(SmallSink(100), window=100)
     watched.ingest.take(frames(1, 5, 6, 9))
     rows = [Trade(trade_id, "1", "1", 1_700_000_000_000, False, "BTCUSDT") for trade_id in (1, 2, 3, 5, 6, 8)]
@@ -199,7 +196,7 @@ def test_what_rest_brings_counts_as_repaired_but_not_what_was_held_or_is_out() -
     assert (watched.ingest.duplicates, watched.ingest.gaps) == (0, 1)
 
 
-def test_a_read_is_told_of_once_the_sink_has_all_of_it_with_the_time_at_which_it_came() -> None:
+def test_read_is_reported_with_its_time_of_arrival_once_the_sink_has_all_of_it() -> None:
     sink = SmallSink(2)
     watched = Watched(sink)
     before = time.monotonic()

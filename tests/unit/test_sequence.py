@@ -1,4 +1,4 @@
-"""Order, gaps and repeats by trade id."""
+"""The sequencer: order, gaps, duplicates and resets by trade id."""
 
 from __future__ import annotations
 
@@ -19,25 +19,16 @@ def ids(found: object) -> list[int]:
     return [trade.trade_id for trade in found]  # type: ignore[attr-defined]
 
 
-def test_the_first_trade_is_taken_as_it_comes() -> None:
-    out, events = Sequence().push(trades(7, 8, 9))
-    assert ids(out) == [7, 8, 9]
-    assert not events
-
-
-def test_the_first_trade_may_have_the_id_0() -> None:
-    sequence = Sequence()
-    assert ids(sequence.push(trades(0, 1))[0]) == [0, 1]
-    assert ids(sequence.push(trades(2))[0]) == [2]
-
-
-def test_nothing_in_nothing_out() -> None:
+@pytest.mark.parametrize("first", [0, 7])
+def test_push_takes_the_first_trade_whatever_its_id(first: int) -> None:
     sequence = Sequence()
     assert sequence.push([]) == ([], [])
-    assert ids(sequence.push(trades(5))[0]) == [5]
+    out, events = sequence.push(trades(first, first + 1))
+    assert (ids(out), events) == ([first, first + 1], [])
+    assert ids(sequence.push(trades(first + 2))[0]) == [first + 2]
 
 
-def test_repeats_are_dropped_and_counted() -> None:
+def test_push_drops_and_counts_duplicates() -> None:
     sequence = Sequence()
     sequence.push(trades(1, 2, 3))
     out, events = sequence.push(trades(2, 3, 4, 4, 1, 5))
@@ -46,7 +37,7 @@ def test_repeats_are_dropped_and_counted() -> None:
     assert sequence.duplicates == 4
 
 
-def test_gaps_are_named_within_a_read_and_between_reads() -> None:
+def test_push_without_a_window_reports_gaps_within_and_between_reads() -> None:
     sequence = Sequence(window=0)
     out, events = sequence.push(trades(1, 2, 5, 6, 10))
     assert ids(out) == [1, 2, 5, 6, 10]
@@ -55,7 +46,7 @@ def test_gaps_are_named_within_a_read_and_between_reads() -> None:
 
 
 def later(*ids: int, by: int = 1) -> list[Trade]:
-    """Trades of the milliseconds behind `NOW`, in their order."""
+    """Trades of the milliseconds after `NOW`, in this order."""
     return [trade for place, number in enumerate(ids) for trade in trades(number, at=NOW + by + place)]
 
 
@@ -67,14 +58,14 @@ def begun(first: int = 1_000_000) -> Sequence:
 
 @pytest.mark.parametrize("first", [1, 999_000, 1_000_050, 1_000_097])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_three_later_trades_in_a_row_with_lower_ids_begin_a_new_sequence(first: int, size: int) -> None:
+def test_reset_is_three_later_consecutive_trades_with_lower_ids(first: int, size: int) -> None:
     sequence, out, events = begun(), list[Trade](), list[Event]()
     new = later(*range(first, first + 5))
     for start in range(0, 5, size):
         found, more = sequence.push(new[start : start + size], 7)
         out += found
         events += more
-    assert ids(out) == list(range(first, first + 5)), "those that waited came out with the one that decided"
+    assert ids(out) == list(range(first, first + 5)), "those that were undecided come out with the one that decided"
     assert events == [Reset(1_000_099, first, 7)]
     assert (sequence.duplicates, sequence.in_order) == (0, True)
     assert ids(sequence.push(later(first + 5, by=9))[0]) == [first + 5]
@@ -96,7 +87,7 @@ def test_three_later_trades_in_a_row_with_lower_ids_begin_a_new_sequence(first: 
     ],
     ids=str,
 )
-def test_fewer_than_three_in_a_row_are_no_new_sequence(rest: tuple[int, ...]) -> None:
+def test_fewer_than_three_consecutive_trades_are_no_reset(rest: tuple[int, ...]) -> None:
     sequence = begun()
     for reads in (rest[:1], rest[1:]):
         out, events = sequence.push(later(*reads))
@@ -104,11 +95,11 @@ def test_fewer_than_three_in_a_row_are_no_new_sequence(rest: tuple[int, ...]) ->
         assert set(ids(out)) <= {1_000_100}
     sequence.push(trades(1_000_100 + (1_000_100 in rest), at=NOW + 999))
     assert sequence.duplicates == sum(number < 1_000_100 for number in rest), (
-        "a run without a decision is of duplicates"
+        "an undecided start of a reset is duplicates"
     )
 
 
-def test_trades_that_are_not_later_are_repeats_however_many_and_however_far_below() -> None:
+def test_lower_ids_that_are_not_later_are_duplicates() -> None:
     sequence = begun()
     for at in (NOW, NOW - 1):
         assert sequence.push(trades(1, 2, 3, 4, at=at)) == ([], [])
@@ -117,7 +108,7 @@ def test_trades_that_are_not_later_are_repeats_however_many_and_however_far_belo
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_a_new_sequence_may_begin_within_the_last_millisecond_of_the_old_one(size: int) -> None:
+def test_reset_may_come_within_the_last_millisecond_of_the_old_sequence(size: int) -> None:
     old = [*trades(*range(100, 108)), *trades(*range(108, 113), at=NOW + 1)]
     for first, begins in ((1, True), (105, True), (106, False), (108, False)):
         sequence = Sequence()
@@ -127,7 +118,7 @@ def test_a_new_sequence_may_begin_within_the_last_millisecond_of_the_old_one(siz
         assert events == ([Reset(112, first)] if begins else []), first
 
 
-def test_what_is_older_than_the_first_trade_is_no_new_sequence_within_its_millisecond() -> None:
+def test_ids_below_the_first_trade_within_its_millisecond_are_no_reset() -> None:
     for sequence in (Sequence(), Sequence(0)):
         assert sequence.push(trades(10, 7, 8, 9, 11))[1] == []
     sequence = Sequence()
@@ -140,7 +131,7 @@ def test_what_is_older_than_the_first_trade_is_no_new_sequence_within_its_millis
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_repeat_is_none_where_trade_times_run_backwards(size: int) -> None:
+def test_duplicates_are_no_reset_where_trade_times_run_backwards(size: int) -> None:
     sequence = Sequence()
     old = [*trades(10, 11, 12, at=NOW + 5), *trades(13, at=NOW)]
     for start in range(0, 4, size):
@@ -149,17 +140,17 @@ def test_a_repeat_is_none_where_trade_times_run_backwards(size: int) -> None:
     assert sequence.duplicates == 3
 
 
-def test_three_in_a_row_must_be_of_one_connection() -> None:
+def test_reset_needs_three_consecutive_trades_of_one_connection() -> None:
     sequence = begun()
     new = later(1, 2, 3)
     for connection, trade in enumerate(new):
         assert sequence.push([trade], connection) == ([], [])
     out, events = sequence.push(later(4, 5, by=4), 2)
-    assert ids(out) == [1, 2, 3, 4, 5], "what other connections had brought of it is not lost"
+    assert ids(out) == [1, 2, 3, 4, 5], "what other connections delivered of it is not lost"
     assert events == [Reset(1_000_099, 1, 2)]
 
 
-def test_what_two_connections_bring_of_a_new_sequence_comes_out_once() -> None:
+def test_reset_on_two_connections_comes_out_once() -> None:
     sequence, out = begun(), list[Trade]()
     for trade in later(1, 2, 3, 4):
         for connection in (1, 2):
@@ -168,7 +159,7 @@ def test_what_two_connections_bring_of_a_new_sequence_comes_out_once() -> None:
     assert sequence.duplicates == 4
 
 
-def test_a_row_on_a_connection_that_ended_is_let_go() -> None:
+def test_start_of_a_reset_on_a_closed_connection_is_dropped() -> None:
     sequence = begun()
     sequence.push(later(1, 2), 1)
     assert ids(sequence.push(trades(1_000_100, at=NOW + 50), 2)[0]) == [1_000_100]
@@ -176,7 +167,7 @@ def test_a_row_on_a_connection_that_ended_is_let_go() -> None:
     assert sequence.push(later(3, by=60), 1) == ([], [])
 
 
-def test_ids_that_were_given_up_prove_no_new_sequence() -> None:
+def test_ids_given_up_are_late_and_no_reset() -> None:
     sequence = begun(0)
     sequence.expect(110)
     sequence.skip(111)
@@ -185,14 +176,14 @@ def test_ids_that_were_given_up_prove_no_new_sequence() -> None:
     assert (sequence.late, sequence.duplicates) == (4, 0)
 
 
-def test_ids_that_were_given_up_do_not_end_a_row_that_has_begun() -> None:
+def test_skip_does_not_drop_the_start_of_a_reset() -> None:
     sequence = begun(0)
     sequence.push(later(105))
     sequence.skip(105)
     assert ids(sequence.push(later(98, 99, 100, by=9))[0]) == [98, 99, 100]
 
 
-def test_what_is_given_up_is_late_for_ten_minutes_and_then_a_duplicate(clock: FakeClock) -> None:
+def test_ids_given_up_are_late_for_ten_minutes_then_duplicates(clock: FakeClock) -> None:
     sequence = begun(0)
     sequence.push(later(105, 106))
     assert sequence.skip(105)[1] == [Gap(100, 104)]
@@ -203,29 +194,22 @@ def test_what_is_given_up_is_late_for_ten_minutes_and_then_a_duplicate(clock: Fa
     assert (sequence.late, sequence.duplicates) == (3, 1)
 
 
-def test_what_was_given_up_last_of_all_is_late_for_as_long_as_nothing_comes_out(clock: FakeClock) -> None:
+@pytest.mark.parametrize("skips", [(111,), (103, 106, 111)], ids=["at once", "step by step"])
+def test_ids_given_up_last_stay_late_while_nothing_newer_comes_out(clock: FakeClock, skips: tuple[int, ...]) -> None:
     sequence = begun(0)
     sequence.expect(110)
-    sequence.skip(111)
-    clock.advance(10_000)
+    for before in skips:
+        sequence.skip(before)
+        clock.advance(10_000)
     assert sequence.push(later(101, 102, 103)) == ([], [Late(101, 103)]), "and no new sequence"
 
 
-def test_what_was_given_up_step_by_step_with_nothing_between_is_late_as_a_whole(clock: FakeClock) -> None:
-    sequence = begun(0)
-    sequence.expect(110)
-    for before in (103, 106, 111):
-        sequence.skip(before)
-        clock.advance(1000)
-    assert sequence.push(later(101, 102, 103)) == ([], [Late(101, 103)])
-
-
-def test_without_a_window_two_trades_that_changed_places_are_a_gap_and_a_late_one() -> None:
+def test_swapped_trades_without_a_window_are_a_gap_and_a_late_trade() -> None:
     sequence = Sequence(window=0)
     assert sequence.push(trades(1, 3, 2, 4))[1] == [Gap(2, 2), Late(2, 2)]
 
 
-def test_a_new_sequence_knows_nothing_of_what_was_given_up_before() -> None:
+def test_reset_forgets_ids_given_up_before() -> None:
     sequence = Sequence(window=0)
     sequence.push(trades(1000, 1010))
     sequence.push(later(900, 901, 902))
@@ -238,7 +222,7 @@ def test_a_new_sequence_knows_nothing_of_what_was_given_up_before() -> None:
     assert ids(sequence.push(later(*range(4, 105), by=9))[0]) == list(range(4, 105))
 
 
-def test_with_a_new_sequence_what_was_held_comes_out_and_what_was_missing_is_named_in_its_order() -> None:
+def test_reset_releases_held_trades_and_reports_gaps_in_order() -> None:
     sequence = begun(0)
     sequence.push(later(102, 103, 106))
     out, events = sequence.push(later(1, 2, 3, by=9), 4)
@@ -256,9 +240,7 @@ def test_with_a_new_sequence_what_was_held_comes_out_and_what_was_missing_is_nam
         (9, [102, 103, 106, 1, 2, 3], [Gap(100, 101), Gap(104, 105), Reset(106, 1)]),
     ],
 )
-def test_what_is_given_up_before_the_last_trade_asked_for_is_named_and_what_is_behind_it_is_not(
-    left: int, out: list[int], events: list[Event]
-) -> None:
+def test_limit_within_a_reset_reports_only_gaps_before_it(left: int, out: list[int], events: list[Event]) -> None:
     sequence = begun(0)
     sequence.push(later(102, 103, 106))
     sequence.left = left
@@ -266,7 +248,7 @@ def test_what_is_given_up_before_the_last_trade_asked_for_is_named_and_what_is_b
     assert (ids(found), said) == (out, events)
 
 
-def test_no_more_come_out_than_were_asked_for() -> None:
+def test_limit_is_exact_for_any_size_of_read() -> None:
     for size in (1, 3, 10):
         sequence, out = Sequence(), list[Trade]()
         sequence.left = 7
@@ -276,7 +258,7 @@ def test_no_more_come_out_than_were_asked_for() -> None:
         assert sequence.left == 0
 
 
-def test_a_reset_behind_25000_alternating_holes_takes_no_time_to_speak_of() -> None:
+def test_reset_after_25000_alternating_holes_is_linear() -> None:
     sequence = Sequence()
     sequence.push(trades(100))
     sequence.push(later(*range(102, 50_101, 2)))
@@ -288,10 +270,11 @@ def test_a_reset_behind_25000_alternating_holes_takes_no_time_to_speak_of() -> N
     assert len(events) == 25_001
 
 
-def test_a_gap_holds_back_what_follows_until_it_is_filled_or_given_up() -> None:
+def test_gap_holds_what_follows_until_filled_or_skipped() -> None:
     sequence = Sequence(window=100)
     assert ids(sequence.push(trades(1, 2, 5, 6, 10))[0]) == [1, 2]
     assert sequence.gap() == Gap(3, 4)
+    assert (str(Gap(3, 4)), str(Gap(5, 5))) == ("3-4", "5")
     assert (sequence.held, sequence.behind, sequence.in_order) == (3, 8, False)
     assert ids(sequence.fill(trades(3, 4, 5))[0]) == [3, 4, 5, 6]
     assert sequence.gap() == Gap(7, 9)
@@ -301,7 +284,7 @@ def test_a_gap_holds_back_what_follows_until_it_is_filled_or_given_up() -> None:
     assert sequence.in_order
 
 
-def test_what_is_too_far_ahead_is_let_go_and_only_its_sign_kept() -> None:
+def test_trades_beyond_the_window_are_dropped_and_requested_again() -> None:
     sequence = Sequence(window=3)
     sequence.push(trades(1, 10))
     assert (sequence.held, sequence.gap()) == (0, Gap(2, 10))
@@ -320,18 +303,14 @@ def test_one_wild_id_holds_nothing_back() -> None:
     assert sequence.in_order
 
 
-def test_a_run_goes_on_behind_the_last_trade_of_the_one_before() -> None:
+def test_resume_continues_after_the_checkpoint() -> None:
     sequence = Sequence(window=100)
     sequence.resume(Position(41, trades(41)[0].timestamp))
     sequence.expect(44)
     assert sequence.gap() == Gap(42, 44)
     assert ids(sequence.push(trades(40, 41, 43))[0]) == []
     assert ids(sequence.fill(trades(42, 43, 44))[0]) == [42, 43]
-    assert sequence.duplicates == 2, "the 43 from REST, which was held already, is no repeat"
-
-
-def test_gaps_read_like_ranges() -> None:
-    assert [str(gap) for gap in (Gap(5, 5), Gap(100, 107))] == ["5", "100-107"]
+    assert sequence.duplicates == 2, "the 43 from REST, which was held already, is no duplicate"
 
 
 @pytest.mark.parametrize(
@@ -339,7 +318,7 @@ def test_gaps_read_like_ranges() -> None:
     [trades(1, 2, 3), trades(1, 2, 3, at=NOW + 60_000), trades(112, 113), trades(10**9)],
     ids=["below", "below and later", "above the newest seen", "far above"],
 )
-def test_rows_of_ids_that_are_not_missing_do_not_count(rows: list[Trade]) -> None:
+def test_fill_ignores_rows_that_are_not_missing(rows: list[Trade]) -> None:
     sequence = Sequence()
     sequence.push(trades(100))
     sequence.push(trades(105, 111))
@@ -349,7 +328,7 @@ def test_rows_of_ids_that_are_not_missing_do_not_count(rows: list[Trade]) -> Non
     assert (ids(out), events) == ([101, 102, 103, 104, 105, 106], [])
 
 
-def test_rows_without_a_gap_do_not_count() -> None:
+def test_fill_without_a_gap_ignores_all_rows() -> None:
     sequence = Sequence()
     assert sequence.fill(trades(1, 2)) == ([], [])
     sequence.push(trades(5))
