@@ -1,7 +1,7 @@
-"""The feed's states: attempts, delays, rotation, outage and end, with scripted connections and a clock that is moved.
+"""The feed: attempts, delays, rotation, outage and end, with scripted connections and a fake clock.
 
-A scripted connection runs in the feed's own thread, and does one thing at a time, when the test says so; between two
-steps all threads wait, so a test always takes the same way.
+A scripted connection runs in the feed's own thread and takes one step when the test says so; between two steps all
+threads wait, so a test is deterministic.
 """
 
 from __future__ import annotations
@@ -188,12 +188,12 @@ def refused(status: int, **headers: str) -> WebSocketBadStatusException:
     return WebSocketBadStatusException("refused", status, None, headers, None)
 
 
-def test_delays_between_attempts_grow_up_to_their_cap(scene: Callable[..., Scene]) -> None:
+def test_delays_between_attempts_grow_to_the_cap(scene: Callable[..., Scene]) -> None:
     made = scene()
     assert delays(made, made.start(), 9, lambda _: None) == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
-def test_a_connection_that_brings_trades_and_does_not_last_makes_the_delays_grow(scene: Callable[..., Scene]) -> None:
+def test_short_lived_connections_that_deliver_make_delays_grow(scene: Callable[..., Scene]) -> None:
     made = scene()
 
     def live(connection: Scripted) -> None:
@@ -206,7 +206,7 @@ def test_a_connection_that_brings_trades_and_does_not_last_makes_the_delays_grow
 
 
 @pytest.mark.parametrize("brings", [(), (NO_TRADE,), (TRADE,)])
-def test_how_long_it_lasted_counts_and_not_what_it_brought(
+def test_delay_is_reset_by_lifetime_and_not_by_what_was_delivered(
     scene: Callable[..., Scene], brings: tuple[bytes, ...]
 ) -> None:
     made = scene()
@@ -221,14 +221,16 @@ def test_how_long_it_lasted_counts_and_not_what_it_brought(
     assert delays(made, made.start(), 6, live) == [0.5, 1, 0.5, 1, 0.5, 0.5]
 
 
-def test_the_exchange_may_ask_for_a_longer_delay(scene: Callable[..., Scene]) -> None:
+def test_retry_after_lengthens_the_delay(scene: Callable[..., Scene]) -> None:
     made = scene()
     first = made.start()
     first.end(refused(429, **{"retry-after": "77"}))
     assert made.next().begun_at - first.begun_at == 77
 
 
-def test_attempts_stay_below_the_exchange_s_limit(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_stay_below_the_limit_of_the_exchange(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feed, "_ATTEMPTS", (5, 300.0))
     monkeypatch.setattr(feed_thread, "_DELAY_CAP", 1.0)
     made = scene()
@@ -242,7 +244,7 @@ def test_attempts_stay_below_the_exchange_s_limit(scene: Callable[..., Scene], m
     assert begun[4] - begun[0] < 5, "they are not spread when there are few"
 
 
-def test_an_outage_ends_the_run_when_its_limit_has_passed(scene: Callable[..., Scene]) -> None:
+def test_outage_ends_the_run_after_its_limit(scene: Callable[..., Scene]) -> None:
     made = scene(feed_outage_limit="100", max_connection_age="100h")
     first = made.opened()
     made.wait(5000)
@@ -261,7 +263,7 @@ def test_an_outage_ends_the_run_when_its_limit_has_passed(scene: Callable[..., S
     made.feed.tick()
 
 
-def test_an_attempt_that_fails_does_not_reset_the_clock_of_the_outage(scene: Callable[..., Scene]) -> None:
+def test_failed_attempt_does_not_restart_the_outage(scene: Callable[..., Scene]) -> None:
     made = scene(feed_outage_limit="100")
     began, connection = made.clock.now, made.start()
     while made.clock.now <= began + 100:
@@ -272,7 +274,7 @@ def test_an_attempt_that_fails_does_not_reset_the_clock_of_the_outage(scene: Cal
         made.feed.tick()
 
 
-def test_a_connection_that_is_old_is_replaced_by_one_that_delivers_first(scene: Callable[..., Scene]) -> None:
+def test_rotation_closes_the_old_connection_once_the_new_one_delivers(scene: Callable[..., Scene]) -> None:
     made = scene()
     old = made.opened()
     made.wait(3600 * 0.9 - 1)
@@ -297,7 +299,7 @@ def test_a_connection_that_is_old_is_replaced_by_one_that_delivers_first(scene: 
     assert made.none_made()
 
 
-def test_a_successor_does_not_take_over_while_a_trade_is_missing(scene: Callable[..., Scene]) -> None:
+def test_rotation_waits_while_a_trade_is_missing(scene: Callable[..., Scene]) -> None:
     made = scene()
     old = made.opened()
     made.feed.rotate("a test")
@@ -314,7 +316,7 @@ def test_a_successor_does_not_take_over_while_a_trade_is_missing(scene: Callable
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_a_successor_takes_over_without_a_trade_after_a_time(scene: Callable[..., Scene], in_order: bool) -> None:
+def test_rotation_ends_after_a_time_without_a_trade(scene: Callable[..., Scene], in_order: bool) -> None:
     made = scene()
     old = made.opened()
     made.feed.rotate("a test")
@@ -329,7 +331,7 @@ def test_a_successor_takes_over_without_a_trade_after_a_time(scene: Callable[...
     assert not new.is_closed()
 
 
-def test_a_successor_that_cannot_connect_leaves_the_old_one_alone(scene: Callable[..., Scene]) -> None:
+def test_rotation_that_cannot_connect_keeps_the_old_connection(scene: Callable[..., Scene]) -> None:
     made = scene(feed_outage_limit="10")
     old = made.opened()
     made.feed.rotate("a test")
@@ -346,7 +348,7 @@ def test_a_successor_that_cannot_connect_leaves_the_old_one_alone(scene: Callabl
     assert old.is_closed()
 
 
-def test_an_old_one_that_ends_in_a_rotation_leaves_the_place_to_its_successor(scene: Callable[..., Scene]) -> None:
+def test_rotation_survives_the_end_of_the_old_connection(scene: Callable[..., Scene]) -> None:
     made = scene(feed_outage_limit="100")
     old = made.opened()
     made.feed.rotate("a test")
@@ -361,7 +363,7 @@ def test_an_old_one_that_ends_in_a_rotation_leaves_the_place_to_its_successor(sc
     assert sum(made.feed.reconnects.values()) == 1
 
 
-def test_no_rotation_while_there_is_no_connection(scene: Callable[..., Scene]) -> None:
+def test_rotation_needs_an_open_connection(scene: Callable[..., Scene]) -> None:
     made = scene()
     first = made.start()
     made.feed.rotate("a test")
@@ -373,7 +375,7 @@ def test_no_rotation_while_there_is_no_connection(scene: Callable[..., Scene]) -
 
 
 @pytest.mark.parametrize("kept", [1, 2])
-def test_all_connections_but_one_are_ended_and_made_again(scene: Callable[..., Scene], kept: int) -> None:
+def test_keep_only_replaces_all_other_connections(scene: Callable[..., Scene], kept: int) -> None:
     made = scene()
     old = made.opened()
     made.is_in_order = False
@@ -392,7 +394,7 @@ def test_all_connections_but_one_are_ended_and_made_again(scene: Callable[..., S
     assert made.deaths.empty()
 
 
-def test_closing_ends_both_connections_of_a_rotation_and_breaks_off_the_one_that_connects(
+def test_close_ends_both_connections_of_a_rotation_and_aborts_the_connecting_one(
     scene: Callable[..., Scene],
 ) -> None:
     made = scene()
@@ -408,7 +410,7 @@ def test_closing_ends_both_connections_of_a_rotation_and_breaks_off_the_one_that
     assert made.none_made()
 
 
-def test_closing_while_it_connects_ends_it_without_another_attempt(scene: Callable[..., Scene]) -> None:
+def test_close_while_connecting_makes_no_further_attempt(scene: Callable[..., Scene]) -> None:
     made = scene()
     first = made.start()
     made.feed.close()
@@ -421,7 +423,7 @@ def test_closing_while_it_connects_ends_it_without_another_attempt(scene: Callab
     assert made.none_made()
 
 
-def test_closing_while_it_waits_for_the_next_attempt_makes_none(scene: Callable[..., Scene]) -> None:
+def test_close_during_a_delay_makes_no_further_attempt(scene: Callable[..., Scene]) -> None:
     made = scene()
     first = made.start()
     made.clock.after(0.2, made.feed.close)
@@ -430,7 +432,7 @@ def test_closing_while_it_waits_for_the_next_attempt_makes_none(scene: Callable[
     assert made.none_made()
 
 
-def test_what_the_taker_raises_ends_the_thread_and_is_told(scene: Callable[..., Scene]) -> None:
+def test_error_of_the_receiver_ends_the_thread_and_is_reported(scene: Callable[..., Scene]) -> None:
     made = scene()
     made.opened().bring(b"bad")
     assert isinstance(made.deaths.get(timeout=WAIT), ZeroDivisionError)
@@ -441,9 +443,7 @@ def test_what_the_taker_raises_ends_the_thread_and_is_told(scene: Callable[..., 
 
 
 @pytest.mark.parametrize("status", [200, 400, 404])
-def test_what_is_refused_for_the_time_of_a_start_is_a_configuration_fault(
-    scene: Callable[..., Scene], status: int
-) -> None:
+def test_rejection_for_the_startup_grace_is_a_configuration_error(scene: Callable[..., Scene], status: int) -> None:
     made = scene(startup_grace="10")
     began, connection = made.clock.now, made.start()
     while made.clock.now < began + 10:
@@ -455,14 +455,14 @@ def test_what_is_refused_for_the_time_of_a_start_is_a_configuration_fault(
     assert made.clock.now <= began + 20
 
 
-def test_a_location_that_is_not_served_is_a_configuration_fault_at_once(scene: Callable[..., Scene]) -> None:
+def test_location_that_is_not_served_is_a_configuration_error_at_once(scene: Callable[..., Scene]) -> None:
     made = scene()
     made.start().end(refused(451))
     assert isinstance(made.deaths.get(timeout=WAIT), ConfigurationError)
 
 
 @pytest.mark.parametrize("status", [404, 451])
-def test_what_is_refused_after_a_connection_was_made_is_tried_again(scene: Callable[..., Scene], status: int) -> None:
+def test_rejection_after_a_connection_is_retried(scene: Callable[..., Scene], status: int) -> None:
     made = scene(startup_grace="1")
     connection = made.opened()
     for _ in range(8):
@@ -473,7 +473,7 @@ def test_what_is_refused_after_a_connection_was_made_is_tried_again(scene: Calla
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
-def test_what_may_pass_is_tried_again(scene: Callable[..., Scene], status: int) -> None:
+def test_transient_rejection_is_retried(scene: Callable[..., Scene], status: int) -> None:
     made = scene(startup_grace="1")
     assert delays(made, made.start(), 4, lambda _: None, refused(status)) == [0.5, 1, 2, 4]
     assert made.deaths.empty()
@@ -482,7 +482,7 @@ def test_what_may_pass_is_tried_again(scene: Callable[..., Scene], status: int) 
 # -- announced shutdowns
 
 
-def test_a_connection_that_announces_its_end_is_replaced_at_once(scene: Callable[..., Scene]) -> None:
+def test_announced_end_rotates_the_connection_at_once(scene: Callable[..., Scene]) -> None:
     made = scene()
     old = made.opened()
     made.feed.announce_end(1)
@@ -495,7 +495,7 @@ def test_a_connection_that_announces_its_end_is_replaced_at_once(scene: Callable
     assert made.feed.reconnects["server_shutdown"] == 1
 
 
-def test_an_announcement_of_a_connection_that_has_ended_replaces_nothing(scene: Callable[..., Scene]) -> None:
+def test_announcement_of_a_closed_connection_is_ignored(scene: Callable[..., Scene]) -> None:
     made = scene()
     made.opened().end()
     new = made.next()
@@ -506,7 +506,7 @@ def test_an_announcement_of_a_connection_that_has_ended_replaces_nothing(scene: 
     assert made.none_made()
 
 
-def test_an_announcement_of_a_connection_that_is_taking_over_is_remembered(scene: Callable[..., Scene]) -> None:
+def test_announcement_of_a_connection_taking_over_is_remembered(scene: Callable[..., Scene]) -> None:
     made = scene()
     made.opened()
     made.feed.announce_end(1)
@@ -524,7 +524,7 @@ def test_an_announcement_of_a_connection_that_is_taking_over_is_remembered(scene
     assert second.is_closed()
 
 
-def test_announcements_without_end_are_followed_with_growing_pauses_and_a_cut_is_not_made_to_wait(
+def test_endless_announcements_are_followed_with_growing_pauses_and_a_cut_does_not_wait(
     scene: Callable[..., Scene],
 ) -> None:
     made = scene(max_connection_age="100h")
@@ -545,7 +545,7 @@ def test_announcements_without_end_are_followed_with_growing_pauses_and_a_cut_is
     assert made.next().begun_at - made.clock.now <= 0.5
 
 
-def test_a_fifth_of_the_attempts_is_kept_for_when_no_connection_is_open(
+def test_fifth_of_the_attempts_is_reserved_for_outages(
     scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "_ATTEMPTS", (10, 300.0))
@@ -579,7 +579,7 @@ def two(scene: Callable[..., Scene], **given: str) -> tuple[Scene, Scripted, Scr
     return made, first, second
 
 
-def test_two_connections_take_different_urls_and_each_attempt_the_next_one(scene: Callable[..., Scene]) -> None:
+def test_two_connections_use_different_urls_and_each_attempt_the_next_one(scene: Callable[..., Scene]) -> None:
     made = scene(feed_connections="2", binance_ws_url="ws://a:1/ws,ws://b:2/ws?x=1,2")
     first, second = made.start(), made.next()
     assert {first.url, second.url} == {"ws://a:1/ws/btcusdt@trade", "ws://b:2/ws/btcusdt@trade?x=1,2"}
@@ -587,7 +587,7 @@ def test_two_connections_take_different_urls_and_each_attempt_the_next_one(scene
     assert made.next().url == second.url
 
 
-def test_one_of_two_that_ends_is_no_outage_and_is_made_again(scene: Callable[..., Scene]) -> None:
+def test_end_of_one_of_two_connections_is_no_outage(scene: Callable[..., Scene]) -> None:
     made, first, second = two(scene, feed_outage_limit="1")
     first.end()
     again = made.next()
@@ -601,7 +601,7 @@ def test_one_of_two_that_ends_is_no_outage_and_is_made_again(scene: Callable[...
     assert made.open_numbers == [3]
 
 
-def test_two_connections_are_never_rotated_at_the_same_time(scene: Callable[..., Scene]) -> None:
+def test_two_connections_are_never_rotated_at_once(scene: Callable[..., Scene]) -> None:
     made, first, second = two(scene)
     rotated = []
     for _ in range(4 * 60):
@@ -619,7 +619,7 @@ def test_two_connections_are_never_rotated_at_the_same_time(scene: Callable[...,
     assert second.is_closed()
 
 
-def test_a_reset_ends_all_connections_but_the_one_that_proved_it(scene: Callable[..., Scene]) -> None:
+def test_id_reset_replaces_all_connections_but_the_one_that_proved_it(scene: Callable[..., Scene]) -> None:
     made, first, second = two(scene)
     made.feed.keep_only(made.open_numbers[1])
     assert [first.is_closed(), second.is_closed()].count(True) == 1
@@ -627,7 +627,7 @@ def test_a_reset_ends_all_connections_but_the_one_that_proved_it(scene: Callable
     assert len(made.open_numbers) == 2
 
 
-def test_a_connection_that_flaps_does_not_flood_the_log(
+def test_flapping_connection_does_not_flood_the_log(
     scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LOGGER, "propagate", True)

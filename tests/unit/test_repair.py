@@ -1,10 +1,10 @@
-"""Every gap ends: filled, named as a hole, or named as unrepaired, by clocks that the test moves."""
+"""Gap repair: every gap ends filled, named as a hole or named as unrepaired; the test moves the clock."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import pytest
@@ -128,7 +128,7 @@ def away(**how: Any) -> UnavailableError:
 # -- repaired
 
 
-def test_what_is_missing_is_fetched_and_goes_before_what_was_held(stage: Stage) -> None:
+def test_missing_trades_are_fetched_and_published_before_held_ones(stage: Stage) -> None:
     stage.has = set(range(1, 2000))
     stage.fill(1, 1500, 1501)
     assert stage.out == list(range(1, 1502))
@@ -136,7 +136,7 @@ def test_what_is_missing_is_fetched_and_goes_before_what_was_held(stage: Stage) 
     assert not stage.named
 
 
-def test_rest_that_lags_is_waited_for(stage: Stage) -> None:
+def test_lagging_rest_is_asked_again(stage: Stage) -> None:
     stage.has = {1, 2}
     stage.clock.after(5, lambda: stage.has.update(range(3, 10)))
     stage.fill(1, 9)
@@ -144,7 +144,7 @@ def test_rest_that_lags_is_waited_for(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("rows", [range(1, 100), range(5000, 6000), range(10**9, 10**9 + 500)])
-def test_rows_of_other_ids_do_not_count(stage: Stage, rows: range) -> None:
+def test_rows_of_other_ids_neither_fill_a_gap_nor_reset_the_ids(stage: Stage, rows: range) -> None:
     stage.times = dict.fromkeys(rows, NOW + 60_000)
     stage.rows = rows
     stage.fill(1000, 1004)
@@ -155,20 +155,69 @@ def test_rows_of_other_ids_do_not_count(stage: Stage, rows: range) -> None:
 # -- a hole
 
 
-def test_an_id_that_rest_does_not_have_is_named_when_the_deadline_is_over_and_not_before(stage: Stage) -> None:
-    stage.has = {1, 2, 4, 5}
-    stage.fill(1, 5)
-    assert stage.out == [1, 2, 4, 5]
-    assert stage.gaps() == [(60, Gap(3, 3))]
-    assert [at for at, _ in stage.asked] == list(range(61)), "the last answer came at the deadline"
+EVERY_TENTH = range(10, 110, 10)
+HOUR = 3600.0
+HOLES = {
+    # ids that REST has, ids of the stream, ages in seconds (0 unless given), and when which gap is named
+    "an id that REST does not have": ({1, 2, 4, 5}, (1, 5), {}, [(60, Gap(3, 3))]),
+    "nothing after the gap at REST": (set(), (1, 5, 9), {}, [(60, Gap(2, 4)), (60, Gap(6, 8))]),
+    "several ids that an answer lacks": (
+        set(range(1, 200)) - set(EVERY_TENTH),
+        (1, 150),
+        {},
+        [(60, Gap(hole, hole)) for hole in EVERY_TENTH],
+    ),
+    "an old hole, seen by a second answer that begins at its neighbour": (
+        {1, 2, 4, 5},
+        (1, 2, 5),
+        dict.fromkeys((1, 2, 4), 60.001),
+        [(6, Gap(3, 3))],
+    ),
+    "an old hole of several ids": ({1, 2, 11, 12}, (1, 2, 12), dict.fromkeys((1, 2, 11), 60.001), [(6, Gap(3, 10))]),
+    "an old hole within an answer": ({1, 2, 4, 5}, (1, 5), dict.fromkeys((1, 2, 4), HOUR), [(5, Gap(3, 3))]),
+    "an old hole by the newest trade of the stream": (
+        {1, 2, 4},
+        (1, 4, 5),
+        dict.fromkeys((1, 2, 4), HOUR),
+        [(5, Gap(3, 3))],
+    ),
+    "a young left neighbour": ({1, 2, 4, 5}, (1, 5), {1: HOUR, 2: 60, 4: HOUR}, [(60, Gap(3, 3))]),
+    "a young right neighbour": ({1, 2, 4, 5}, (1, 5), {1: HOUR, 2: HOUR, 4: 60}, [(60, Gap(3, 3))]),
+    "an answer without the neighbours": ({1, 4, 5}, (1, 2, 5), dict.fromkeys((1, 2, 4), HOUR), [(60, Gap(3, 3))]),
+}
 
 
-def test_nothing_behind_the_gap_at_rest_is_a_hole_up_to_what_the_stream_brought(stage: Stage) -> None:
-    stage.fill(1, 5, 9)
-    assert stage.gaps() == [(60, Gap(2, 4)), (60, Gap(6, 8))]
+@pytest.mark.parametrize(("has", "streamed", "ages", "gaps"), HOLES.values(), ids=HOLES)
+def test_hole_is_named_at_its_deadline_or_after_two_answers_if_old(
+    stage: Stage, has: set[int], streamed: tuple[int, ...], ages: dict[int, float], gaps: list[tuple[float, Gap]]
+) -> None:
+    stage.has = has
+    age(stage, ages)
+    stage.fill(*streamed)
+    assert stage.gaps() == gaps
+    assert stage.out == sorted(trade_id for trade_id in has | set(streamed) if trade_id <= streamed[-1])
+    assert stage.asked[-1][0] == gaps[-1][0], "the last answer came at the deadline"
 
 
-def test_errors_do_not_begin_the_clock_of_a_hole_anew(clock: FakeClock) -> None:
+def age(stage: Stage, ages: Mapping[int, float]) -> None:
+    """Let trades have happened so many seconds before the others."""
+    stage.times |= {trade_id: NOW - round(seconds * 1000) for trade_id, seconds in ages.items()}
+
+
+@pytest.mark.parametrize(
+    ("has", "last", "remark"),
+    [(set(range(5000, 5100)), 5099, ", or older than what it keeps"), ({1, 1002}, 1002, "")],
+    ids=["before the history", "a hole"],
+)
+def test_long_hole_is_named_with_what_it_may_be(stage: Stage, has: set[int], last: int, remark: str) -> None:
+    stage.has = has
+    age(stage, dict.fromkeys({1, *has} - {last}, HOUR) if remark else {})
+    stage.fill(1, last)
+    first_kept = min(has - {1})
+    assert stage.named == [(60, Gap(2, first_kept - 1), f"a hole: REST does not have them{remark}")]
+
+
+def test_errors_do_not_restart_the_deadline_of_a_hole(clock: FakeClock) -> None:
     stage = Stage(clock, repair_deadline="1")
     stage.has = {1, 3}
     stage.takes = 0.3
@@ -179,7 +228,7 @@ def test_errors_do_not_begin_the_clock_of_a_hole_anew(clock: FakeClock) -> None:
     assert len(stage.asked) < 10
 
 
-def test_trades_that_come_out_do_not_begin_the_clock_of_a_hole_anew(stage: Stage) -> None:
+def test_published_trades_do_not_restart_the_deadline_of_a_hole(stage: Stage) -> None:
     stage.has = {1, 3, 4, 5, 7}
     stage.clock.after(30, lambda: stage.has.add(2))
     stage.fill(1, 7)
@@ -187,15 +236,7 @@ def test_trades_that_come_out_do_not_begin_the_clock_of_a_hole_anew(stage: Stage
     assert stage.gaps() == [(60, Gap(6, 6))], "the first answer lacked it too"
 
 
-def test_ids_that_an_answer_lacks_have_one_clock(stage: Stage) -> None:
-    holes = list(range(10, 110, 10))
-    stage.has = set(range(1, 200)) - set(holes)
-    stage.fill(1, 150)
-    assert stage.gaps() == [(60, Gap(hole, hole)) for hole in holes]
-    assert stage.out == sorted(stage.has)[: 150 - len(holes)]
-
-
-def test_an_id_that_began_to_be_missing_later_has_its_own_clock(stage: Stage) -> None:
+def test_id_that_goes_missing_later_has_its_own_deadline(stage: Stage) -> None:
     stage.has = {1, 3, 4}
     stage.clock.after(20.5, lambda: stage.stream(6))
     stage.clock.after(20.5, lambda: stage.has.add(6))
@@ -203,14 +244,14 @@ def test_an_id_that_began_to_be_missing_later_has_its_own_clock(stage: Stage) ->
     assert stage.gaps() == [(60, Gap(2, 2)), (81, Gap(5, 5))]
 
 
-def test_ids_at_the_end_of_a_gap_that_grew_have_the_clock_of_the_answer_that_first_lacked_them(stage: Stage) -> None:
+def test_ids_added_to_a_gap_have_the_deadline_of_the_answer_that_first_lacked_them(stage: Stage) -> None:
     stage.stream(1, 60_000)  # further ahead than what is held
     stage.clock.after(20.5, lambda: stage.stream(60_009))
     stage.repair.fill_gaps()
     assert stage.gaps() == [(60, Gap(2, 60_000)), (81, Gap(60_001, 60_009))]
 
 
-def test_an_id_that_is_no_longer_in_an_answer_is_not_given_up_for_the_answers_before(stage: Stage) -> None:
+def test_id_that_newer_answers_do_not_cover_is_not_given_up(stage: Stage) -> None:
     stage.has = {1, 3}
     stage.fails = lambda number: away(retry_after=100) if number == 2 else None
     stage.clock.after(90, lambda: stage.has.add(2))
@@ -218,7 +259,7 @@ def test_an_id_that_is_no_longer_in_an_answer_is_not_given_up_for_the_answers_be
     assert (stage.out, stage.named) == ([1, 2, 3], [])
 
 
-def test_ids_that_began_anew_have_clocks_of_their_own(stage: Stage) -> None:
+def test_ids_after_a_reset_have_deadlines_of_their_own(stage: Stage) -> None:
     stage.has = {1001, 1003}
     stage.fill(1001, 1003)
     stage.times = {1: NOW + 10**7, 2: NOW + 10**7, 3: NOW + 10**7, 5: NOW + 10**7}
@@ -230,81 +271,20 @@ def test_ids_that_began_anew_have_clocks_of_their_own(stage: Stage) -> None:
     assert stage.gaps() == [(60, Gap(4, 4))]
 
 
-# -- an old hole
-
-
-def old(stage: Stage, seconds: float, *ids: int) -> None:
-    stage.times |= dict.fromkeys(ids, NOW - round(seconds * 1000))
-
-
-@pytest.mark.parametrize("hole", [Gap(3, 3), Gap(3, 10)])
-def test_an_old_hole_is_named_by_two_answers_five_seconds_apart(stage: Stage, hole: Gap) -> None:
-    left, right = hole.first - 1, hole.last + 1
-    stage.has = {1, left, right, right + 1}
-    old(stage, 60.001, 1, left, right)
-    stage.fill(1, left, right + 1)
-    assert stage.gaps() == [(6, hole)], "the first answer began behind its neighbour"
-    assert stage.asked[1] == (1, left)
-
-
-def test_an_old_hole_within_an_answer_is_named_after_five_seconds(stage: Stage) -> None:
-    stage.has = {1, 2, 4, 5}
-    old(stage, 3600, 1, 2, 4)
-    stage.fill(1, 5)
-    assert stage.gaps() == [(5, Gap(3, 3))]
-
-
-@pytest.mark.parametrize("young", [2, 4])
-def test_a_hole_with_a_young_neighbour_is_not_old(stage: Stage, young: int) -> None:
-    stage.has = {1, 2, 4, 5}
-    old(stage, 3600, *({1, 2, 4} - {young}))
-    old(stage, 60, young)
-    stage.fill(1, 5)
-    assert stage.gaps() == [(60, Gap(3, 3))]
-
-
-def test_the_age_of_a_hole_counts_against_the_newest_trade_of_the_stream_too(stage: Stage) -> None:
-    stage.has = {1, 2, 4}
-    old(stage, 3600, 1, 2, 4)
-    stage.fill(1, 4, 5)
-    assert stage.gaps() == [(5, Gap(3, 3))]
-
-
-def test_an_answer_without_the_neighbours_shows_no_old_hole(stage: Stage) -> None:
-    stage.has = {1, 4, 5}
-    old(stage, 3600, 1, 2, 4)
-    stage.fill(1, 2, 5)
-    assert stage.gaps() == [(60, Gap(3, 3))], "2 is not at REST"
-
-
 @pytest.mark.parametrize("gone", [2, 4])
-def test_a_neighbour_that_a_later_answer_lacks_ends_no_repair(stage: Stage, gone: int) -> None:
+def test_neighbour_that_a_later_answer_lacks_does_not_stop_repair(stage: Stage, gone: int) -> None:
     stage.has = {1, 2, 4, 5, 6}
-    old(stage, 3600, 1, 2, 4, 5)
+    age(stage, dict.fromkeys((1, 2, 4, 5), HOUR))
     stage.clock.after(3, lambda: stage.has.discard(gone))
     stage.fill(1, 6)
     assert stage.out == [1, 2, 4, 5, 6]
     assert [event for _, event in stage.gaps()] == [Gap(3, 3)]
 
 
-def test_what_lies_before_the_history_of_rest_is_named_with_that_remark(stage: Stage) -> None:
-    stage.has = set(range(5000, 5100))
-    old(stage, 3600, 1, *range(5000, 5099))
-    stage.fill(1, 5099)
-    assert stage.gaps() == [(60, Gap(2, 4999))]
-    assert "older than what it keeps" in stage.named[0][2]
-
-
-def test_a_hole_is_not_said_to_be_the_end_of_the_history(stage: Stage) -> None:
-    stage.has = {1, 1002}
-    stage.fill(1, 1002)
-    assert stage.named == [(60, Gap(2, 1001), "a hole: REST does not have them")]
-
-
 # -- unrepaired
 
 
-def test_without_an_answer_a_gap_is_unrepaired_when_the_limit_is_over_and_not_before(stage: Stage) -> None:
+def test_gap_without_an_answer_is_unrepaired_exactly_at_the_outage_limit(stage: Stage) -> None:
     stage.fails = lambda _: away(retry_after=200)
     stage.fill(1, 3, 5)
     assert [at for at, _ in stage.asked] == [0, 200, 300]
@@ -312,13 +292,13 @@ def test_without_an_answer_a_gap_is_unrepaired_when_the_limit_is_over_and_not_be
     assert stage.out == [1, 3, 5]
 
 
-def test_a_location_that_is_not_served_has_the_deadline_of_a_hole(stage: Stage) -> None:
+def test_location_that_is_not_served_has_the_deadline_of_a_hole(stage: Stage) -> None:
     stage.fails = lambda _: away(lasting=True)
     stage.fill(1, 3)
     assert stage.gaps() == [(60, Gap(2, 2))]
 
 
-def test_a_pause_that_outlasts_the_limit_does_not_hold_the_stream(clock: FakeClock) -> None:
+def test_pause_longer_than_the_outage_limit_does_not_hold_the_stream(clock: FakeClock) -> None:
     stage = Stage(clock, repair_outage_limit="5")
     stage.fails = lambda _: away(retry_after=120)
 
@@ -332,7 +312,7 @@ def test_a_pause_that_outlasts_the_limit_does_not_hold_the_stream(clock: FakeClo
     assert len(stage.asked) == 1
 
 
-def test_an_answer_that_takes_longer_than_the_limit_ends_the_gap(clock: FakeClock) -> None:
+def test_answer_slower_than_the_outage_limit_ends_the_gap(clock: FakeClock) -> None:
     stage = Stage(clock, repair_outage_limit="5")
     stage.takes = 10
     stage.fails = lambda _: away()
@@ -340,7 +320,7 @@ def test_an_answer_that_takes_longer_than_the_limit_ends_the_gap(clock: FakeCloc
     assert stage.gaps() == [(10, Gap(2, 2))]
 
 
-def test_any_answer_begins_the_clock_of_the_outage_anew(stage: Stage) -> None:
+def test_any_answer_restarts_the_outage_limit(stage: Stage) -> None:
     stage.has = {1, 3}
     stage.fails = lambda number: None if number == 3 else away(retry_after=150)
     stage.clock.after(320, lambda: stage.has.add(2))
@@ -350,7 +330,7 @@ def test_any_answer_begins_the_clock_of_the_outage_anew(stage: Stage) -> None:
     assert (stage.out, stage.named) == ([1, 2, 3], [])
 
 
-def test_the_clock_of_the_outage_is_one_for_all_gaps(stage: Stage) -> None:
+def test_outage_limit_is_shared_by_all_gaps(stage: Stage) -> None:
     stage.fails = lambda _: away(retry_after=300)
     stage.fill(1, 3)
     stage.clock.advance(100)
@@ -359,7 +339,7 @@ def test_the_clock_of_the_outage_is_one_for_all_gaps(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("quiet", "waits"), [(300, 0), (301, 300)])
-def test_what_rest_did_long_ago_does_not_count(stage: Stage, quiet: float, waits: float) -> None:
+def test_outage_long_ago_does_not_count(stage: Stage, quiet: float, waits: float) -> None:
     stage.fails = lambda _: away(retry_after=300)
     stage.fill(1, 3)
     stage.clock.advance(quiet)
@@ -367,7 +347,7 @@ def test_what_rest_did_long_ago_does_not_count(stage: Stage, quiet: float, waits
     assert stage.gaps() == [(300, Gap(2, 2)), (300 + quiet + waits, Gap(4, 4))]
 
 
-def test_waiting_for_our_own_turn_stops_the_clock_of_the_outage(stage: Stage) -> None:
+def test_waiting_for_request_weight_stops_the_outage_limit(stage: Stage) -> None:
     stage.awaits = lambda: stage.clock.advance(60)
     stage.fails = lambda _: away(retry_after=100)
     stage.fill(1, 3)
@@ -379,7 +359,7 @@ def test_waiting_for_our_own_turn_stops_the_clock_of_the_outage(stage: Stage) ->
 
 
 @pytest.mark.parametrize("missing", [100, 101])
-def test_more_than_resume_limit_is_named_and_not_asked_for(clock: FakeClock, missing: int) -> None:
+def test_gap_beyond_resume_limit_is_named_and_not_requested(clock: FakeClock, missing: int) -> None:
     stage = Stage(clock, resume_limit="100")
     stage.has = set(range(1, 1000))
     stage.fill(1, missing + 2)
@@ -390,7 +370,7 @@ def test_more_than_resume_limit_is_named_and_not_asked_for(clock: FakeClock, mis
     assert stage.out[-1] == missing + 2
 
 
-def test_the_end_of_the_run_ends_a_wait_and_names_nothing(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_end_of_the_run_ends_a_wait_and_names_nothing(stage: Stage, told: pytest.LogCaptureFixture) -> None:
     stage.has = {1, 3}
     stage.clock.after(7.5, stage.stopping.set)
     stage.fill(1, 3)
@@ -398,7 +378,7 @@ def test_the_end_of_the_run_ends_a_wait_and_names_nothing(stage: Stage, told: py
     assert not any("again in" in line for line in told.messages)
 
 
-def test_a_request_that_the_end_of_the_run_breaks_off_is_no_fault(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_request_broken_off_by_the_end_of_the_run_is_no_error(stage: Stage, told: pytest.LogCaptureFixture) -> None:
     def end(_: int) -> UnavailableError:
         stage.stopping.set()
         return UnavailableError("the run is ending")
@@ -409,7 +389,7 @@ def test_a_request_that_the_end_of_the_run_breaks_off_is_no_fault(stage: Stage, 
     assert not any("ending" in line for line in told.messages)
 
 
-def test_what_came_since_the_checkpoint_is_asked_for_until_rest_answers(stage: Stage) -> None:
+def test_trades_since_the_checkpoint_are_requested_until_rest_answers(stage: Stage) -> None:
     stage.has = set(range(1, 101))
     tries: list[float] = []
 
@@ -428,7 +408,7 @@ def test_what_came_since_the_checkpoint_is_asked_for_until_rest_answers(stage: S
 
 
 @pytest.mark.parametrize("newest", [101, 102, 10**12])
-def test_a_newest_trade_beyond_resume_limit_gives_nothing_up(clock: FakeClock, newest: int) -> None:
+def test_newest_trade_beyond_resume_limit_gives_nothing_up(clock: FakeClock, newest: int) -> None:
     stage = Stage(clock, resume_limit="100")
     stage.has = set(range(1, 102)) if newest == 101 else {1, 2, 3}
     stage.newest = lambda: stage.trade(newest)
@@ -440,7 +420,7 @@ def test_a_newest_trade_beyond_resume_limit_gives_nothing_up(clock: FakeClock, n
     assert stage.named == []
 
 
-def test_a_newest_trade_that_rest_does_not_confirm_gives_nothing_up(stage: Stage) -> None:
+def test_unconfirmed_newest_trade_gives_nothing_up(stage: Stage) -> None:
     stage.has = {1}
     stage.newest = lambda: stage.trade(50)
     stage.stream(1)
@@ -451,7 +431,7 @@ def test_a_newest_trade_that_rest_does_not_confirm_gives_nothing_up(stage: Stage
     assert stage.named == []
 
 
-def test_a_newest_trade_that_rest_does_not_confirm_begins_no_clock_for_what_the_stream_shows(stage: Stage) -> None:
+def test_unconfirmed_newest_trade_starts_no_deadline_for_later_gaps(stage: Stage) -> None:
     stage.has = {1}
     stage.newest = lambda: stage.trade(50)
     stage.stream(1)
@@ -464,7 +444,7 @@ def test_a_newest_trade_that_rest_does_not_confirm_begins_no_clock_for_what_the_
     assert 160 <= at <= 162
 
 
-def test_a_newest_trade_that_rest_names_is_given_up_where_trades_before_it_show_the_gap(stage: Stage) -> None:
+def test_newest_trade_is_given_up_where_rest_returns_trades_around_the_gap(stage: Stage) -> None:
     stage.has = {1, 3}
     stage.newest = lambda: stage.trade(3)
     stage.stream(1)
@@ -484,7 +464,9 @@ def test_what_is_expected_for_certain_is_named_if_rest_does_not_have_it(stage: S
 
 
 @pytest.mark.parametrize("resuming", [True, False])
-def test_a_location_that_is_not_served_is_not_asked_again_for_what_came_since(stage: Stage, resuming: bool) -> None:
+def test_location_that_is_not_served_is_asked_once_for_trades_since_the_checkpoint(
+    stage: Stage, resuming: bool
+) -> None:
     tries: list[float] = []
 
     def newest() -> Trade:
@@ -501,7 +483,7 @@ def test_a_location_that_is_not_served_is_not_asked_again_for_what_came_since(st
 
 
 @pytest.mark.parametrize(("brings", "after", "asked"), [((2, 3), 0.3, False), ((3,), 0.3, True), ((), 0, True)])
-def test_a_gap_is_one_once_every_open_connection_has_brought_a_higher_id(
+def test_gap_counts_once_every_open_connection_has_delivered_a_higher_id(
     stage: Stage, brings: tuple[int, ...], after: float, asked: bool
 ) -> None:
     stage.has = {1, 2, 3}
@@ -518,7 +500,7 @@ def test_a_gap_is_one_once_every_open_connection_has_brought_a_higher_id(
         assert 0.25 <= stage.asked[0][0] <= 0.4 if brings else 1.2 <= stage.asked[0][0] <= 1.5
 
 
-def test_a_connection_that_has_ended_is_not_waited_for(stage: Stage) -> None:
+def test_closed_connection_does_not_delay_a_gap(stage: Stage) -> None:
     stage.has = {1, 2, 3}
     first, second = stage.ingest.connect(), stage.ingest.connect()
     stage.ingest.take([stage.frame(1), stage.frame(3)], first)
@@ -541,7 +523,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
     LOGGER.propagate = before
 
 
-def test_gaps_without_end_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_endless_gaps_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
     stage.has = set(range(1, 2000))
     stage.stream(1)
     for trade_id in range(3, 1003, 2):
@@ -550,7 +532,7 @@ def test_gaps_without_end_do_not_flood_the_log(stage: Stage, told: pytest.LogCap
     assert sum(bool(re.match(r"In order again after \S+ s; 2 trades", line)) for line in told.messages) == 30
 
 
-def test_gaps_that_rest_does_not_serve_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_unrepaired_gaps_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
     stage.fails = lambda number: away(retry_after=300 if number == 1 else 0)
     stage.stream(1)
     for trade_id in range(3, 203, 2):
@@ -559,7 +541,7 @@ def test_gaps_that_rest_does_not_serve_do_not_flood_the_log(stage: Stage, told: 
         assert sum(kind in line for line in told.messages) == 30, kind
 
 
-def test_a_repair_of_hours_tells_of_it_ever_more_rarely(
+def test_repair_of_hours_logs_its_progress_ever_more_rarely(
     stage: Stage, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = iter(range(2 * 10_800))

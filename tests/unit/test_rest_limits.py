@@ -1,4 +1,4 @@
-"""What REST may use, how long it is waited for, and numbers in its headers that are none."""
+"""REST: request weight, pauses, and headers that are not numbers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.errors import UnavailableError
 from tests.unit.clock import FakeClock
 
-# What a header may hold that calls itself a number, or that Python calls a digit.
-NO_NUMBERS = ["", "1e400", "\xb2", "٣", "-5", "1.5", "0x10", "nan", "inf", "9" * 5000, "Wed, 21 Oct 2026 07:28:00 GMT"]
+# Header values that look like numbers, or that Python calls digits.
+NOT_NUMBERS = ["", "1e400", "\xb2", "٣", "-5", "1.5", "0x10", "nan", "inf", "9" * 5000, "Wed, 21 Oct 2026 07:28:00 GMT"]
 
 
 class Wire:
@@ -53,8 +53,8 @@ def refusal_of(client: rest.Rest) -> UnavailableError:
 
 
 @pytest.mark.parametrize("status", [429, 418])
-@pytest.mark.parametrize("asked", NO_NUMBERS)
-def test_a_pause_of_no_number_is_half_a_minute(make: Callable[..., rest.Rest], status: int, asked: str) -> None:
+@pytest.mark.parametrize("asked", NOT_NUMBERS)
+def test_invalid_retry_after_pauses_half_a_minute(make: Callable[..., rest.Rest], status: int, asked: str) -> None:
     assert refusal_of(make(status, Retry_After=asked)).retry_after == 30
 
 
@@ -62,20 +62,18 @@ def test_a_pause_of_no_number_is_half_a_minute(make: Callable[..., rest.Rest], s
     ("asked", "seconds"), [("7", 7), (" 120 ", 120), ("10000000000", LONGEST_PAUSE), ("999999999999999", LONGEST_PAUSE)]
 )
 @pytest.mark.parametrize("status", [429, 418, 503])
-def test_a_pause_is_bounded(make: Callable[..., rest.Rest], status: int, asked: str, seconds: float) -> None:
+def test_retry_after_is_bounded(make: Callable[..., rest.Rest], status: int, asked: str, seconds: float) -> None:
     assert refusal_of(make(status, Retry_After=asked)).retry_after == seconds
 
 
-@pytest.mark.parametrize("counted", NO_NUMBERS)
-def test_a_used_weight_of_no_number_is_not_counted(make: Callable[..., rest.Rest], counted: str) -> None:
+@pytest.mark.parametrize("counted", NOT_NUMBERS)
+def test_used_weight_that_is_not_a_number_is_ignored(make: Callable[..., rest.Rest], counted: str) -> None:
     client = make(X_MBX_USED_WEIGHT_1M=counted)
     assert client.trades_from("POLUSDT", 7) == ([], [])
     assert (client.counted, client.weight_used) == (None, 25)
 
 
-def test_a_used_weight_beyond_reason_costs_a_minute_and_no_more(
-    make: Callable[..., rest.Rest], clock: FakeClock
-) -> None:
+def test_absurd_used_weight_costs_at_most_a_minute_a_request(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
     client = make(X_MBX_USED_WEIGHT_1M="9" * 15)
     began = clock.now
     for _ in range(3):
@@ -83,7 +81,7 @@ def test_a_used_weight_beyond_reason_costs_a_minute_and_no_more(
     assert clock.now - began == pytest.approx(120)
 
 
-def test_a_pause_is_an_answer_and_not_a_wait(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
+def test_request_during_a_pause_fails_at_once_without_asking(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
     client, began = make(418, Retry_After="120"), clock.now
     refusal_of(client)
     Wire.answer = Response(200, {}, b"[]")
@@ -96,7 +94,7 @@ def test_a_pause_is_an_answer_and_not_a_wait(make: Callable[..., rest.Rest], clo
     assert client.trades_from("POLUSDT", 7) == ([], [])
 
 
-def test_waiting_for_our_own_limit_ends_with_the_run(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
+def test_wait_for_request_weight_ends_with_the_run(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
     client, began = make(limit=25), clock.now
     client.trades_from("POLUSDT", 7)
     clock.after(5, client._stopping.set)
@@ -104,7 +102,7 @@ def test_waiting_for_our_own_limit_ends_with_the_run(make: Callable[..., rest.Re
     assert (clock.now - began, Wire.asked) == (5, 1)
 
 
-def test_a_request_that_was_too_slow_or_too_large_tells_of_whom(make: Callable[..., rest.Rest]) -> None:
+def test_failed_request_names_the_url(make: Callable[..., rest.Rest]) -> None:
     client = make()
     Wire.answer = UnavailableError("no complete response in 10 s")
     assert str(refusal_of(client)) == "http://rest.invalid did not answer (no complete response in 10 s)"
@@ -136,9 +134,7 @@ def limit(clock: FakeClock) -> WeightLimit:
 
 
 @pytest.mark.parametrize("weight", [10, 25, 400])
-def test_no_60_seconds_hold_more_than_the_limit_and_it_is_used(
-    limit: WeightLimit, clock: FakeClock, weight: int
-) -> None:
+def test_weight_limit_holds_in_any_60_seconds_and_is_used(limit: WeightLimit, clock: FakeClock, weight: int) -> None:
     times = sent_by(limit, clock, 300, weight)
     for first in times:
         used = weight * sum(first <= at < first + 60 for at in times)
@@ -146,14 +142,14 @@ def test_no_60_seconds_hold_more_than_the_limit_and_it_is_used(
     assert len(times) * weight > 0.85 * min(3000, weight * 20 * 60) * 300 / 60
 
 
-def test_most_of_the_limit_goes_at_once_and_the_rest_is_spread(limit: WeightLimit, clock: FakeClock) -> None:
+def test_weight_limit_allows_a_burst_and_spreads_the_rest(limit: WeightLimit, clock: FakeClock) -> None:
     times = sent_by(limit, clock, 300)
     assert times[99] < 6, "five sixths of it"
     assert times[100] > times[99] + 1, "and no more"
     assert max(later - at for at, later in pairwise(times)) < 4
 
 
-def test_what_others_use_counts_for_a_minute(clock: FakeClock) -> None:
+def test_weight_used_by_others_counts_for_a_minute(clock: FakeClock) -> None:
     limit = WeightLimit(100)
     limit.spend(25)
     limit.update(90)
@@ -165,7 +161,7 @@ def test_what_others_use_counts_for_a_minute(clock: FakeClock) -> None:
     assert (limit.wait_needed(25), limit.used) == (0, 0)
 
 
-def test_a_request_at_the_limit_is_allowed_and_one_beyond_it_is_not(clock: FakeClock) -> None:
+def test_weight_limit_allows_the_limit_and_nothing_beyond(clock: FakeClock) -> None:
     limit = WeightLimit(75)
     limit.spend(50)
     clock.advance(59)
@@ -175,14 +171,14 @@ def test_a_request_at_the_limit_is_allowed_and_one_beyond_it_is_not(clock: FakeC
     assert (limit.used, limit.wait_needed(75)) == (0, 0)
 
 
-def test_a_request_heavier_than_the_limit_has_a_minute_for_itself(clock: FakeClock) -> None:
+def test_request_heavier_than_the_limit_gets_a_minute_to_itself(clock: FakeClock) -> None:
     limit = WeightLimit(20)
     assert limit.wait_needed(25) == 0
     limit.spend(25)
     assert limit.wait_needed(25) == 60
 
 
-def test_the_longer_of_two_pauses_holds(limit: WeightLimit, clock: FakeClock) -> None:
+def test_longer_of_two_pauses_holds(limit: WeightLimit, clock: FakeClock) -> None:
     assert limit.paused == 0
     limit.pause(7)
     limit.pause(3)
@@ -191,7 +187,7 @@ def test_the_longer_of_two_pauses_holds(limit: WeightLimit, clock: FakeClock) ->
     assert limit.paused == 0
 
 
-def test_a_long_wait_for_weight_is_logged_once_with_its_end(
+def test_long_wait_for_weight_is_logged_once_with_its_end(
     make: Callable[..., rest.Rest], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make(X_MBX_USED_WEIGHT_1M="2990")
@@ -232,7 +228,7 @@ def row(trade_id: int, time: int) -> dict[str, Any]:
         ([100], [], "does not have the trade 100"),
     ],
 )
-def test_the_first_trade_at_a_time(
+def test_first_trade_at_a_time(
     make: Callable[..., rest.Rest],
     monkeypatch: pytest.MonkeyPatch,
     aggregates: list[int],
