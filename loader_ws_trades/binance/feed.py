@@ -1,4 +1,4 @@
-"""The live source: a set of connections to one symbol's trade stream, each made again whenever it ends."""
+"""The live source: a set of connections to one symbol's trade stream, each reopened when it ends."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from loader_ws_trades.config.settings import Settings, named, redacted_url
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.lifecycle import Activity, AttemptLimit, Deadline, spawn
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.pipeline.interfaces import OnDeath, Receiver
+from loader_ws_trades.pipeline.interfaces import FrameReceiver, OnDeath
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
-_ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, and the seconds they are counted over
-_KEPT = 5  # one of so many attempts is kept for when no connection is open
-_LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over: a connection may flap for days
-_QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over from the old one without a trade
+_ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, per seconds
+_KEPT = 5  # one in so many attempts is reserved for when no connection is open
+_LINES = (30, 600.0)  # log lines of each kind, per seconds: a connection may flap for days
+_QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over even without a trade
 
 
 class Feed:
     """The trade stream of `settings.symbol`, over `settings.feed_connections` connections at a time.
 
     Raises:
-        ConfigurationError: if it is to be reached through a proxy that cannot be used.
+        ConfigurationError: if the proxy to be used is invalid.
 
-    Each connection has a thread that holds it, or waits for the next attempt; `close` ends all. To replace one, another
-    thread connects, and closes the first one's connection once it delivers: `tick` and `rotate`, called by the owner,
-    see to that. The ages of several connections are staggered, so that they are not rotated at the same time.
+    Each connection has a thread that reads it, or waits to reconnect; `close` ends all. To replace a connection,
+    another thread connects, and closes the old one once the new one delivers: the owner calls `tick` and `rotate` for
+    that. The ages of several connections are staggered, so that they are not rotated at the same time.
     """
 
     def __init__(
@@ -64,25 +64,25 @@ class Feed:
         self._lines = Throttle(log, *_LINES, time.monotonic)
         # Guards `_threads`, their `connection` against `stopping`, and the outage.
         self._lock = threading.Lock()
-        self._threads: list[FeedThread] = []  # those whose connection may be open; a successor stands behind
+        self._threads: list[FeedThread] = []  # those whose connection may be open; successors come later
         self._started = 0
         self._down_since: float | None = None
         self._down_text = "no connection to the exchange yet"
         self._down_logged = False
         self.connections = 0
-        """How many were opened so far."""
+        """Connections opened so far."""
         self.reconnects = dict.fromkeys(REASONS, 0)
-        """How often another one was asked for, by what became of the one before, or of the attempt."""
+        """Reconnects, by why the last connection or attempt ended."""
 
     def start(
-        self, receiver: Receiver, on_death: OnDeath, *, take: Callable[[list[bytes], int], bool] | None = None
+        self, receiver: FrameReceiver, on_death: OnDeath, *, take: Callable[[list[bytes], int], bool] | None = None
     ) -> None:
-        """Begin.
+        """Start to connect.
 
         Args:
-            receiver: takes the frames, and is told which connections are open.
-            on_death: gets what ended a thread.
-            take: takes the frames in place of `receiver.take`.
+            receiver: takes the frames, and learns which connections are open.
+            on_death: gets the exception that ended a thread.
+            take: takes the frames instead of `receiver.take`.
         """
         self._receiver = receiver
         self._take = take or receiver.take
@@ -93,7 +93,7 @@ class Feed:
             self._spawn(Slot(number, list(self._settings.stream_urls)), None, first_age=1 - number / count)
 
     def close(self) -> None:
-        """Stop reading, without waiting; what was read is still handed over. May be called again."""
+        """Stop reading, without waiting; what was read is still passed on. May be called again."""
         with self._lock:
             self.stopping.set()
             for thread in self._threads:
@@ -103,7 +103,7 @@ class Feed:
                         thread.connection.abort()
 
     def join(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for all threads to end; whether they have."""
+        """Wait at most `timeout` seconds for all threads to end; returns whether they have."""
         deadline = Deadline(timeout)
         return all(thread.task is None or thread.task.join(deadline.remaining) for thread in list(self._threads))
 
@@ -122,7 +122,7 @@ class Feed:
         return self._down_since
 
     def activities(self) -> list[Activity]:
-        """What its threads do, while it is to read; may be asked in any thread."""
+        """What its threads are doing, until it is closed; may be called from any thread."""
         found = []
         for thread in list(self._threads) if not self.stopping.is_set() else []:
             if thread.task is None or not thread.task.join(0):
@@ -132,24 +132,22 @@ class Feed:
         return found
 
     def announce_end(self, connection: int) -> None:
-        """Note that the exchange announced on the connection with this number that it will end."""
+        """Note that the exchange announced the end of the connection with this number."""
         for thread in list(self._threads):
             if thread.serial == connection and thread.opened is not None:
                 thread.announced = True
 
     def rotate(self, why: str, reason: str = "rotation") -> None:
-        """Replace the oldest connection by a new one, which is up and delivers before the old one is closed."""
+        """Replace the oldest connection; it is closed once the new one delivers."""
         ready = [thread for thread in self._heads() if thread.opened is not None and thread.predecessor is None]
         if ready:
             self._replace(min(ready, key=lambda thread: thread.opened or 0.0), why, reason)
 
     def tick(self) -> None:
-        """Replace what is to be, let a successor that was given no trade take over, end what takes too long.
-
-        Called now and again.
+        """Replace connections that are due, and let successors take over that received no trade; called regularly.
 
         Raises:
-            RunError: when there was no connection for longer than the outage limit.
+            RunError: if there was no connection for longer than the outage limit.
         """
         if not self._started or self.stopping.is_set():
             return
@@ -170,14 +168,14 @@ class Feed:
                 self._replace(head, "its age", "rotation")
 
     def keep_only(self, connection: int) -> None:
-        """End all connections but the one with this number, without waiting; others take their place."""
+        """Close all connections but the one with this number, without waiting; they reconnect."""
         with self._lock:
             for thread in self._threads:
                 if thread.connection and thread.serial != connection:
                     thread.connection.close()
 
     def _heads(self) -> Iterator[FeedThread]:
-        """The threads that nobody has succeeded, one for each slot."""
+        """The threads without a successor, one for each slot."""
         return (thread for thread in list(self._threads) if thread.successor is None)
 
     def _replace(self, thread: FeedThread, why: str, reason: str) -> None:
@@ -188,14 +186,14 @@ class Feed:
         self._spawn(thread.slot, thread)
 
     def _spawn(self, slot: Slot, predecessor: FeedThread | None, first_age: float = 1.0) -> None:
-        # Up to a tenth sooner, so that a fleet that was started at once does not come back at once.
+        # Up to a tenth earlier, so that a fleet started at once does not reconnect at once.
         age = first_age * self._settings.max_connection_age * random.uniform(0.9, 1.0)
         with self._lock:
             self._started += 1
             thread = FeedThread(self._started, slot, predecessor, age)
             if predecessor:
                 predecessor.successor = thread
-            # One that has ended and has a successor is of no more interest.
+            # Forget those that have ended and have a successor.
             self._threads = [
                 each for each in self._threads if each.successor is None or each.task is None or not each.task.join(0)
             ]
@@ -212,10 +210,10 @@ class Feed:
             lasted = f" after {format_duration(time.monotonic() - opened)}" if opened is not None else ""
             self._lines.info("rotated", f"The new connection has taken over; the old one is closed{lasted}")
 
-    # -- what the threads call
+    # -- called by the threads
 
     def attempt_wait(self) -> float:
-        """Seconds until another connection attempt keeps the exchange's limit; at 0 the attempt is counted."""
+        """Seconds until another connection attempt is within the exchange's limit; 0 counts the attempt."""
         with self._lock:
             kept = _ATTEMPTS[0] // _KEPT if self._is_open() else 0
             wait = self._limit.wait_needed(kept)
@@ -224,7 +222,7 @@ class Feed:
             return wait
 
     def make(self, thread: FeedThread, url: str) -> Connection | None:
-        """A connection that calls back, now the thread's; None if the feed is closed."""
+        """A new connection for the thread; None if the feed is closed."""
         connection = self._connect(
             url,
             partial(self._on_frames, thread),
@@ -240,27 +238,27 @@ class Feed:
         return connection
 
     def _on_open(self, thread: FeedThread, url: str) -> None:
-        thread.set_activity("heard nothing, and handed nothing on,", self._settings.feed_silence_limit)
+        thread.set_activity("neither received nor passed on anything", self._settings.feed_silence_limit)
         thread.serial = self._receiver.connect()
         now = time.monotonic()
         with self._lock:
             thread.opened, thread.rotate_at, thread.announced = now, now + thread.age, False
-            # Only the first connection of a slot has a shorter age; the next one's keeps the distance.
+            # Only the first connection of a slot has a shorter age; that keeps the slots apart.
             thread.age = self._settings.max_connection_age * random.uniform(0.9, 1.0)
             down_since, self._down_since = self._down_since, None
             self._down_logged = False
             number = self.connections = self.connections + 1
         down = now - down_since if number > 1 and down_since is not None else 0.0
-        how = f" again, after {format_duration(down)}" if down else ""
+        how = f" again after {format_duration(down)}" if down else ""
         self._lines.info("connected", f"Connected to {redacted_url(url)}{how}", connections=number, down=round(down, 3))
 
     def _on_frames(self, thread: FeedThread, frames: list[bytes]) -> None:
-        # The old connection may have trades on their way that came before the new one's first.
+        # The old connection may still deliver trades that precede the first one of the new connection.
         if self._take(frames, thread.serial) and thread.predecessor and self._receiver.in_order():
             self._take_over(thread)
 
     def on_end(self, thread: FeedThread, ending: Exception | None, lasted: float | None) -> float | None:
-        """Seconds to wait before the next attempt; None if the thread's place is another's, or the feed is closed."""
+        """Seconds to wait before reconnecting; None if the thread was replaced, or the feed is closed."""
         with self._lock:
             thread.connection = thread.opened = None
         if lasted is not None:
@@ -271,7 +269,7 @@ class Feed:
         is_down = self._note_down(text)
         if thread.successor is not None:
             if is_down:
-                self._lines.warn("disconnected", f"No connection to the exchange: {text}; the next one is being made")
+                self._lines.warn("disconnected", f"No connection to the exchange: {text}; the new one is connecting")
             return None
         self.reconnects[disconnect_reason(ending, opened=lasted is not None)] += 1
         # Other rejections may be temporary while an exchange starts.
@@ -280,14 +278,14 @@ class Feed:
             raise error
         delay = max(thread.slot.backoff.next(), retry_after(ending))
         what = "No connection to the exchange" if is_down else "A connection to the exchange ended, another is open"
-        self._lines.warn("disconnected", f"{what}: {text}; next attempt in {delay:.1f} s", delay=round(delay, 3))
+        self._lines.warn("disconnected", f"{what}: {text}; reconnecting in {delay:.1f} s", delay=round(delay, 3))
         return delay
 
     def _is_open(self) -> bool:
         return any(thread.opened is not None for thread in self._threads)
 
     def _note_down(self, reason: str) -> bool:
-        """Whether there is no connection at all now; since when, and why, is kept."""
+        """Whether no connection is open; remembers since when, and why."""
         with self._lock:
             if self._is_open():
                 return False
@@ -303,7 +301,7 @@ class Feed:
         down_since = self._down_since  # a thread of the feed may set it to None
         if down_since is not None and time.monotonic() - down_since > self._settings.feed_outage_limit:
             raise RunError(
-                f"There was no connection to the exchange at {redacted_url(self._settings.stream_url)} for "
+                f"No connection to the exchange at {redacted_url(self._settings.stream_url)} for "
                 f"{self._settings.feed_outage_limit:g} s ({self._down_text}); check "
                 f"{named('binance_ws_url')} and the network"
             )

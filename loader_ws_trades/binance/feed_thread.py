@@ -1,4 +1,4 @@
-"""One thread of the feed: holds a connection, and connects again whenever it ends, until a successor takes over."""
+"""One thread of the feed: reads a connection, and reconnects when it ends, until a successor takes over."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.transport import CONNECT_LIMIT
 from loader_ws_trades.lifecycle import SLACK, Activity, Backoff, Task
 
-# Seconds that a connection must last before the delays start again from the first one. Trades do not count: an
-# exchange that cuts us off again and again must not see an attempt a second. Twice the cap, so that attempts then are
-# as rare as at the cap.
+# Seconds that a connection must last to reset the delays. Trades do not count: an exchange that keeps cutting us off
+# must not see an attempt per second. Twice the cap, so that attempts are then as rare as at the cap.
 _LASTED = 60.0
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay between attempts
-_FIRST_PAUSE, _PAUSE_CAP = 10.0, 300.0  # seconds; the same between replacements of connections that say they will end
-_CALM = 600.0  # seconds that a connection must last before those pauses start again from none
-_NAME_LIMIT = 120.0  # seconds after which even the longest search for a host's name has failed
-_LOOK = 1.0  # seconds between two looks whether the limit of attempts still applies
+_FIRST_PAUSE, _PAUSE_CAP = 10.0, 300.0  # seconds; the same between replacements of connections whose end was announced
+_CALM = 600.0  # seconds that a connection must last to reset those pauses
+_NAME_LIMIT = 120.0  # seconds after which even the slowest name resolution has failed
+_LOOK = 1.0  # seconds between checks whether the limit on attempts still applies
 
 
 class Slot:
-    """One of the places in the set of connections: what its threads, one after the other, share.
+    """One of the wanted connections: the state that its threads share, one after the other.
 
     Args:
         number: from 0.
-        urls: the stream's URLs; each attempt takes the next one, and each slot begins at another one.
+        urls: the stream's URLs; each attempt uses the next one, and each slot starts with a different one.
     """
 
     def __init__(self, number: int, urls: list[str]) -> None:
@@ -44,9 +43,9 @@ class Slot:
         return self._urls[(self._attempts - 1) % len(self._urls)]
 
     def may_replace(self, lasted: float) -> bool:
-        """Whether a connection that announced its end after so many seconds may be replaced now; counts it if so.
+        """Whether a connection whose end was announced after `lasted` seconds may be replaced now; counts it if so.
 
-        A pool of servers that shuts down announces it on each new connection too.
+        Servers that shut down announce it on each new connection too.
         """
         now = time.monotonic()
         if now < self._replace_from:
@@ -58,18 +57,18 @@ class Slot:
 
 
 class Owner(Protocol):
-    """The set of connections that a thread is one of; all of it is called in the thread."""
+    """What a thread needs of its feed; called in the thread."""
 
     stopping: threading.Event
 
     def attempt_wait(self) -> float:
-        """Seconds until another connection attempt keeps the exchange's limit; at 0 the attempt is counted."""
+        """Seconds until another connection attempt is within the exchange's limit; 0 counts the attempt."""
 
     def make(self, thread: FeedThread, url: str) -> Connection | None:
-        """A connection that calls back, now the thread's; None if the feed is closed."""
+        """A new connection for the thread; None if the feed is closed."""
 
     def on_end(self, thread: FeedThread, ending: Exception | None, lasted: float | None) -> float | None:
-        """Seconds to wait before the next attempt; None if the thread's place is another's, or the feed is closed."""
+        """Seconds to wait before reconnecting; None if the thread was replaced, or the feed is closed."""
 
 
 class FeedThread:
@@ -77,9 +76,9 @@ class FeedThread:
 
     Args:
         number: of the thread.
-        slot: its place.
-        predecessor: whose place it takes once it delivers.
-        age: seconds after which it is to be replaced.
+        slot: the connection's slot.
+        predecessor: the thread that it replaces once it delivers.
+        age: seconds after which it is due for rotation.
     """
 
     def __init__(self, number: int, slot: Slot, predecessor: FeedThread | None, age: float) -> None:
@@ -90,31 +89,31 @@ class FeedThread:
         self.task: Task | None = None
         self.connection: Connection | None = None
         self.serial = 0
-        """The open connection's number, for whoever takes its frames."""
+        """The open connection's number, for the receiver of its frames."""
         self.opened: float | None = None
         """When it was opened (monotonic); None while there is no open connection."""
         self.age = age
         self.rotate_at = math.inf
         self.announced = False
-        """Whether the exchange announced on the open connection that it will end."""
-        self.set_activity("not begun", 0.0)
+        """Whether the exchange announced the end of the open connection."""
+        self.set_activity("not started", 0.0)
 
     def set_activity(self, what: str, limit: float) -> None:
-        """Note what the thread does from now on, and for how many seconds that may take."""
+        """Set what the thread is doing from now on, and how many seconds that may take."""
         self._activity = Activity(f"The thread feed-{self.number}", what, time.monotonic(), limit + SLACK)
 
     @property
     def activity(self) -> Activity:
-        """What the thread does."""
-        connection = self.connection  # before the activity: that is noted before a connection is taken away
+        """What the thread is doing."""
+        connection = self.connection  # read before the activity, which is set before a connection is taken away
         activity = self._activity
         return activity._replace(since=max(activity.since, connection.last_received)) if connection else activity
 
     def run(self, feed: Owner) -> None:
-        """Connect, read, and connect again, until a successor has the place or the feed is closed."""
+        """Connect, read and reconnect until a successor takes over or the feed is closed."""
         while self.successor is None and not feed.stopping.is_set():
             while wait := feed.attempt_wait():
-                self.set_activity("waited for its turn to connect", wait)
+                self.set_activity("been waiting for the limit on connection attempts", wait)
                 if feed.stopping.wait(min(wait, _LOOK)) or self.successor is not None:
                     return
             connection = feed.make(self, self.slot.next_url())
@@ -122,12 +121,12 @@ class FeedThread:
                 return
             self.set_activity("been connecting", CONNECT_LIMIT + _NAME_LIMIT)
             ending = connection.run()
-            self.set_activity("been at the end of a connection", 0.0)
+            self.set_activity("been closing a connection", 0.0)
             lasted = time.monotonic() - self.opened if self.opened is not None else None
             if lasted is not None and lasted >= _LASTED:
                 self.slot.backoff.reset()
             delay = feed.on_end(self, ending, lasted)
             if delay is None:
                 return
-            self.set_activity("waited to connect again", delay)
+            self.set_activity("been waiting to reconnect", delay)
             feed.stopping.wait(delay)

@@ -1,4 +1,4 @@
-"""The exchange's REST API, as far as the loader needs it, within its limits."""
+"""The parts of the exchange's REST API that the loader needs, within its rate limits."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.config.settings import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.pipeline.trade import BAD_INPUT, Refusal, Trade, decode_rows
+from loader_ws_trades.pipeline.trade import BAD_INPUT, RejectedFrame, Trade, decode_rows
 from loader_ws_trades.text import header_number, printable
 
 log = logging.getLogger(__name__)
 
-ROWS = 1000  # the most that one request gives
+ROWS = 1000  # returned by one request at most
 TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TICKER_WEIGHT, TIME_WEIGHT = 25, 20, 4, 2, 1
 
-_AGGREGATES = 20  # those without trades have ids of -1, and are passed over
+_AGGREGATES = 20  # those without trades have ids of -1, and are skipped
 _UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
 _WAIT_FOR_US = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}
-_RETRY_AFTER = 30.0  # seconds to wait where the exchange asks to wait and does not say how long
-_LONG_WAIT = 10.0  # seconds for request weight from which on a wait is logged
-_WAIT_LINES = (10, 3600.0)  # log lines about such waits, of each kind, in so many seconds
+_RETRY_AFTER = 30.0  # seconds to wait if the exchange requires a wait without saying how long
+_LONG_WAIT = 10.0  # seconds; longer waits for request weight are logged
+_WAIT_LINES = (10, 3600.0)  # log lines about them, per seconds
 
 
 class _Symbol(msgspec.Struct):
@@ -62,9 +62,9 @@ class _Error(msgspec.Struct):
 
 
 class MisconfiguredError(UnavailableError):
-    """Settings stand in the way: the certificate is not trusted, the URL has no API, the proxy refuses us.
+    """Settings prevent it: the certificate is not trusted, the URL has no API, or the proxy rejects us.
 
-    At the start that is a fault of the configuration; later, when it worked before, it may pass.
+    At startup that is a configuration error; later, after it has worked, it may be temporary.
     """
 
 
@@ -72,13 +72,13 @@ class Rest:
     """A client of the REST API at `base_url`.
 
     Args:
-        base_url: what stands before `/api/v3`.
-        stopping: ends every wait, and breaks requests off.
-        weight_limit: request weight a minute to stay below.
+        base_url: the URL before `/api/v3`.
+        stopping: ends every wait, and aborts requests.
+        weight_limit: request weight per minute to stay below.
         timeout: seconds for connecting, and for each read.
 
     Raises:
-        ConfigurationError: if it is to be asked through a proxy that cannot be used.
+        ConfigurationError: if the proxy to be used is invalid.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Rest:
         pool = _pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout))
         self._http = HttpClient(pool, stopping)
         self.counted: int | None = None
-        """The request weight that the exchange had counted for our IP in its present minute, when it answered last."""
+        """The request weight that the exchange reported for our IP address in its latest response."""
 
     @property
     def weight_used(self) -> int:
-        """Request weight of the last minute, ours and what the exchange has counted for others on the same IP."""
+        """Request weight used in the last minute, by us and by others on the same IP address."""
         return self._limit.used
 
     def close(self) -> None:
@@ -107,34 +107,34 @@ class Rest:
         """The exchange's clock, in ms since 1970 (source: `GET /api/v3/time`).
 
         Raises:
-            UnavailableError: if the exchange did not answer, or not with what was asked for.
+            UnavailableError: if the exchange does not respond as documented.
         """
         body = self._get("/api/v3/time", {}, TIME_WEIGHT)
         try:
             return msgspec.json.decode(body, type=_Time).serverTime
         except BAD_INPUT as error:
-            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+            raise UnavailableError(f"REST's response is not as documented ({error})") from error
 
     def symbol_status(self, symbol: str) -> str:
         """The trading status of `symbol`: TRADING, HALT, BREAK or CANCEL_ONLY (source: `GET /api/v3/exchangeInfo`).
 
         Raises:
             ConfigurationError: if the exchange does not know the symbol, does not serve this location, or cannot be
-                asked with these settings.
-            UnavailableError: if it did not answer, or not with what was asked for.
+                reached with these settings.
+            UnavailableError: if it does not respond as documented.
         """
         try:
             body = self._get("/api/v3/exchangeInfo", {"symbol": symbol}, SYMBOL_WEIGHT)
             return msgspec.json.decode(body, type=_ExchangeInfo).symbols[0].status
         except (*BAD_INPUT, IndexError) as error:
-            raise UnavailableError(f"the answer about {symbol} is not as documented ({error})") from error
+            raise UnavailableError(f"the response about {symbol} is not as documented ({error})") from error
         except UnavailableError as error:
             if error.lasting or isinstance(error, MisconfiguredError):
                 raise ConfigurationError(str(error)) from error
             raise
 
     def check_symbol(self, symbol: str) -> None:
-        """See whether the exchange knows `symbol`, and warn if it does not trade or cannot be asked.
+        """Check that the exchange knows `symbol`; warn if it is not trading or could not be checked.
 
         Raises:
             ConfigurationError: as `symbol_status` does.
@@ -143,41 +143,41 @@ class Rest:
             status = self.symbol_status(symbol)
         except UnavailableError as error:
             log.warning(
-                "The symbol could not be checked, going on without: %s", error, extra={"event": "symbol_unchecked"}
+                "The symbol could not be checked, continuing anyway: %s", error, extra={"event": "symbol_unchecked"}
             )
             return
         if status != "TRADING":
             log.warning(
-                "%s is in status %s: no trades come until it changes",
+                "%s has status %s: no trades until that changes",
                 symbol,
                 status,
                 extra={"event": "symbol_halted"},
             )
 
-    def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
+    def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[RejectedFrame]]:
         """At most 1000 trades from `first_id` on, ascending (source: `GET /api/v3/historicalTrades`).
 
         Raises:
-            UnavailableError: if the exchange did not answer, or not with what was asked for.
+            UnavailableError: if the exchange does not respond as documented.
         """
         fields = {"symbol": symbol, "fromId": first_id, "limit": ROWS}
         body = self._get("/api/v3/historicalTrades", fields, TRADES_WEIGHT)
         try:
             return decode_rows(body, symbol)
         except ValueError as error:
-            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+            raise UnavailableError(f"REST's response is not as documented ({error})") from error
 
     def last_id(self, symbol: str) -> int:
         """The id of the last trade, -1 if there is none (source: `GET /api/v3/ticker/24hr`); costs a weight of 2.
 
         Raises:
-            UnavailableError: if the exchange did not answer, or not with what was asked for.
+            UnavailableError: if the exchange does not respond as documented.
         """
         body = self._get("/api/v3/ticker/24hr", {"symbol": symbol, "type": "MINI"}, TICKER_WEIGHT)
         try:
             return msgspec.json.decode(body, type=_Ticker).lastId
         except BAD_INPUT as error:
-            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+            raise UnavailableError(f"REST's response is not as documented ({error})") from error
 
     def newest_id(self, symbol: str) -> int:
         """The id of the newest trade; raises as `newest_trade` does."""
@@ -187,22 +187,22 @@ class Rest:
         """The newest trade (source: `GET /api/v3/trades`).
 
         Raises:
-            UnavailableError: if the exchange did not answer, or has no trade.
+            UnavailableError: if the exchange does not respond as documented, or has no trade.
         """
         body = self._get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
         try:
             return decode_rows(body, symbol)[0][-1]
         except (ValueError, IndexError) as error:
-            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+            raise UnavailableError(f"REST's response is not as documented ({error})") from error
 
     def first_id_at(self, symbol: str, moment: int) -> int | None:
         """The id of the first trade at or after `moment` (ms since 1970); None if there is none yet.
 
-        Aggregated trades are found by time and name the ids that they hold (source: `GET /api/v3/aggTrades`); the
-        trades before the first of them are looked at one by one, because that one may begin earlier.
+        Aggregated trades are found by time and name the ids of their trades (source: `GET /api/v3/aggTrades`); the
+        trades before the first one are checked individually, because it may start earlier.
 
         Raises:
-            UnavailableError: if the exchange did not answer, or not with what was asked for.
+            UnavailableError: if the exchange does not respond as documented.
         """
         body = self._get(
             "/api/v3/aggTrades", {"symbol": symbol, "startTime": moment, "limit": _AGGREGATES}, AGGREGATES_WEIGHT
@@ -210,7 +210,7 @@ class Rest:
         try:
             found = msgspec.json.decode(body, type=list[_Aggregate])
         except BAD_INPUT as error:
-            raise UnavailableError(f"REST's answer is not as documented ({error})") from error
+            raise UnavailableError(f"REST's response is not as documented ({error})") from error
         if not found:
             return None
         first = next((row.f for row in found if row.f >= 0), None)
@@ -226,47 +226,47 @@ class Rest:
             if first > begin or begin == 0:
                 return first
 
-    def await_turn(self, weight: int = TRADES_WEIGHT) -> None:
-        """Wait until a request of `weight` keeps our own limit; every request does so by itself.
+    def await_weight(self, weight: int = TRADES_WEIGHT) -> None:
+        """Wait until a request of `weight` is within our own limit; every request does so by itself.
 
         Raises:
-            UnavailableError: if the run ends, or the exchange asked for a pause, which is not waited for.
+            UnavailableError: if the run ends, or during a pause that the exchange requires.
         """
         began = time.monotonic()
-        told = False
+        logged = False
         while True:
             if (pause := self._limit.paused) > 0:
-                raise UnavailableError(f"the exchange asked for a pause, {pause:.0f} s more", retry_after=pause)
+                raise UnavailableError(f"the exchange requires a pause of {pause:.0f} more seconds", retry_after=pause)
             if (wait := self._limit.wait_needed(weight)) <= 0:
-                if told:
-                    self._waits.info("weight_free", f"REST is asked again after {time.monotonic() - began:.0f} s")
+                if logged:
+                    self._waits.info("weight_free", f"Request weight available after {time.monotonic() - began:.0f} s")
                 return
-            if wait >= _LONG_WAIT and not told:
-                told = True
+            if wait >= _LONG_WAIT and not logged:
+                logged = True
                 used = f"{self._limit.used} of REST_WEIGHT_LIMIT (--rest-weight-limit) was used in the last minute"
                 self._waits.info("weight_used", f"Waiting {wait:.0f} s for request weight: {used}", seconds=round(wait))
             if self._stopping.wait(wait):
                 raise UnavailableError("the run is ending")
 
     def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
-        self.await_turn(weight)
+        self.await_weight(weight)
         self._limit.spend(weight)
         try:
-            answer = self._http.get(self._base + path, fields)
+            response = self._http.get(self._base + path, fields)
         except urllib3.exceptions.HTTPError as error:
-            raise self._unreached(error) from error
+            raise self._unreachable(error) from error
         except UnavailableError as error:
             raise UnavailableError(f"{redacted_url(self._base)} did not answer ({error})") from error
-        counted = header_number(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+        counted = header_number(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
         if counted is not None:
             self.counted = counted
             self._limit.update(counted)
-        if answer.status == HTTPStatus.OK:
-            return answer.body
-        raise self._refused(answer, str(fields.get("symbol", "")))
+        if response.status == HTTPStatus.OK:
+            return response.body
+        raise self._rejected(response, str(fields.get("symbol", "")))
 
-    def _unreached(self, error: urllib3.exceptions.HTTPError) -> UnavailableError:
-        """The error for a request without an answer."""
+    def _unreachable(self, error: urllib3.exceptions.HTTPError) -> UnavailableError:
+        """The error for a request without a response."""
         base = redacted_url(self._base)
         if _is_untrusted(error):
             return MisconfiguredError(
@@ -276,38 +276,38 @@ class Rest:
         through = ""
         if self._proxy:
             through = f" through the proxy {self._proxy.address}"
-            refused = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
-            if refused and int(refused[1]) in REJECTIONS:
-                return MisconfiguredError(str(self._proxy.permanent_error(int(refused[1]))))
-        # Behind the library's own object, which stands before it.
+            rejected = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+            if rejected and int(rejected[1]) in REJECTIONS:
+                return MisconfiguredError(str(self._proxy.permanent_error(int(rejected[1]))))
+        # The text after the library's own object.
         why = printable(str(error).rpartition("): ")[2].rstrip("\"')"))
         return UnavailableError(f"{base} did not answer{through} ({why})")
 
-    def _refused(self, answer: Response, symbol: str) -> UnavailableError:
-        if answer.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
+    def _rejected(self, response: Response, symbol: str) -> UnavailableError:
+        if response.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
             return UnavailableError(
                 "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
                 f"{named('binance_rest_url')} to an endpoint that serves yours",
                 lasting=True,
             )
-        if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
-            return MisconfiguredError(str(self._proxy.permanent_error(answer.status)))
-        if answer.status == HTTPStatus.NOT_FOUND:
+        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
+            return MisconfiguredError(str(self._proxy.permanent_error(response.status)))
+        if response.status == HTTPStatus.NOT_FOUND:
             return MisconfiguredError(
                 f"There is no REST API at {redacted_url(self._base)} (HTTP 404); check {named('binance_rest_url')}"
             )
-        error = _error(answer.body)
+        error = _error(response.body)
         if error.code in _UNKNOWN_SYMBOL:
             return UnavailableError(
                 f"The exchange does not know the symbol {symbol}; check {named('symbol')}, which is written "
                 "without a separator, like BTCUSDT",
                 lasting=True,
             )
-        retry_after = min(float(header_number(answer.headers.get("Retry-After", "")) or 0), LONGEST_PAUSE)
-        if answer.status in _WAIT_FOR_US:
+        retry_after = min(float(header_number(response.headers.get("Retry-After", "")) or 0), LONGEST_PAUSE)
+        if response.status in _WAIT_FOR_US:
             retry_after = retry_after or _RETRY_AFTER
             self._limit.pause(retry_after)
-        text = f"the exchange answered HTTP {answer.status} {printable(error.msg)}".rstrip()
+        text = f"the exchange answered HTTP {response.status} {printable(error.msg)}".rstrip()
         return UnavailableError(text, retry_after=retry_after)
 
 

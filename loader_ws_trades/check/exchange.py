@@ -28,7 +28,7 @@ _CLOSE_TIMEOUT = 2.0  # seconds
 
 
 class _FirstTrade:
-    """Receives frames until the first trade; a `Receiver`."""
+    """Receives frames until the first trade; a `FrameReceiver`."""
 
     def __init__(self, symbol: str) -> None:
         self.answers: SimpleQueue[Trade | BaseException] = SimpleQueue()

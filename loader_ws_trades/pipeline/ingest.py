@@ -1,4 +1,4 @@
-"""Between source and sink: decodes, puts in order, hands on, and waits when the sink is full."""
+"""Between source and sink: decodes and orders trades, passes them on, and blocks while the sink is full."""
 
 from __future__ import annotations
 
@@ -6,93 +6,92 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from collections.abc import Sequence as Many
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Reset, Sequence
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Reset, Sequencer
 from loader_ws_trades.pipeline.stamps import stamped
-from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, Refusal, Trade
+from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, RejectedFrame, Trade
 
-_FOREIGN_KINDS = 20  # kinds of refused frames, beside our own `KINDS`, that are told apart
-_BEFORE_RESET = Refusal(
-    "old sequence", "read from another connection than the one that showed that the trade ids began anew"
+_NAMED_KINDS = 20  # kinds of rejected frames, besides `KINDS`, that are counted by name
+_BEFORE_RESET = RejectedFrame(
+    "old sequence", "received on another connection than the one that proved the reset of trade ids"
 )
-_LOCK_TIME = 0.3  # seconds after which a thread that holds the lock hangs
-_ROOM_CHECK = 0.01  # seconds between two looks whether a full sink has room again
+_LOCK_TIME = 0.3  # seconds after which a thread that holds the lock is stuck
+_ROOM_CHECK = 0.01  # seconds between checks whether a full sink has room
 
 
 class Ingest:
-    """The only owner of a `Sequence`. `take` may be called by several threads; the lock is taken once a read.
+    """The only owner of a `Sequencer`. `take` may be called by several threads; the lock is taken once per read.
 
-    Invariants: trades reach the sink in the order in which the sequence gave them out, also while some wait for
-    room: what waits goes first. The lock is not held while waiting, neither are the `on_...` functions called under
-    it; they are called in the thread that brought the trades.
+    Invariants: trades reach the sink in the order in which the sequencer emitted them, even while some wait for room:
+    these go first. The lock is not held while waiting, nor while calling the `on_...` functions; they are called in the
+    thread that brought the trades.
 
     Args:
-        decoder: turns frames into trades.
-        sequence: puts them in order.
-        put: takes trades in order, without blocking, and says how many it took.
-        limit: the number of trades after which nothing more is taken.
-        on_limit: called once they are all handed on.
-        on_refusal: gets what was no trade of ours, and the number of the connection that brought it.
-        on_events: gets ids that will not come, and resets, with the reason.
+        decoder: decodes frames.
+        sequencer: puts them in order.
+        put: takes trades in order, without blocking, and returns how many it took.
+        limit: the number of trades after which no more are taken.
+        on_limit: called once they are all passed on.
+        on_rejected: gets frames that are not valid trades, and the number of their connection.
+        on_events: gets ids given up, late trades and resets, with the reason.
         stamp_source: where the trades come from that are given, if they are to be stamped with it.
-        on_read: called once the sink has all of a read, with the time (monotonic) at which that came.
+        on_read: called once the sink has all trades of a read, with the time (monotonic) when it was received.
     """
 
     def __init__(
         self,
         decoder: FrameDecoder,
-        sequence: Sequence,
+        sequencer: Sequencer,
         put: Callable[[Iterable[Trade]], int],
         *,
         limit: int | None,
         on_limit: Callable[[], None],
-        on_refusal: Callable[[Refusal, int], None],
+        on_rejected: Callable[[RejectedFrame, int], None],
         on_events: Callable[[list[Event], str], None],
         stamp_source: str | None = None,
         on_read: Callable[[float], None] | None = None,
     ) -> None:
         self._decoder = decoder
-        self._sequence = sequence
+        self._sequencer = sequencer
         self._put = put
-        sequence.left = limit
+        sequencer.left = limit
         self._on_limit = on_limit
-        self._on_refusal = on_refusal
+        self._on_rejected = on_rejected
         self._on_events = on_events
         self._stamp_source = stamp_source
         self._on_read = on_read
-        self._told_limit = False
-        self._connections = 0  # numbers given out
-        self._newest_of: dict[int, int] = {}  # of each open connection: the id that it brought last, or -1
-        # After a reset: the connection that proved it, and the last one that may have frames of the sequence before.
+        self._limit_reported = False
+        self._connections = 0  # numbers assigned
+        self._newest_of: dict[int, int] = {}  # open connection -> its last id, or -1
+        # After a reset: the connection that proved it, and the last one that may have frames from before it.
         self._proved, self._doubtful = 0, 0
         self._lock = threading.Lock()
         self._waiting: deque[Trade] = deque()
         self._closed = False
         self._abandoned = threading.Event()
         self.gap_seen = threading.Event()
-        """Set when something is missing; cleared by who sees to it."""
+        """Set when trades are missing; cleared by whoever repairs them."""
         self.received = 0
         self.repaired = 0
         self.missing = 0
-        self.refused: Counter[str] = Counter()
-        self._foreign_kinds = 0
+        self.rejected: Counter[str] = Counter()
+        self._named_kinds = 0
 
     @property
     def duplicates(self) -> int:
-        """Trades that were dropped because their id had been passed."""
-        return self._sequence.duplicates
+        """Trades dropped because their id was emitted already."""
+        return self._sequencer.duplicates
 
     @property
     def late(self) -> int:
-        """Trades that were dropped because they came after their ids had been given up."""
-        return self._sequence.late
+        """Trades dropped because they arrived after their ids were given up."""
+        return self._sequencer.late
 
     @property
     def gaps(self) -> int:
-        """How often ids began to be missing."""
-        return self._sequence.gaps
+        """How often a gap appeared."""
+        return self._sequencer.gaps
 
     @property
     def full(self) -> bool:
@@ -101,13 +100,13 @@ class Ingest:
 
     @property
     def last_time(self) -> int:
-        """Milliseconds since 1970, of the last trade that was handed on; 0 if there was none."""
-        return self._sequence.last_time
+        """Time of the last trade passed on, in ms since 1970; 0 if there was none."""
+        return self._sequencer.last_time
 
     @property
     def newest_time(self) -> int:
-        """Milliseconds since 1970, of the newest trade seen; 0 if there was none."""
-        return self._sequence.newest_time
+        """Time of the newest trade seen, in ms since 1970; 0 if there was none."""
+        return self._sequencer.newest_time
 
     def connect(self) -> int:
         """A number for a connection that was opened, for `take`."""
@@ -122,20 +121,20 @@ class Ingest:
             self._newest_of.pop(connection, None)
 
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
-        """Take the frames of one read; whether a trade of ours was among them. Blocks while the sink is full."""
+        """Take the frames of one read; returns whether any was a trade. Blocks while the sink is full."""
         came = time.monotonic() if self._on_read else 0.0
         with self._lock:
-            if self._sequence.left == 0 or self._closed:
+            if self._sequencer.left == 0 or self._closed:
                 return False
-            trades, refusals = self._decoder.decode(frames)
+            trades, rejected = self._decoder.decode(frames)
             if connection <= self._doubtful and connection != self._proved:
-                trades, refusals = [], [_BEFORE_RESET] * len(frames)
+                trades, rejected = [], [_BEFORE_RESET] * len(frames)
             events = self._push(trades, connection)
             if trades:
                 self._newest_of[connection] = trades[-1].trade_id
-            in_order = self._sequence.in_order
-        if refusals:
-            self.refuse(refusals, connection)
+            in_order = self._sequencer.in_order
+        if rejected:
+            self.reject(rejected, connection)
         if not in_order:
             self.gap_seen.set()
         self._finish(events, "repair is off")
@@ -143,128 +142,128 @@ class Ingest:
             self._on_read(came)
         return bool(trades)
 
-    def give(self, trades: Many[Trade]) -> None:
-        """Take trades as they came. Blocks while the sink is full."""
+    def take_trades(self, trades: Sequence[Trade]) -> None:
+        """Take trades as they come. Blocks while the sink is full."""
         if self._stamp_source:
             trades = stamped(trades, self._stamp_source)
         with self._lock:
-            if self._sequence.left == 0 or self._closed:
+            if self._sequencer.left == 0 or self._closed:
                 return
             events = self._push(trades, 0)
         self._finish(events, "the source does not have them")
 
-    def _push(self, trades: Many[Trade], connection: int) -> list[Event]:
+    def _push(self, trades: Sequence[Trade], connection: int) -> list[Event]:
         self.received += len(trades)
-        ready, events = self._sequence.push(trades, connection)
+        ready, events = self._sequencer.push(trades, connection)
         if events and _has_reset(events):
             self._proved, self._doubtful = connection, self._connections
-        self._hand_on(ready, events)
+        self._pass_on(ready, events)
         return events
 
-    def refuse(self, refusals: Iterable[Refusal], connection: int = 0) -> None:
-        """Count what was no trade of ours, and pass it on."""
-        for refusal in refusals:
-            kind = refusal.kind
+    def reject(self, rejected: Iterable[RejectedFrame], connection: int = 0) -> None:
+        """Count frames that are not valid trades, and pass them on."""
+        for frame in rejected:
+            kind = frame.kind
             with self._lock:
-                if kind not in KINDS and kind not in self.refused:
-                    if self._foreign_kinds == _FOREIGN_KINDS:
+                if kind not in KINDS and kind not in self.rejected:
+                    if self._named_kinds == _NAMED_KINDS:
                         kind = "other"
                     else:
-                        self._foreign_kinds += 1
-                self.refused[kind] += 1
-            self._on_refusal(Refusal(kind, refusal.detail), connection)
+                        self._named_kinds += 1
+                self.rejected[kind] += 1
+            self._on_rejected(RejectedFrame(kind, frame.detail), connection)
 
-    def fill(self, rows: Many[Trade]) -> int:
-        """Take trades from REST, ascending; how many came out, held ones included. Blocks while the sink is full."""
+    def fill(self, rows: Sequence[Trade]) -> int:
+        """Take trades from REST, ascending; returns how many were emitted, with held ones. May block on the sink."""
         if self._stamp_source:
             rows = stamped(rows, "rest")
         with self._lock:
-            if self._sequence.left == 0 or self._closed:
+            if self._sequencer.left == 0 or self._closed:
                 return 0
-            held = self._sequence.held
-            ready, events = self._sequence.fill(rows)
-            self.repaired += len(ready) + self._sequence.held - held  # not what was held before, and came out with it
-            self._hand_on(ready, events)
+            held = self._sequencer.held
+            ready, events = self._sequencer.fill(rows)
+            self.repaired += len(ready) + self._sequencer.held - held  # without those emitted that were held before
+            self._pass_on(ready, events)
         self._finish(events, "REST does not have them")
         return len(ready)
 
     def skip(self, before: int, why: str) -> None:
-        """Give up on the ids missing before the id `before`; blocks while the sink is full."""
+        """Give up on the ids missing before `before`. Blocks while the sink is full."""
         with self._lock:
-            if self._sequence.left == 0 or self._closed:
+            if self._sequencer.left == 0 or self._closed:
                 return
-            ready, events = self._sequence.skip(before)
-            self._hand_on(ready, events)
+            ready, events = self._sequencer.skip(before)
+            self._pass_on(ready, events)
         self._finish(events, why)
 
     def resume(self, last: Position) -> None:
-        """Go on behind `last`, which is out already; only while nothing is held back."""
+        """Continue after `last`, which is published; only while nothing is held back."""
         with self._lock:
-            self._sequence.resume(last)
+            self._sequencer.resume(last)
 
-    def begin_after(self, trade_id: int) -> None:
-        """Begin behind `trade_id`, if no trade has come yet."""
+    def start_after(self, trade_id: int) -> None:
+        """Start after `trade_id`, if there was no trade yet."""
         with self._lock:
-            self._sequence.begin_after(trade_id)
+            self._sequencer.start_after(trade_id)
 
     def expect(self, newest: int, *, hint: bool = False) -> None:
         """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
         with self._lock:
-            self._sequence.expect(newest, hint=hint)
-            in_order = self._sequence.in_order
+            self._sequencer.expect(newest, hint=hint)
+            in_order = self._sequencer.in_order
         if not in_order:
             self.gap_seen.set()
 
     def drop_hint(self) -> bool:
         """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
         with self._lock:
-            return self._sequence.drop_hint()
+            return self._sequencer.drop_hint()
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trade seen."""
         with self._lock:
-            return self._sequence.in_order
+            return self._sequencer.in_order
 
     def gap(self) -> Gap | None:
-        """The ids that hold back what follows; None when nothing is missing, or nothing more is taken."""
+        """The missing ids that hold trades back; None if there are none, or no more trades are taken."""
         with self._lock:
-            return None if self._closed or self._sequence.left == 0 else self._sequence.gap()
+            return None if self._closed or self._sequencer.left == 0 else self._sequencer.gap()
 
     @property
     def has_gap(self) -> bool:
-        """Whether ids hold back what follows; without the lock, for the main thread."""
-        return not (self._closed or self._sequence.left == 0 or self._sequence.in_order)
+        """Whether missing ids hold trades back; without the lock, for the main thread."""
+        return not (self._closed or self._sequencer.left == 0 or self._sequencer.in_order)
 
     @property
     def newest_id(self) -> int:
-        """The highest id known, whether its trade came out or not; -1 if there is none."""
+        """The highest id known, emitted or not; -1 if there is none."""
         with self._lock:
-            return self._sequence.newest_id
+            return self._sequencer.newest_id
 
     def is_hint(self) -> bool:
         """Whether no trade shows the present gap, but only a hint."""
         with self._lock:
-            return self._sequence.is_hint
+            return self._sequencer.is_hint
 
     def behind(self) -> int:
-        """How many ids have not come out, up to the newest one seen."""
+        """How many ids up to the newest one seen have not been emitted."""
         with self._lock:
-            return self._sequence.behind
+            return self._sequencer.behind
 
     def is_confirmed(self) -> bool:
-        """Whether the present gap is one on each open connection: all of them have brought a higher id."""
+        """Whether all open connections confirm the current gap, by having brought a higher id."""
         with self._lock:
-            gap, newest = self._sequence.gap(), self._newest_of.values()
+            gap, newest = self._sequencer.gap(), self._newest_of.values()
             return gap is None or len(newest) < 2 or all(trade_id > gap.first for trade_id in newest)
 
     @property
     def newest_streamed(self) -> int:
-        """The highest of the ids that the open connections brought last; -1 if there is none."""
+        """The highest id that the open connections brought last; -1 if there is none."""
         with self._lock:
             return max(self._newest_of.values(), default=-1)
 
-    def _hand_on(self, ready: Many[Trade], events: list[Event]) -> None:
-        """Put trades into the sink, or in line behind those that wait for it."""
+    def _pass_on(self, ready: Sequence[Trade], events: list[Event]) -> None:
+        """Put trades into the sink, or behind those waiting for room in it."""
         if self._waiting:
             self._waiting.extend(ready)
         elif (taken := self._put(ready)) < len(ready):
@@ -273,12 +272,12 @@ class Ingest:
             self.missing += sum(len(event) for event in events if isinstance(event, Gap))
 
     def _finish(self, events: list[Event], why: str) -> None:
-        """Tell what happened, and wait until the sink has all."""
+        """Report events, and wait until the sink has taken all trades."""
         if events:
-            self._on_events(events, "before a new sequence" if _has_reset(events) else why)
+            self._on_events(events, "before the reset of trade ids" if _has_reset(events) else why)
         self._await_room()
-        if self._sequence.left == 0 and not self._told_limit:
-            self._told_limit = True
+        if self._sequencer.left == 0 and not self._limit_reported:
+            self._limit_reported = True
             self._on_limit()
 
     def _await_room(self) -> None:
@@ -289,25 +288,25 @@ class Ingest:
 
     @property
     def idle(self) -> bool:
-        """Whether no trade is on its way from `take` to the sink."""
+        """Whether no trade is between `take` and the sink."""
         return not self._waiting and not self._lock.locked()
 
-    # For the end of a run, in the main thread. A thread that hangs with the lock in its hands is not waited for: the
-    # process ends, and what is known must be named.
+    # For the end of a run, in the main thread. It does not wait for a thread that is stuck holding the lock: the
+    # process ends, and what is known must be reported.
 
     def give_up(self, why: str) -> None:
-        """Give up on all that is missing, without waiting for room."""
+        """Give up on all missing ids, without waiting for room."""
         events: list[Event] = []
         with self._lock_or_time():
-            while self._sequence.left != 0 and (gap := self._sequence.gap()) is not None:
-                ready, given_up = self._sequence.skip(gap.last + 1)
-                self._hand_on(ready, given_up)
+            while self._sequencer.left != 0 and (gap := self._sequencer.gap()) is not None:
+                ready, given_up = self._sequencer.skip(gap.last + 1)
+                self._pass_on(ready, given_up)
                 events += given_up
         if events:
             self._on_events(events, why)
 
     def close(self) -> bool:
-        """Take nothing more, and put what waits for room into the sink as far as there is; whether all of it is."""
+        """Take no more trades, and pass on those waiting as far as there is room; returns whether all were."""
         self._end()
         with self._lock_or_time():
             for _ in range(self._put(self._waiting)):
@@ -315,22 +314,22 @@ class Ingest:
         return not self._waiting
 
     def abandon(self) -> list[int]:
-        """Take nothing more and wait for room no more; the ids of the trades that did."""
+        """Take no more trades and stop waiting for room; returns the ids of the trades waiting."""
         self._end()
         self._abandoned.set()
         with self._lock_or_time():
             left = [trade.trade_id for trade in self._waiting]
-            # A reader that is just about to put them must find none.
+            # A thread that is about to put them must find none.
             self._waiting.clear()
         return left
 
     def _end(self) -> None:
         self._closed = True
         with self._lock_or_time():
-            undecided = self._sequence.end()
-            self._hand_on([], undecided)
+            undecided = self._sequencer.end()
+            self._pass_on([], undecided)
         if undecided:
-            self._on_events(undecided, "the run ended before it was clear whether the trade ids were reset")
+            self._on_events(undecided, "the run ended before a reset of trade ids was proved")
 
     @contextlib.contextmanager
     def _lock_or_time(self) -> Iterator[None]:

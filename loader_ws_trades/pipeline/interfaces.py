@@ -1,21 +1,20 @@
-"""What a run, its source and its sink need of each other."""
+"""The interfaces between a run, its source and its sink."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Sequence as Many
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from loader_ws_trades.lifecycle import Activity, Deadline, Startup
 from loader_ws_trades.pipeline.sequencer import Gap, Position
-from loader_ws_trades.pipeline.trade import Refusal, Trade
+from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 
 OnDeath = Callable[[BaseException], None]
 
 
-class Receiver(Protocol):
-    """What connections bring their frames to; all of it may be called in any thread."""
+class FrameReceiver(Protocol):
+    """Where connections deliver their frames. Thread-safe."""
 
     def connect(self) -> int:
         """A number for a connection that was opened, for `take`."""
@@ -24,29 +23,29 @@ class Receiver(Protocol):
         """Note that a connection has ended."""
 
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
-        """Take frames as they came over a connection; whether a trade of ours was among them. May block."""
+        """Take frames of a connection; returns whether any was a trade. May block."""
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trade seen."""
 
 
-class Intake(Receiver, Protocol):
-    """Where a source brings what it has; all of it may be called in any thread, and blocks while the sink is full."""
+class TradeReceiver(FrameReceiver, Protocol):
+    """Where a source delivers trades. Thread-safe; blocks while the sink is full."""
 
     gap_seen: threading.Event
-    """Set when something is missing; cleared by who sees to it."""
+    """Set when trades are missing; cleared by whoever repairs them."""
 
-    def give(self, trades: Many[Trade]) -> None:
-        """Take trades as they came."""
+    def take_trades(self, trades: Sequence[Trade]) -> None:
+        """Take trades as they come."""
 
-    def refuse(self, refusals: Iterable[Refusal]) -> None:
-        """Take note of what was no trade."""
+    def reject(self, rejected: Iterable[RejectedFrame]) -> None:
+        """Count frames that are not valid trades."""
 
     def resume(self, last: Position) -> None:
-        """Go on behind `last`, which is out already; only while nothing is held back."""
+        """Continue after `last`, which is published; only while nothing is held back."""
 
-    def begin_after(self, trade_id: int) -> None:
-        """Begin behind `trade_id`, if no trade has come yet."""
+    def start_after(self, trade_id: int) -> None:
+        """Start after `trade_id`, if there was no trade yet."""
 
     def expect(self, newest: int, *, hint: bool = False) -> None:
         """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
@@ -55,45 +54,45 @@ class Intake(Receiver, Protocol):
         """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
 
     def gap(self) -> Gap | None:
-        """The ids that hold back what follows."""
+        """The missing ids that hold trades back."""
 
     @property
     def has_gap(self) -> bool:
-        """Whether ids hold back what follows; never waits."""
+        """Whether missing ids hold trades back; does not wait."""
 
     @property
     def newest_time(self) -> int:
-        """Milliseconds since 1970, of the newest trade seen."""
+        """Time of the newest trade seen, in ms since 1970."""
 
     @property
     def last_time(self) -> int:
-        """Milliseconds since 1970, of the last trade that was handed on; 0 if there was none."""
+        """Time of the last trade passed on, in ms since 1970; 0 if there was none."""
 
     @property
     def newest_id(self) -> int:
-        """The highest id known, whether its trade came out or not; -1 if there is none."""
+        """The highest id known, emitted or not; -1 if there is none."""
 
     def is_hint(self) -> bool:
         """Whether no trade shows the present gap, but only a hint."""
 
     def behind(self) -> int:
-        """How many ids have not come out, up to the newest one seen."""
+        """How many ids up to the newest one seen have not been emitted."""
 
     def is_confirmed(self) -> bool:
-        """Whether the present gap is one on each open connection: all of them have brought a higher id."""
+        """Whether all open connections confirm the current gap, by having brought a higher id."""
 
     @property
     def newest_streamed(self) -> int:
-        """The highest of the ids that the open connections brought last; -1 if there is none."""
+        """The highest id that the open connections brought last; -1 if there is none."""
 
-    def fill(self, rows: Many[Trade]) -> int:
-        """Take trades that were missing; how many trades came out, the held ones behind them among them."""
+    def fill(self, rows: Sequence[Trade]) -> int:
+        """Take missing trades; returns how many were emitted, including held ones."""
 
     def skip(self, before: int, why: str) -> None:
-        """Give up on the ids missing before the id `before`."""
+        """Give up on the ids missing before `before`."""
 
     def give_up(self, why: str) -> None:
-        """Give up on all that is missing, without waiting for room; for the end of a run."""
+        """Give up on all missing ids, without waiting for room; for the end of a run."""
 
 
 class SourceStatus(NamedTuple):
@@ -112,7 +111,7 @@ class SourceStatus(NamedTuple):
     """None while there is a connection, and for a source that has none."""
     rest_weight: int = 0
     """Request weight of the last minute, as REST reports it or as counted here."""
-    activities: Many[Activity] = ()
+    activities: Sequence[Activity] = ()
     """What its threads do that has a time limit, once loading."""
     trouble: str | None = None
     """Why nothing can arrive at present."""
@@ -135,17 +134,17 @@ class Source(Protocol):
         """Check that it can be read, before the run reports that it has started."""
         return
 
-    def prepare(self, intake: Intake) -> None:
+    def prepare(self, receiver: TradeReceiver) -> None:
         """Find the position to start from; runs in a thread of its own, which is abandoned if the run ends."""
 
-    def start(self, intake: Intake, on_death: OnDeath) -> None:
+    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
         """Start reading."""
 
     def tick(self) -> None:
         """Do what is due; called by the main thread several times a second."""
         return
 
-    def rejected(self, frame: Refusal, connection: int) -> bool:  # noqa: ARG002 - for subclasses
+    def rejected(self, frame: RejectedFrame, connection: int) -> bool:  # noqa: ARG002 - for subclasses
         """Handle a frame that is not a trade; whether it was one that the source understands."""
         return False
 
@@ -173,39 +172,39 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where trades go; `put` is called in the source's threads, all else in the main one."""
+    """Where trades go; `put` is called in the source's threads, everything else in the main thread."""
 
     @property
     def delivered(self) -> int:
-        """Trades that are where they belong."""
+        """Trades delivered."""
 
     @property
     def in_flight(self) -> int:
-        """Trades taken and not delivered yet."""
+        """Trades accepted but not delivered yet."""
 
     @property
     def accepted(self) -> int:
-        """Trades taken; once as many are delivered, these are."""
+        """Trades accepted."""
 
     @property
     def outages(self) -> int:
-        """How often nothing was delivered for long though trades waited."""
+        """How often delivery stalled."""
 
     @property
     def waiting_since(self) -> float | None:
-        """Since when (monotonic) nothing was delivered though trades wait; None if none wait."""
+        """Since when (monotonic) nothing was delivered while trades were in flight; None if there are none."""
 
     def open(self, startup: Startup) -> None:
         """Wait until it can be written to."""
 
     def put(self, trades: Iterable[Trade]) -> int:
-        """Take trades in order, without blocking; how many were taken."""
+        """Take trades in order, without blocking; returns how many were taken."""
 
     def poll(self, timeout: float) -> None:
-        """Note what was delivered; raises when the run cannot go on."""
+        """Serve delivery reports; raises if the run cannot continue."""
 
     def drain(self) -> None:
-        """Wait for no more company for what was taken: little or nothing comes behind it."""
+        """Deliver accepted trades without waiting to batch them with more."""
 
     def give_up(self, deadline: Deadline) -> list[int]:
-        """Let go of what is not delivered; its ids."""
+        """Drop undelivered trades; returns their ids."""

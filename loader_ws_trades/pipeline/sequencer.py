@@ -1,22 +1,22 @@
-"""Trade ids in, trades in order out: what repeats is dropped, what is missing is waited for or named.
+"""Puts trades in order by id: drops duplicates, and holds trades back until gaps are closed or given up.
 
-No lock, no I/O, and no clock but that of `given_up`.
+No locks, no I/O, and no clock but that of `given_up`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from loader_ws_trades.pipeline.given_up import GivenUp
 from loader_ws_trades.pipeline.trade import Trade
 
-WINDOW = 50_000  # ids ahead of the next one within which trades are held: at most as many trades, about 20 MB
+WINDOW = 50_000  # trades up to so many ids ahead of the next one are held: about 20 MB at most
 
 _EMPTY = -1  # the expected id before the first trade
 
-PROOF = 3  # trades in a row on one connection that prove that the ids began anew
+PROOF = 3  # trades in a row on one connection that prove an id reset
 
 
 class Position(NamedTuple):
@@ -27,7 +27,7 @@ class Position(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Trade ids that are missing, both ends included."""
+    """Missing trade ids, both ends included."""
 
     first: int
     last: int
@@ -40,7 +40,7 @@ class Gap(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """The exchange began its ids anew: the last id before, the first id after, the connection that proved it."""
+    """The exchange reset its ids: the last id before, the first id after, and the connection that proved it."""
 
     last: int
     first: int
@@ -48,7 +48,7 @@ class Reset(NamedTuple):
 
 
 class Late(NamedTuple):
-    """Trades that came after their ids were given up, both ends included; they do not come out."""
+    """Trades that arrived after their ids were given up, both ends included; they are dropped."""
 
     first: int
     last: int
@@ -60,59 +60,59 @@ class Late(NamedTuple):
 Event = Gap | Reset | Late
 
 
-class Sequence:
-    """The order of one symbol's trades, from any number of streams and from REST.
+class Sequencer:
+    """Orders one symbol's trades from any number of streams and from REST.
 
     States:
-    - *empty*: no trade yet and nothing resumed; the first trade is taken as it comes.
+    - *empty*: no trade yet and not resumed; the first trade sets the position.
     - *in order*: nothing is missing before the newest trade seen.
-    - *behind*: the next id is missing. Later trades within `window` ids of it are held; of those further ahead, which
-      are fetched again, only the newest is remembered, as a sign that there is more. With a `window` of 0 each gap is
-      given up at once.
+    - *behind*: the next id is missing. Later trades up to `window` ids ahead are held; those further ahead are dropped
+      and fetched again, and only the newest id is remembered. With a `window` of 0 each gap is given up at once.
 
-    A trade with the next id comes out, and with it the held ones that follow. One with a lower id is late, if the id
-    was given up lately, else a duplicate.
+    A trade with the next id is emitted, and with it the held ones that follow. A trade with a lower id is late if the
+    id was given up recently, else a duplicate.
 
-    A *reset*: trades with lower ids, later than all that came out or of the last millisecond but below its ids,
-    are no repeats. They wait; three in a row on one connection, their ids rising by one, prove that a new sequence has
-    begun. Then what is held comes out, what is missing before it is named, and what waited follows; else it is dropped.
+    A *reset*: trades with lower ids that are later than all emitted ones, or of the same millisecond as the latest but
+    below its ids, cannot be duplicates. They are set aside; three in a row on one connection, with consecutive ids,
+    prove that a new sequence has started. Then held trades are emitted, gaps before them are returned, and the trades
+    set aside follow. Without proof they are dropped.
 
-    Invariants: between two resets the ids that come out ascend; each id between the first and the last of them has come
-    out or is in a gap that was returned; at most `window` trades are held.
+    Invariants: between two resets the emitted ids ascend; each id between the first and the last of them was emitted or
+    is in a gap that was returned; at most `window` trades are held.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
         self._window = window
         self._expected = _EMPTY
         self.left: int | None = None
-        """How many trades may still come out, if that is bounded. Nothing is given up behind the last of them."""
+        """How many trades may still be emitted, if limited. Nothing is given up after the last of them."""
         self.last_time = 0
-        """Milliseconds since 1970, of the last trade that came out."""
+        """Time of the last emitted trade, in ms since 1970."""
         self._seen_time = 0
-        # The greatest time of all that came out in this sequence; no trade with a lower id than the second has it.
+        # The latest time of the trades emitted in this sequence, and the lowest id that may have it.
         self._latest_time = self._latest_from = 0
         self._held: dict[int, Trade] = {}
         self._order: list[int] = []  # a heap of the ids held
-        self._top = _EMPTY  # the highest id held, if one is
-        self._newest = _EMPTY  # id of the stream's last trade, if it was too far ahead to be held
+        self._top = _EMPTY  # the highest id held, if any
+        self._newest = _EMPTY  # id of the stream's last trade, if too far ahead to be held
         self._is_hint = False  # whether `_newest` is of no trade of the stream, but what somebody said
         self._given_up = GivenUp()
-        self._runs: dict[int, list[Trade]] = {}  # what may begin a new sequence, by connection
+        self._runs: dict[int, list[Trade]] = {}  # connection -> trades that may start a new sequence
         self._of_stream = True
         self.duplicates = 0
         self.late = 0
         self.gaps = 0
-        """How often ids began to be missing."""
+        """How often a gap appeared."""
 
     def resume(self, last: Position) -> None:
-        """Go on behind `last`, which is out already; only while nothing is held back."""
+        """Continue after `last`, which is published; only while nothing is held back."""
         self._expected = last.trade_id + 1
         self.last_time = self._latest_time = last.timestamp
         self._latest_from = 0
         self._given_up.clear()
 
-    def begin_after(self, trade_id: int) -> None:
-        """Begin behind `trade_id`, if no trade has come yet."""
+    def start_after(self, trade_id: int) -> None:
+        """Start after `trade_id`, if there was no trade yet."""
         if self._expected == _EMPTY:
             self._expected = trade_id + 1
 
@@ -131,7 +131,7 @@ class Sequence:
 
     @property
     def newest_id(self) -> int:
-        """The highest id known, whether its trade came out or not; -1 if there is none."""
+        """The highest id known, emitted or not; -1 if there is none."""
         return max(self._expected - 1, self._newest_seen, -1)
 
     @property
@@ -141,7 +141,7 @@ class Sequence:
 
     @property
     def newest_time(self) -> int:
-        """Milliseconds since 1970, of the newest trade seen, whether it came out or not."""
+        """Time of the newest trade seen, emitted or not, in ms since 1970."""
         return max(self.last_time, self._seen_time)
 
     @property
@@ -150,7 +150,7 @@ class Sequence:
         return len(self._held)
 
     def gap(self) -> Gap | None:
-        """The ids that hold back what follows; None in order. Its end is a guess where trades were let go."""
+        """The missing ids that hold trades back; None if in order. The end is a guess if trades were dropped."""
         if self._order:
             return Gap(self._expected, self._order[0] - 1)
         if self._newest >= self._expected > _EMPTY:
@@ -159,7 +159,7 @@ class Sequence:
 
     @property
     def behind(self) -> int:
-        """How many ids there are up to the newest trade seen that have not come out."""
+        """How many ids up to the newest trade seen have not been emitted."""
         return max(0, self._newest_seen - self._expected + 1)
 
     @property
@@ -171,8 +171,8 @@ class Sequence:
         """Whether nothing is missing before the newest trade seen."""
         return not self._held and self._newest == _EMPTY
 
-    def push(self, trades: Many[Trade], connection: int = 0) -> tuple[Many[Trade], list[Event]]:
-        """Take trades of a stream as they came; the ones to pass on, in order, and what was given up or begun anew."""
+    def push(self, trades: Sequence[Trade], connection: int = 0) -> tuple[Sequence[Trade], list[Event]]:
+        """Take trades of a stream as received; returns those to emit, in order, and gaps, resets and late trades."""
         if self._held or self._runs or (self.left is not None and len(trades) > self.left):
             return self._sort_in(trades, connection)
         expected, latest, latest_from = self._expected, self._latest_time, self._latest_from
@@ -185,16 +185,16 @@ class Sequence:
         if trades:
             self._expected, self._latest_time, self._latest_from = expected, latest, latest_from
             self.last_time = trade.timestamp
-            # What came far ahead before it was no sign of more: the stream itself goes on here.
+            # Earlier trades that were far ahead do not count: the stream itself continues here.
             self._newest = _EMPTY
             if self.left is not None:
                 self.left -= len(trades)
         return trades, []
 
-    def fill(self, rows: Many[Trade]) -> tuple[Many[Trade], list[Event]]:
-        """Take trades from REST, ascending; as `push`. Those that have come meanwhile are no repeats.
+    def fill(self, rows: Sequence[Trade]) -> tuple[Sequence[Trade], list[Event]]:
+        """Take trades from REST, ascending; otherwise like `push`. Those already present do not count as duplicates.
 
-        Only ids that are missing count: rows of another question are no trades, no sign of more, and prove no reset.
+        Only missing ids count: other rows are ignored, do not announce more, and do not prove a reset.
         """
         newest, last = self._newest, self._newest_seen
         self._of_stream = False
@@ -203,19 +203,19 @@ class Sequence:
         self._newest = newest if newest >= self._expected else _EMPTY
         return found
 
-    def skip(self, before: int) -> tuple[Many[Trade], list[Event]]:
-        """Give up on the ids that are missing before the id `before`; as `push`, with the ids given up as gaps."""
+    def skip(self, before: int) -> tuple[Sequence[Trade], list[Event]]:
+        """Give up on the ids missing before `before`; returns like `push`, with these ids as gaps."""
         found: tuple[list[Trade], list[Event]] = [], []
         self._give_up(before, *found)
         return found
 
     def end(self) -> list[Event]:
-        """Take nothing more; the ids of trades that may belong to a new sequence, too few to prove it, as gaps."""
+        """Take no more trades; returns the ids set aside without proof of a reset as gaps."""
         undecided = {trade.trade_id for run in self._runs.values() for trade in run}
         self._runs.clear()
         return [Gap(trade_id, trade_id) for trade_id in sorted(undecided)]
 
-    def _sort_in(self, trades: Many[Trade], connection: int) -> tuple[Many[Trade], list[Event]]:
+    def _sort_in(self, trades: Sequence[Trade], connection: int) -> tuple[Sequence[Trade], list[Event]]:
         out: list[Trade] = []
         events: list[Event] = []
         for trade in trades:
@@ -227,7 +227,7 @@ class Sequence:
                 self._take(trade, out, events)
             elif self._of_stream:
                 self._take_low(trade, connection, out, events)
-        # What others have brought since then may be later, as after the end of a connection.
+        # Trades of other connections emitted since then may be later, as after a disconnect.
         for other in [other for other, run in self._runs.items() if self._may_repeat(run[0])]:
             self._end_run(other)
         if trades:
@@ -278,17 +278,17 @@ class Sequence:
             run = self._runs.setdefault(connection, [])
             run.append(trade)
             if len(run) == PROOF:
-                self._begin_anew(connection, out, events)
+                self._start_new_sequence(connection, out, events)
 
     def _may_repeat(self, trade: Trade) -> bool:
-        """Whether a trade with a lower id than the expected one may have come out before."""
+        """Whether a trade with a lower id than the expected one may have been emitted before."""
         return (trade.timestamp, self._latest_from) <= (self._latest_time, trade.trade_id)
 
     def _end_run(self, connection: int) -> None:
         self.duplicates += len(self._runs.pop(connection, ()))
 
-    def _begin_anew(self, connection: int, out: list[Trade], events: list[Event]) -> None:
-        """Let go of the old sequence, and begin with what waits, of whichever connection it came."""
+    def _start_new_sequence(self, connection: int, out: list[Trade], events: list[Event]) -> None:
+        """End the old sequence, and start a new one with the trades set aside by any connection."""
         waiting = sorted((trade for run in self._runs.values() for trade in run), key=lambda trade: trade.trade_id)
         self._runs.clear()
         self._give_up(self._newest_seen + 1, out, events)
@@ -300,7 +300,7 @@ class Sequence:
         self._given_up.clear()
         for trade in waiting:
             if trade.trade_id < self._expected:
-                self.duplicates += 1  # both connections had it
+                self.duplicates += 1  # from two connections
             elif self.left != 0:
                 self._take(trade, out, events)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from collections.abc import Sequence as Many
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
 
 
 class StampedTrade(Trade, gc=False, tag_field="e", tag="trade"):
@@ -49,14 +48,14 @@ class StampingDecoder(FrameDecoder):
         super().__init__(symbol, StampedTrade)
         self._source = source
 
-    def decode(self, frames: Many[bytes]) -> tuple[list[Trade], list[Refusal]]:
+    def decode(self, frames: Sequence[bytes]) -> tuple[list[Trade], list[RejectedFrame]]:
         """As `FrameDecoder.decode`."""
         received = time.time_ns()
-        trades, refusals = super().decode(frames)
+        trades, rejected = super().decode(frames)
         for trade in trades:
             if isinstance(trade, StampedTrade):
                 trade.received, trade.source = received, self._source
-        return trades, refusals
+        return trades, rejected
 
 
 def record_headers(trade: Trade) -> list[tuple[str, str | bytes | None]]:

@@ -1,4 +1,4 @@
-"""Tells a silent subscription from a quiet pair: asks REST for its newest trade id when the stream brings no trade."""
+"""Tells a silent subscription from a quiet pair by asking REST for its newest trade id if the stream is silent."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from collections.abc import Callable
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.pipeline.interfaces import Intake
+from loader_ws_trades.pipeline.interfaces import TradeReceiver
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
-_LAG = 15.0  # seconds for which the stream may still bring a trade that REST has; the worst lag on record is 8.3 s
-_LONGEST_PAUSE = 3600.0  # seconds between two replacements of the connection
-_LINES = (10, 3600.0)  # log lines of a kind, and the seconds they are counted over
+_LAG = 15.0  # seconds in which the stream may still bring a trade that REST has; the longest lag measured is 8.3 s
+_LONGEST_PAUSE = 3600.0  # seconds between replacements of the connection
+_LINES = (10, 3600.0)  # log lines of each kind, per seconds
 
 
 class StreamCheck:
     """The check of one pair's stream, in the thread that repairs gaps.
 
     States:
-    - *live*: the stream brought a trade within `STREAM_CHECK_INTERVAL`, or REST has none that is newer.
-    - *suspected*: REST named a newer trade, and the stream has `_LAG` seconds to bring one.
-    - *silent*: it did not. What REST has is expected, so that repair fetches it, and the connection is replaced. While
-      this lasts REST is asked every interval, and the pauses between replacements grow. The stream's next trade ends
-      it.
+    - *live*: the stream brought a trade within `STREAM_CHECK_INTERVAL`, or REST has no newer one.
+    - *suspected*: REST has a newer trade, and the stream has `_LAG` seconds to bring one.
+    - *silent*: it did not. Repair fetches what REST has, and the connection is replaced. Meanwhile REST is asked every
+      interval, and the pauses between replacements grow. The next trade of the stream ends this state.
 
-    REST costs a weight of 2 an interval, and nothing while trades come. What it names is a hint: no id is given up for
-    it.
+    This costs a request weight of 2 per interval, and nothing while trades arrive. No id is given up because of what
+    REST reports here.
 
     Args:
         settings: the limits.
         newest_id: REST's newest trade id, -1 if it has none; raises `UnavailableError`.
-        ingest: what the stream has brought.
-        is_open: whether there is a connection at all.
+        ingest: has the trades of the stream.
+        is_open: whether any connection is open.
         replace: replaces a connection.
     """
 
@@ -45,7 +44,7 @@ class StreamCheck:
         settings: Settings,
         *,
         newest_id: Callable[[], int],
-        ingest: Intake,
+        ingest: TradeReceiver,
         is_open: Callable[[], bool],
         replace: Callable[[], None],
     ) -> None:
@@ -59,14 +58,14 @@ class StreamCheck:
         self._streamed = -1
         self._spoke_at = time.monotonic()
         self._ask_at = self._spoke_at + self._interval
-        self._baseline = -1  # what REST named before the first trade of all
-        self._suspected: tuple[int, float] | None = None  # the id that REST named, and until when it may come
+        self._baseline = -1  # what REST reported before the first trade
+        self._suspected: tuple[int, float] | None = None  # the id that REST reported, and until when it may arrive
         self._pause, self._replace_at = self._interval, 0.0
         self.silent = False
-        """Whether the stream is silent, so that REST carries the pair."""
+        """Whether the stream is silent, so that trades come from REST."""
 
     def turn(self) -> None:
-        """Do what is due; called again and again."""
+        """Do what is due; called regularly."""
         now, streamed = time.monotonic(), self._ingest.newest_streamed
         if not self._is_open():
             self._suspected, self._ask_at = None, now + self._interval
@@ -84,7 +83,7 @@ class StreamCheck:
     def _speaks(self, now: float, streamed: int) -> None:
         if self.silent:
             lasted = format_duration(now - self._spoke_at)
-            self._lines.info("stream_speaks", f"The stream brings trades again, after {lasted}")
+            self._lines.info("stream_speaks", f"Trades from the stream again after {lasted}")
         self.silent, self._suspected = False, None
         self._streamed, self._spoke_at, self._ask_at = streamed, now, now + self._interval
         self._pause = self._interval
@@ -93,7 +92,7 @@ class StreamCheck:
         try:
             newest = self._newest_id()
         except UnavailableError as error:
-            # A location that is not served, say: gap repair says so where it matters.
+            # If the location is not served, for instance, gap repair logs that when it matters.
             log.debug("The stream cannot be checked: %s", error)
             return
         seen = max(self._ingest.newest_id, self._baseline)
@@ -102,7 +101,7 @@ class StreamCheck:
         elif newest - seen > self._limit:
             self._lines.warn(
                 "stream_check_beyond_limit",
-                f"The stream brings no trades, and REST's newest trade id {newest} is {newest - seen} above the last "
+                f"No trades from the stream, and REST's newest trade id {newest} is {newest - seen} above the last "
                 f"one, more than RESUME_LIMIT ({self._limit}): check {named('binance_rest_url')}",
                 newest=newest,
             )
@@ -115,12 +114,12 @@ class StreamCheck:
         if not self.silent or now >= self._replace_at:
             self._lines.warn(
                 "stream_silent",
-                f"The stream has brought no trade for {format_duration(now - self._spoke_at)}, and REST has newer ones "
-                f"up to id {newest}: they are fetched from REST, and the connection is replaced",
+                f"No trade from the stream for {format_duration(now - self._spoke_at)}, but REST has newer ones up to "
+                f"id {newest}; fetching them and replacing the connection",
                 newest=newest,
             )
         if self._baseline >= 0:
-            self._ingest.begin_after(self._baseline)
+            self._ingest.start_after(self._baseline)
             self._baseline = -1
         self.silent = True
         self._ingest.expect(newest, hint=True)

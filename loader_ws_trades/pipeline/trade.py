@@ -6,8 +6,7 @@ Prices and quantities are never floats: they are kept exactly as the exchange se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from collections.abc import Sequence as Many
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -82,7 +81,7 @@ class _Row(msgspec.Struct, gc=False, rename="camel"):
     is_buyer_maker: bool
 
 
-class Refusal(NamedTuple):
+class RejectedFrame(NamedTuple):
     """A frame that is not a valid trade of our symbol: its kind, and the reason."""
 
     kind: str
@@ -125,7 +124,7 @@ class FrameDecoder:
         self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(kind).decode  # for the form of the latest frame
         self._other: Callable[[bytes], Trade] = lambda frame: wrapped(frame).data
 
-    def decode(self, frames: Many[bytes]) -> tuple[list[Trade], list[Refusal]]:
+    def decode(self, frames: Sequence[bytes]) -> tuple[list[Trade], list[RejectedFrame]]:
         """Valid trades and rejected frames, in the order of `frames`; never raises for bad input."""
         decode = self._decode
         try:
@@ -147,21 +146,21 @@ class FrameDecoder:
                 trade.timestamp //= 1000
         return True
 
-    def _decode_each(self, frames: Iterable[bytes]) -> tuple[list[Trade], list[Refusal]]:
+    def _decode_each(self, frames: Iterable[bytes]) -> tuple[list[Trade], list[RejectedFrame]]:
         trades: list[Trade] = []
-        refusals: list[Refusal] = []
+        rejected: list[RejectedFrame] = []
         symbol, is_decimal = self._symbol, _is_decimal
         for frame in (frame.removeprefix(_BOM) for frame in frames):
             try:
                 trade = self._decode_either(frame)
             except BAD_INPUT as error:
-                refusals.append(_refusal(frame, error))
+                rejected.append(_classify(frame, error))
                 continue
             if trade.symbol != symbol:
-                refusals.append(Refusal("other symbol", f"a trade of {trade.symbol!r:.40}"))
+                rejected.append(RejectedFrame("other symbol", f"a trade of {trade.symbol!r:.40}"))
             elif not (is_decimal(trade.price) and is_decimal(trade.quantity)):
-                refusals.append(
-                    Refusal(
+                rejected.append(
+                    RejectedFrame(
                         "invalid trade",
                         f"price {trade.price!r:.40} or quantity {trade.quantity!r:.40} is not a decimal number",
                     )
@@ -170,7 +169,7 @@ class FrameDecoder:
                 if trade.timestamp >= _MICROSECONDS_FROM:
                     trade.timestamp //= 1000
                 trades.append(trade)
-        return trades, refusals
+        return trades, rejected
 
     def _decode_either(self, frame: bytes) -> Trade:
         try:
@@ -187,37 +186,37 @@ class FrameDecoder:
 _decode_other = msgspec.json.Decoder(_Other).decode
 
 
-def _refusal(frame: bytes, error: Exception) -> Refusal:
+def _classify(frame: bytes, error: Exception) -> RejectedFrame:
     """Classify a frame that failed to decode as a trade with `error`."""
     try:
         other = _decode_other(frame)
         if bytes(other.data):
             other = _decode_other(bytes(other.data))
     except BAD_INPUT:
-        return Refusal("malformed", f"{error} in {_excerpt(frame)}")
+        return RejectedFrame("malformed", f"{error} in {_excerpt(frame)}")
     if other.e == "trade":
-        return Refusal("invalid trade", f"{error} in {_excerpt(frame)}")
+        return RejectedFrame("invalid trade", f"{error} in {_excerpt(frame)}")
     if isinstance(other.e, str):
-        return Refusal(f"event {other.e}" if re.fullmatch(r"!?\w{1,40}", other.e) else "event", _excerpt(frame))
+        return RejectedFrame(f"event {other.e}" if re.fullmatch(r"!?\w{1,40}", other.e) else "event", _excerpt(frame))
     if other.error is not None or other.code is not None:
-        return Refusal("error message", _excerpt(frame))
+        return RejectedFrame("error message", _excerpt(frame))
     if other.result is not msgspec.UNSET:
-        return Refusal("acknowledgement", _excerpt(frame))
-    return Refusal("unknown", _excerpt(frame))
+        return RejectedFrame("acknowledgement", _excerpt(frame))
+    return RejectedFrame("unknown", _excerpt(frame))
 
 
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_row = msgspec.json.Decoder(_Row).decode
 
 
-def decode_rows(body: bytes, symbol: str) -> tuple[list[Trade], list[Refusal]]:
+def decode_rows(body: bytes, symbol: str) -> tuple[list[Trade], list[RejectedFrame]]:
     """Valid trades and rejected rows of REST (source: `GET /api/v3/historicalTrades`), in order.
 
     Raises:
         ValueError: if `body` is not a list.
     """
     trades: list[Trade] = []
-    refusals: list[Refusal] = []
+    rejected: list[RejectedFrame] = []
     try:
         rows = _decode_rows(body)
     except BAD_INPUT as error:
@@ -226,13 +225,13 @@ def decode_rows(body: bytes, symbol: str) -> tuple[list[Trade], list[Refusal]]:
         try:
             row = _decode_row(raw)
         except BAD_INPUT as error:
-            refusals.append(Refusal("invalid row", f"{error} in {_excerpt(bytes(raw))}"))
+            rejected.append(RejectedFrame("invalid row", f"{error} in {_excerpt(bytes(raw))}"))
             continue
         if _is_decimal(row.price) and _is_decimal(row.qty):
             trades.append(Trade(row.id, row.price, row.qty, row.time, row.is_buyer_maker, symbol))
         else:
-            refusals.append(Refusal("invalid row", f"not a decimal number in {_excerpt(bytes(raw))}"))
-    return trades, refusals
+            rejected.append(RejectedFrame("invalid row", f"not a decimal number in {_excerpt(bytes(raw))}"))
+    return trades, rejected
 
 
 def _excerpt(frame: bytes) -> str:

@@ -16,7 +16,7 @@ from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableErr
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.pipeline.interfaces import Intake
+from loader_ws_trades.pipeline.interfaces import TradeReceiver
 from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.bounded import TradeRange, give_missing, start_range
@@ -147,7 +147,7 @@ class RestProvider:
                 self._warnings.warn("rest_unavailable", f"REST is not available ({error}); retrying in {delay:.1f} s")
                 self._stopping.wait(delay)
 
-    def load(self, missing: list[Gap], intake: Intake) -> None:
+    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
         """Fetch the trades of the ranges.
 
         Raises:
@@ -155,16 +155,16 @@ class RestProvider:
         """
         progress = _Progress(sum(map(len, missing)))
         for wanted in missing:
-            start_range(wanted, intake)
-            intake.expect(wanted.last)
-            self._load(wanted, intake, progress)
+            start_range(wanted, receiver)
+            receiver.expect(wanted.last)
+            self._load(wanted, receiver, progress)
 
-    def _load(self, wanted: Gap, intake: Intake, progress: _Progress) -> None:
+    def _load(self, wanted: Gap, receiver: TradeReceiver, progress: _Progress) -> None:
         deadline = min(self._settings.repair_deadline, _RECENT_DEADLINE)
         absent_since: dict[int, float] = {}  # by the first id of a hole
-        while not self._stopping.is_set() and (gap := intake.gap()) is not None:
+        while not self._stopping.is_set() and (gap := receiver.gap()) is not None:
             # A second answer is asked for with another id, so that no cache gives the first one again.
-            rows = self._fetch(gap.first - (gap.first in absent_since), intake)
+            rows = self._fetch(gap.first - (gap.first in absent_since), receiver)
             if rows is None:
                 return
             times = {row.trade_id: row.timestamp for row in rows if row.trade_id >= gap.first}
@@ -173,25 +173,25 @@ class RestProvider:
             now = time.monotonic()
             for first in holes:
                 absent_since.setdefault(first, now)
-            progress.add(intake.fill(rows))
-            while (gap := intake.gap()) is not None and (end := holes.get(gap.first)) is not None:
+            progress.add(receiver.fill(rows))
+            while (gap := receiver.gap()) is not None and (end := holes.get(gap.first)) is not None:
                 is_old = self._newest.timestamp - times.get(end, self._newest.timestamp) > deadline * 1000
                 if now < absent_since[gap.first] + (_CONFIRM if is_old else deadline):
                     self._stopping.wait(_CONFIRM)
                     break
-                intake.skip(min(end, wanted.last + 1), "a hole: REST does not have them")
+                receiver.skip(min(end, wanted.last + 1), "a hole: REST does not have them")
 
-    def _fetch(self, first_id: int, intake: Intake) -> list[Trade] | None:
+    def _fetch(self, first_id: int, receiver: TradeReceiver) -> list[Trade] | None:
         """At most a page of trades from an id on; None if the run ends."""
         try:
-            rows, refusals = self._retry(
+            rows, rejected = self._retry(
                 lambda: self._rest.trades_from(self._settings.symbol, max(0, first_id)), is_loading=True
             )
         except RunError:
             if self._stopping.is_set():
                 return None
             raise
-        intake.refuse(refusals)
+        receiver.reject(rejected)
         return rows
 
     def close(self) -> None:
@@ -215,10 +215,10 @@ class ArchiveProvider:
         summary = self._archive.check()
         return TradeRange(summary.first_id, summary.last_id, summary.first_time)
 
-    def load(self, missing: list[Gap], intake: Intake) -> None:
+    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
         """Hand over the trades of the ranges."""
         batches = takewhile(lambda _: not self._stopping.is_set(), self._archive.batches())
-        give_missing(batches, missing, intake, "the archive does not have them", self._stopping)
+        give_missing(batches, missing, receiver, "the archive does not have them", self._stopping)
 
     def close(self) -> None:
         """End every wait."""

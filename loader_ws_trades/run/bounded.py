@@ -17,7 +17,7 @@ from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import telemetry_producer_properties
 from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.pipeline.id_ranges import IdSet
-from loader_ws_trades.pipeline.interfaces import Intake, OnDeath, Source, SourceStatus
+from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus, TradeReceiver
 from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.topic_ids import ids_on_topic
@@ -49,7 +49,7 @@ class TradeProvider(Protocol):
     def survey(self) -> TradeRange | None:
         """Find out what is available of what was asked for; None if nothing. May take long."""
 
-    def load(self, missing: list[Gap], intake: Intake) -> None:
+    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
         """Hand over the trades of the ranges `missing`, which ascend; skip those that do not exist."""
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Bounded(Source):
             resumes=self._topic and self._scan,  # the next run finds on the topic what is still missing
         )
 
-    def prepare(self, intake: Intake | None = None) -> None:  # noqa: ARG002 - the port's
+    def prepare(self, receiver: TradeReceiver | None = None) -> None:  # noqa: ARG002 - the port's
         """Find out which trades are missing on the topic.
 
         Raises:
@@ -162,9 +162,9 @@ class Bounded(Source):
                 ) from error
             raise RunError(f"Cannot read the topic: {error}; check the brokers and run again") from error
 
-    def start(self, intake: Intake, on_death: OnDeath) -> None:
+    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
         """Begin to load."""
-        self._task = spawn("provider", lambda: self._provider.load(self.missing, intake), on_death)
+        self._task = spawn("provider", lambda: self._provider.load(self.missing, receiver), on_death)
 
     def close(self) -> None:
         """Stop loading, without waiting."""
@@ -185,7 +185,7 @@ class Bounded(Source):
 
 
 def give_missing(
-    batches: Iterable[list[Trade]], missing: list[Gap], intake: Intake, why: str, stopping: threading.Event
+    batches: Iterable[list[Trade]], missing: list[Gap], receiver: TradeReceiver, why: str, stopping: threading.Event
 ) -> None:
     """Hand over those of ascending trades that are in the ranges `missing`; skip ids that are not among them.
 
@@ -197,10 +197,10 @@ def give_missing(
     def next_range() -> None:
         nonlocal wanted
         if wanted:
-            intake.skip(wanted.last + 1, why)
+            receiver.skip(wanted.last + 1, why)
         wanted = next(ranges, None)
         if wanted:
-            start_range(wanted, intake)
+            start_range(wanted, receiver)
 
     next_range()
     for batch in batches:
@@ -208,8 +208,8 @@ def give_missing(
             low, high = bisect_left(batch, wanted.first, key=_by_id), bisect_right(batch, wanted.last, key=_by_id)
             for run in consecutive(batch[low:high]):
                 # Before it comes: what is far ahead of a gap would be dropped.
-                intake.skip(run[0].trade_id, why)
-                intake.give(run)
+                receiver.skip(run[0].trade_id, why)
+                receiver.take_trades(run)
             if batch[-1].trade_id < wanted.last:
                 break
             next_range()
@@ -230,6 +230,6 @@ def consecutive(trades: list[Trade]) -> Iterator[list[Trade]]:
         yield trades[start:]
 
 
-def start_range(wanted: Gap, intake: Intake) -> None:
+def start_range(wanted: Gap, receiver: TradeReceiver) -> None:
     """Expect the first trade of a range next."""
-    intake.resume(Position(wanted.first - 1))
+    receiver.resume(Position(wanted.first - 1))

@@ -20,7 +20,7 @@ from loader_ws_trades.monitoring.monitor import Monitor
 from loader_ws_trades.monitoring.status import RunStatus
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import Sink, Source
-from loader_ws_trades.pipeline.sequencer import WINDOW, Sequence
+from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder
 from loader_ws_trades.pipeline.trade import FrameDecoder
 from loader_ws_trades.run.reporting import Reporter
@@ -66,11 +66,11 @@ class RunContext:
         stamp_source = source.gives if settings.record_headers == "on" else None
         self.ingest = Ingest(
             StampingDecoder(settings.symbol, stamp_source) if stamp_source else FrameDecoder(settings.symbol),
-            Sequence(WINDOW if settings.gap_repair == "on" else 0),
+            Sequencer(WINDOW if settings.gap_repair == "on" else 0),
             sink.put,
             limit=settings.max_records,
             on_limit=lambda: mailbox.put(StopReason.complete(f"All {settings.max_records} records requested are here")),
-            on_refusal=self.reporter.on_rejected,
+            on_rejected=self.reporter.on_rejected,
             on_events=self.reporter.on_events,
             stamp_source=stamp_source,
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
@@ -85,7 +85,7 @@ class RunContext:
             received=ingest.received,
             delivered=sink.delivered,
             in_flight=sink.in_flight,
-            rejected=dict(ingest.refused),
+            rejected=dict(ingest.rejected),
             duplicates=ingest.duplicates,
             late=ingest.late,
             gaps=ingest.gaps,

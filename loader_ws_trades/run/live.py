@@ -9,10 +9,10 @@ from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.pipeline.gap_repair import Repair
-from loader_ws_trades.pipeline.interfaces import Intake, OnDeath, Source, SourceStatus
+from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus, TradeReceiver
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.stream_check import StreamCheck
-from loader_ws_trades.pipeline.trade import SHUTDOWN, Refusal, Trade
+from loader_ws_trades.pipeline.trade import SHUTDOWN, RejectedFrame, Trade
 from loader_ws_trades.run.frame_file import FrameWriter
 from loader_ws_trades.run.resume import Resume
 
@@ -51,7 +51,7 @@ class Live(Source):
         """
         self._rest.check_symbol(self._settings.symbol)
 
-    def prepare(self, intake: Intake) -> None:
+    def prepare(self, receiver: TradeReceiver) -> None:
         """Resume after the newest trade on the topic, if there is one.
 
         Raises:
@@ -59,30 +59,30 @@ class Live(Source):
         """
         self._resumed = self._resume.position()
         if self._resumed is not None:
-            intake.resume(self._resumed)
+            receiver.resume(self._resumed)
 
-    def start(self, intake: Intake, on_death: OnDeath) -> None:
-        """Start streaming into `intake`."""
-        self._intake = intake
+    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
+        """Start streaming into `receiver`."""
+        self._receiver = receiver
         if self._settings.gap_repair == "on":
             self._repair = Repair(
                 self._settings,
                 fetch=self._fetch,
                 newest=lambda: self._rest.newest_trade(self._settings.symbol),
-                ingest=intake,
+                ingest=receiver,
                 stopping=self._repair_stopping,
-                await_turn=self._rest.await_turn,
-                on_turn=self._check_stream(intake).turn,
+                await_weight=self._rest.await_weight,
+                on_idle=self._check_stream(receiver).turn,
             )
             repair, resumed = self._repair, self._resumed
             self._repair_task = spawn("repair", lambda: repair.run(resumed=resumed), on_death)
-        self._feed.start(intake, on_death, take=self._take if self._recorder else None)
+        self._feed.start(receiver, on_death, take=self._take if self._recorder else None)
 
-    def _check_stream(self, intake: Intake) -> StreamCheck:
+    def _check_stream(self, receiver: TradeReceiver) -> StreamCheck:
         self._stream_check = StreamCheck(
             self._settings,
             newest_id=lambda: self._rest.last_id(self._settings.symbol),
-            ingest=intake,
+            ingest=receiver,
             is_open=lambda: self._feed.trouble() is None,
             replace=lambda: self._feed.rotate("it brings no trades", "silent"),
         )
@@ -91,14 +91,14 @@ class Live(Source):
     def _take(self, frames: list[bytes], connection: int) -> bool:
         if self._recorder:
             self._recorder.write(frames)
-        return self._intake.take(frames, connection)
+        return self._receiver.take(frames, connection)
 
     def _fetch(self, first_id: int) -> list[Trade]:
-        rows, refusals = self._rest.trades_from(self._settings.symbol, first_id)
-        self._intake.refuse(refusals)
+        rows, rejected = self._rest.trades_from(self._settings.symbol, first_id)
+        self._receiver.reject(rejected)
         return rows
 
-    def rejected(self, frame: Refusal, connection: int) -> bool:
+    def rejected(self, frame: RejectedFrame, connection: int) -> bool:
         """Note that the exchange announced its shutdown, if that is what the frame says."""
         if frame.kind != SHUTDOWN:
             return False
@@ -162,7 +162,7 @@ class Live(Source):
         return self._closed.is_set() and self._feed.join(0) and not self._has_gap()
 
     def _has_gap(self) -> bool:
-        return self._repair is not None and self._intake.has_gap
+        return self._repair is not None and self._receiver.has_gap
 
     def finish(self, *, final: bool, patient: bool) -> bool:
         """End the repair; whether nothing more will come."""
@@ -173,7 +173,7 @@ class Live(Source):
         # Signalled but not joined: the repair thread may hang in a request.
         self._repair_stopping.set()
         if final and self._has_gap():
-            self._intake.give_up("the run ended")
+            self._receiver.give_up("the run ended")
         return True
 
     def join(self, timeout: float) -> bool:

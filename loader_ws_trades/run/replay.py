@@ -13,10 +13,10 @@ from pathlib import Path
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.pipeline.id_ranges import IdSet
-from loader_ws_trades.pipeline.interfaces import Intake
-from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequence
+from loader_ws_trades.pipeline.interfaces import TradeReceiver
+from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder
-from loader_ws_trades.pipeline.trade import Refusal, Trade
+from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run.bounded import TradeRange, consecutive, give_missing
 from loader_ws_trades.run.frame_file import read_frames
 
@@ -60,13 +60,13 @@ class RecordingProvider:
             ConfigurationError: if it cannot be read, or contains no trade of the symbol.
         """
         first: Trade | None = None
-        other: Refusal | None = None
+        other: RejectedFrame | None = None
         last_id = -1
         for batch in read_frames(self._path):
             if self._stopping.is_set():
                 raise RunError("The recording was not read to its end; run again")
-            trades, refusals = self._decoder.decode(batch)
-            other = other or next(iter(refusals), None)
+            trades, rejected = self._decoder.decode(batch)
+            other = other or next(iter(rejected), None)
             for run in consecutive(trades):
                 begin, end = run[0].trade_id, run[-1].trade_id
                 for gap in list(self._recorded.holes(begin, end)) if begin <= last_id else [Gap(begin, end)]:
@@ -82,21 +82,21 @@ class RecordingProvider:
         self._first_id = first.trade_id
         return TradeRange(first.trade_id, last_id, first.timestamp)
 
-    def load(self, missing: list[Gap], intake: Intake) -> None:
+    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
         """Hand over the trades of the ranges, at the recorded pace."""
-        give_missing(self._ascending(intake), missing, intake, "the recording does not have them", self._stopping)
+        give_missing(self._ascending(receiver), missing, receiver, "the recording does not have them", self._stopping)
 
     def close(self) -> None:
         """End every wait."""
         self._stopping.set()
 
-    def _ascending(self, intake: Intake) -> Iterator[list[Trade]]:
+    def _ascending(self, receiver: TradeReceiver) -> Iterator[list[Trade]]:
         # It waits only for what the file contains further on, so what it holds is bounded by the file's disorder.
-        sequence = Sequence(2**63)
+        sequence = Sequencer(2**63)
         sequence.resume(Position(self._first_id - 1))
         for batch in paced(read_frames(self._path), self._speed, self._stopping):
-            trades, refusals = self._decoder.decode(batch)
-            intake.refuse(refusals)
+            trades, rejected = self._decoder.decode(batch)
+            receiver.reject(rejected)
             ready, events = sequence.push(trades)
             out = list(ready)
             while (gap := sequence.gap()) is not None and gap.first not in self._recorded:

@@ -9,7 +9,7 @@ from loader_ws_trades.monitoring.status import RunStatus
 from loader_ws_trades.pipeline.interfaces import Source
 from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
 from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset
-from loader_ws_trades.pipeline.trade import Refusal
+from loader_ws_trades.pipeline.trade import RejectedFrame
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Reporter:
         self._unlogged = MissingIds()
         self._unchecked_reported = False
 
-    def on_rejected(self, frame: Refusal, connection: int) -> None:
+    def on_rejected(self, frame: RejectedFrame, connection: int) -> None:
         """Log a frame that is not a trade, unless the source understands it."""
         if not self._source.rejected(frame, connection):
             text = f"Rejected a frame that is not a trade of ours ({frame.kind}): {frame.detail}"

@@ -227,7 +227,7 @@ def story(workflow: Workflow, log_format: str) -> list[str]:
         wait_for(lambda: len(workflow.records()) > before, "records")
         exchange.inflict(Skip(2000))  # 2 s of the stream, so that it is one gap, however quickly it is connected again
         exchange.inflict(Cut())
-        loader.wait_for_line("In order again")
+        loader.wait_for_line("Gap closed")
         workflow.stop()
         assert loader.wait() == 0
     # A machine that has much to do may take its time.
@@ -257,8 +257,8 @@ def test_a_run_is_told_in_ten_lines_and_in_both_forms_alike(workflow: Workflow) 
         "Connected to ws",
         "No connection to the exchange",
         "Connected to ws",
-        "Repairing from trade id",
-        "In order again after",
+        "Repairing a gap from trade id",
+        "Gap closed after",
         f"Stop command for {masked(workflow.queue_id)} in {masked(workflow.control_topic)}, partition",
         "Stopping",
         "Interrupted",

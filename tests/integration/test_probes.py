@@ -110,7 +110,7 @@ def test_a_feed_thread_that_hangs_is_red(probed: Probed, exchange: Exchange) -> 
     loader = probed.run("feed-hangs", exchange)
     probed.let_load()
     probed.flag.touch()
-    assert "The thread feed-1 has heard nothing, and handed nothing on, for " in probed.becomes_red()
+    assert "The thread feed-1 has neither received nor passed on anything for " in probed.becomes_red()
     probed.flag.unlink()
     wait_for(lambda: probed.health()[0] == 200, "health")
     probed.workflow.stop()

@@ -179,7 +179,7 @@ def test_after_a_restart_of_the_exchange_it_fetches_what_it_missed(workflow: Wor
     with Exchange([market]) as exchange:
         loader = workflow.run(**to(exchange))
         restart_in_the_middle(exchange, workflow, loader)
-        loader.wait_for_line("In order again")
+        loader.wait_for_line("Gap closed")
         stop_after_more_records(workflow, loader)
     check_complete(workflow, market)
     assert not any("missing" in event["message"] for event in workflow.events())

@@ -192,7 +192,7 @@ def test_trades_missed_while_no_loader_ran_are_fetched_below_the_weight_limit(ka
         loader = workflow.run(
             BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url, REST_WEIGHT_LIMIT="1500"
         )
-        loader.wait_for_line("In order again", 60)
+        loader.wait_for_line("Gap closed", 60)
         goal = market.last_id or 0
         wait_for(lambda: workflow.last_id() >= goal, "the live stream to go on", 60)
         workflow.stop()

@@ -12,8 +12,8 @@ from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Gap, Sequence
-from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.pipeline.sequencer import Gap, Sequencer
+from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
 from loader_ws_trades.run import backfill
 from loader_ws_trades.run.backfill import RestProvider
 from loader_ws_trades.run.bounded import TradeRange
@@ -42,7 +42,7 @@ class Rest:
     def newest_trade(self, _symbol: str) -> Trade:
         return self.trade(self.ids[-1])
 
-    def trades_from(self, _symbol: str, first_id: int) -> tuple[list[Trade], list[Refusal]]:
+    def trades_from(self, _symbol: str, first_id: int) -> tuple[list[Trade], list[RejectedFrame]]:
         self.asked.append(first_id)
         self.script(len(self.asked))
         return [self.trade(trade_id) for trade_id in self.ids if trade_id >= first_id][:ROWS], []
@@ -125,11 +125,11 @@ class Load:
         self.named: list[tuple[float, str]] = []
         self.ingest = Ingest(
             FrameDecoder("POLUSDT"),
-            Sequence(),
+            Sequencer(),
             self.put,
             limit=None,
             on_limit=lambda: None,
-            on_refusal=lambda *_: None,
+            on_rejected=lambda *_: None,
             on_events=lambda events, _: self.named.extend((self.passed, str(event)) for event in events),
         )
 

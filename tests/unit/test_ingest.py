@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable
 
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset, Sequence
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset, Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder, record_headers
-from loader_ws_trades.pipeline.trade import FrameDecoder, Refusal, Trade
+from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
 from tests.tools.waiting import wait_for
 
 
@@ -37,15 +37,15 @@ class Watched:
     def __init__(self, sink: SmallSink, limit: int | None = None, window: int = 0) -> None:
         self.limits = 0
         self.reads: list[float] = []
-        self.refusals: list[Refusal] = []
+        self.rejected: list[RejectedFrame] = []
         self.events: list[Event] = []
         self.ingest = Ingest(
             FrameDecoder("BTCUSDT"),
-            Sequence(window),
+            Sequencer(window),
             sink.put,
             limit=limit,
             on_limit=self._on_limit,
-            on_refusal=lambda refusal, _: self.refusals.append(refusal),
+            on_rejected=lambda frame, _: self.rejected.append(frame),
             on_events=lambda events, _why: self.events.extend(events),
             on_read=self.reads.append,
         )
@@ -64,11 +64,11 @@ def test_take_counts_and_reports_faults_and_passes_the_rest() -> None:
     watched = Watched(sink)
     assert watched.ingest.take([*frames(1, 2), b"{}", *frames(5, 5)])
     assert sink.ids == [1, 2, 5]
-    assert [refusal.kind for refusal in watched.refusals] == ["unknown"]
+    assert [frame.kind for frame in watched.rejected] == ["unknown"]
     assert watched.events == [Gap(3, 4)]
     assert watched.ingest.duplicates == 1
     assert watched.ingest.received == 4
-    assert watched.ingest.refused == {"unknown": 1}
+    assert watched.ingest.rejected == {"unknown": 1}
     assert watched.ingest.take([b"{}"]) is False, "a read without a trade"
 
 
@@ -106,7 +106,7 @@ def test_reset_drops_and_counts_trades_of_other_connections() -> None:
     assert take(frames(5), connect()), "a connection that was made since then"
     assert sink.ids == [100, 1, 2, 3, 4, 5]
     assert watched.events == [Reset(100, 1, new)]
-    assert watched.ingest.refused == {"old sequence": 6}
+    assert watched.ingest.rejected == {"old sequence": 6}
     assert take(frames(0, 1, 2, at=2), connect())
     assert take(frames(6), new) is False, "the next reset counts"
 
@@ -124,15 +124,15 @@ def test_announced_shutdown_is_reported_after_any_number_of_other_kinds() -> Non
     watched = Watched(SmallSink(1))
     watched.ingest.take([json.dumps({"e": f"kind{number}"}).encode() for number in range(1000)])
     watched.ingest.take([b'{"e":"serverShutdown","E":1}', b"{", b'{"result":null}', b'{"code":1}', *frames(-1)])
-    assert [refusal.kind for refusal in watched.refusals[1000:]] == [
+    assert [frame.kind for frame in watched.rejected[1000:]] == [
         "event serverShutdown",
         "malformed",
         "acknowledgement",
         "error message",
         "invalid trade",
     ]
-    assert watched.ingest.refused["other"] == 980
-    assert len(watched.ingest.refused) == 26
+    assert watched.ingest.rejected["other"] == 980
+    assert len(watched.ingest.rejected) == 26
 
 
 def test_read_is_reported_once_the_sink_has_it_and_not_while_a_gap_holds_it() -> None:
@@ -224,16 +224,16 @@ def test_what_is_given_and_what_fills_is_stamped_with_its_source() -> None:
 
     ingest = Ingest(
         StampingDecoder("BTCUSDT", "stream"),
-        Sequence(),
+        Sequencer(),
         put,
         limit=None,
         on_limit=lambda: None,
-        on_refusal=lambda *_: None,
+        on_rejected=lambda *_: None,
         on_events=lambda *_: None,
         stamp_source="recording",
     )
     ingest.take(frames(1, 3))
     ingest.fill([Trade(2, "1", "1", 1, True, "BTCUSDT")])
-    ingest.give([Trade(4, "1", "1", 1, True, "BTCUSDT")])
+    ingest.take_trades([Trade(4, "1", "1", 1, True, "BTCUSDT")])
     sources = {trade.trade_id: dict(record_headers(trade))["source"] for trade in taken}
     assert sources == {1: "stream", 2: "rest", 3: "stream", 4: "recording"}

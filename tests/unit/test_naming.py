@@ -7,7 +7,7 @@ import re
 import pytest
 
 from loader_ws_trades.lifecycle import Task
-from loader_ws_trades.pipeline.interfaces import Intake, OnDeath
+from loader_ws_trades.pipeline.interfaces import OnDeath, TradeReceiver
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.test_shutdown import Run, Sink, Source, log, run, trades
@@ -18,12 +18,12 @@ __all__ = ["log", "run"]
 class Reads(Source):
     """Hands over each of its trades in a read of its own."""
 
-    def start(self, intake: Intake, on_death: OnDeath) -> None:
+    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
         def bring() -> None:
             for trade in self.trades:
-                intake.give([trade])
+                receiver.take_trades([trade])
 
-        self.intake, self.on_death = intake, on_death
+        self.receiver, self.on_death = receiver, on_death
         bringing = Task("bringing", bring)
         bringing.start()
         assert bringing.join(10)
@@ -57,7 +57,7 @@ def test_a_reset_names_the_gap_before_it_and_closes_other_connections(
     ended = run(source, sink, signals=(1.0,))
     assert sink.delivered_ids == [100, 103, 1, 2, 3]
     assert source.kept == 0
-    assert "Missing trade ids 101-102 (before a new sequence)" in log.messages
+    assert "Missing trade ids 101-102 (before the reset of trade ids)" in log.messages
     assert "missing trade ids 101-102" in ended.message
 
 

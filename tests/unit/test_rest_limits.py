@@ -89,7 +89,7 @@ def test_request_during_a_pause_fails_at_once_without_asking(make: Callable[...,
     error = refusal_of(client)
     assert (clock.now - began, Wire.asked) == (100, 1), "it neither waited nor asked"
     assert error.retry_after == 20
-    assert "20 s more" in str(error)
+    assert "20 more seconds" in str(error)
     clock.advance(20)
     assert client.trades_from("POLUSDT", 7) == ([], [])
 
@@ -197,7 +197,7 @@ def test_long_wait_for_weight_is_logged_once_with_its_end(
         client.trades_from("POLUSDT", 8)
     begin, end = caplog.messages
     assert begin.startswith("Waiting 60 s for request weight: 2990 of REST_WEIGHT_LIMIT")
-    assert end == "REST is asked again after 60 s"
+    assert end == "Request weight available after 60 s"
 
 
 def test_short_waits_for_weight_are_not_logged(

@@ -16,8 +16,8 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Activity, Deadline, Task
 from loader_ws_trades.pipeline import ingest, interfaces
-from loader_ws_trades.pipeline.interfaces import Intake, OnDeath, SourceStatus
-from loader_ws_trades.pipeline.trade import Refusal, Trade
+from loader_ws_trades.pipeline.interfaces import OnDeath, SourceStatus, TradeReceiver
+from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run import context, live, service
 from tests.unit.clock import FakeClock
 from tests.unit.test_config import REQUIRED
@@ -85,7 +85,7 @@ class Source(interfaces.Source):
         self.state = SourceStatus("live", resumes=resumes)
         self.checking: Callable[[], None] = lambda: None
         self.preparing: Callable[[], None] = lambda: None
-        self.finishing: Callable[[Intake], bool] = lambda _intake: True  # whether repair has ended by itself
+        self.finishing: Callable[[TradeReceiver], bool] = lambda _receiver: True  # whether repair has ended by itself
 
     def status(self) -> SourceStatus:
         return self.state
@@ -93,15 +93,15 @@ class Source(interfaces.Source):
     def check(self) -> None:
         self.checking()
 
-    def prepare(self, intake: Intake) -> None:
+    def prepare(self, receiver: TradeReceiver) -> None:
         self.preparing()
 
-    def start(self, intake: Intake, on_death: OnDeath) -> None:
-        self.intake, self.on_death = intake, on_death
-        assert isinstance(intake, ingest.Ingest)
-        bringing = Task("bringing", lambda: intake.give(self.trades))
+    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
+        self.receiver, self.on_death = receiver, on_death
+        assert isinstance(receiver, ingest.Ingest)
+        bringing = Task("bringing", lambda: receiver.take_trades(self.trades))
         bringing.start()
-        while not bringing.join(0.001) and not intake.full:
+        while not bringing.join(0.001) and not receiver.full:
             pass
 
     def keep_only(self, connection: int) -> None:
@@ -110,12 +110,12 @@ class Source(interfaces.Source):
     def close(self) -> None: ...
 
     def finish(self, *, final: bool, patient: bool) -> bool:
-        if not hasattr(self, "intake"):
+        if not hasattr(self, "receiver"):
             return True
-        if final and patient and self.intake.has_gap and not self.finishing(self.intake):
+        if final and patient and self.receiver.has_gap and not self.finishing(self.receiver):
             return False
         if final:
-            self.intake.give_up("the run ended")
+            self.receiver.give_up("the run ended")
         return True
 
     def join(self, timeout: float) -> bool:
@@ -264,7 +264,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_end_of_a_run(clock: FakeClock, run: Run, case: Case) -> None:
     source, sink, began = Source(*trades(*case.ids), resumes=case.resumes), Sink(clock), clock.now
-    source.finishing = lambda _intake: False  # repair does not get there
+    source.finishing = lambda _receiver: False  # repair does not get there
     sink.stalled, sink.room = case.stalled, case.room
     ended = run(source, sink, signals=case.signals, stop=case.stop, shutdown_timeout="20")
     assert (ended.exit_code, tuple(sink.delivered_ids)) == (case.exit_code, case.delivered)
@@ -277,7 +277,7 @@ def test_the_end_of_a_run(clock: FakeClock, run: Run, case: Case) -> None:
 @pytest.mark.parametrize("resumes", [True, False])
 def test_a_second_signal_leaves_two_seconds(clock: FakeClock, run: Run, resumes: bool) -> None:
     source, sink, began = Source(*trades(1, 2, 5), resumes=resumes), Sink(clock), clock.now
-    source.finishing = lambda _intake: False
+    source.finishing = lambda _receiver: False
     sink.stalled = True
     ended = run(source, sink, signals=(1.0, 5.0), shutdown_timeout="600")
     assert ended.exit_code == 1
@@ -288,11 +288,11 @@ def test_a_second_signal_leaves_two_seconds(clock: FakeClock, run: Run, resumes:
 def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, run: Run) -> None:
     source, sink, asked = Source(*trades(1, 2, 5), resumes=False), Sink(clock), list[float]()
 
-    def finishing(intake: Intake) -> bool:
+    def finishing(receiver: TradeReceiver) -> bool:
         asked.append(clock.now)
         if asked[-1] - asked[0] > 5:
-            intake.fill(trades(3, 4))
-        return not intake.has_gap
+            receiver.fill(trades(3, 4))
+        return not receiver.has_gap
 
     source.finishing = finishing
     ended = run(source, sink, signals=(1.0,), shutdown_timeout="20")
@@ -303,7 +303,7 @@ def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, run: Run) -
 
 def test_a_sink_that_fails_while_draining_names_what_is_held_too(clock: FakeClock, run: Run) -> None:
     source, sink = Source(*trades(1, 4), resumes=False), Sink(clock)
-    source.finishing = lambda _intake: False
+    source.finishing = lambda _receiver: False
     sink.stalled = True
     clock.after(2.0, lambda: setattr(sink, "failure", RunError("Kafka has acknowledged nothing")))
     ended = run(source, sink, signals=(1.0,))
@@ -335,10 +335,10 @@ def test_a_thread_that_hangs_with_the_lock_does_not_keep_the_ids_from_being_name
 ) -> None:
     monkeypatch.setattr(ingest, "_LOCK_TIME", 0.001)
     source, sink = Source(*trades(1, 2, 5), resumes=False), Sink(clock)
-    source.finishing = lambda _intake: False
+    source.finishing = lambda _receiver: False
 
     def hang() -> None:
-        vars(source.intake)["_lock"].acquire()
+        vars(source.receiver)["_lock"].acquire()
 
     clock.after(0.5, hang)
     ended = run(source, sink, signals=(1.0,), shutdown_timeout="1")
@@ -415,9 +415,9 @@ class HangingRest:
         self.asked = threading.Event()
         self.let_go = threading.Event()
 
-    def await_turn(self) -> None: ...
+    def await_weight(self) -> None: ...
 
-    def trades_from(self, _symbol: str, _first_id: int) -> tuple[list[Trade], list[Refusal]]:
+    def trades_from(self, _symbol: str, _first_id: int) -> tuple[list[Trade], list[RejectedFrame]]:
         self.asked.set()
         self.let_go.wait()
         raise UnavailableError("let go")
@@ -435,13 +435,13 @@ def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
     source = live.Live(checked)
     rest: Any = source._rest
     source.check = lambda: None  # type: ignore[method-assign]
-    source.prepare = lambda intake: None  # type: ignore[method-assign]
+    source.prepare = lambda receiver: None  # type: ignore[method-assign]
     source._feed.tick = lambda: None  # type: ignore[method-assign]
     start = source.start
 
-    def bring(intake: Intake, on_death: OnDeath) -> None:
-        start(intake, on_death)
-        intake.take(frames(1, 4, 7))
+    def bring(receiver: TradeReceiver, on_death: OnDeath) -> None:
+        start(receiver, on_death)
+        receiver.take(frames(1, 4, 7))
         assert rest.asked.wait(10)
         signal.raise_signal(signal.SIGTERM)
 

@@ -10,7 +10,7 @@ from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from tests.unit.clock import FakeClock
-from tests.unit.test_repair import GIVEN, NOW, Stage
+from tests.unit.test_gap_repair import GIVEN, NOW, Stage
 
 
 class Scene(Stage):
@@ -30,7 +30,7 @@ class Scene(Stage):
             is_open=lambda: self.is_open,
             replace=lambda: self.replaced.append(self.passed),
         )
-        self.repair._on_turn = self.check.turn
+        self.repair._on_idle = self.check.turn
 
     def newest_id(self) -> int:
         self.asked_for_newest.append(round(self.passed))

@@ -17,7 +17,7 @@ from loader_ws_trades.binance.websocket import BufferedSocket
 from loader_ws_trades.cli.main import cli as run_cli
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Sequence
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade, record_encoder
 from tests.tools.bench.stamps import Stamps
 
@@ -75,7 +75,7 @@ class _Stages:
         self._time(BufferedSocket, "fill", "read")
         self._time(BufferedSocket, "take_text_frames", "frame")
         self._time(FrameDecoder, "decode", "decode")
-        self._time(Sequence, "push", "sequence")
+        self._time(Sequencer, "push", "sequence")
         self._time(Publisher, "put", "write", look=self._look)
         self._time(Publisher, "poll", "report")
         _wrap(Ingest, "take", self._count)

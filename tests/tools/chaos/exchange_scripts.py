@@ -94,7 +94,7 @@ def no_name(stage: Stage) -> None:
         trial.struck_now()
         lost = trial.start(BINANCE_WS_URL="ws://no-such-name.invalid/ws", FEED_OUTAGE_LIMIT="8")
         assert lost.wait(60) == 1, lost.errors
-        assert 2 <= lost.errors.count("next attempt in") < 20, "a storm of attempts"
+        assert 2 <= lost.errors.count("reconnecting in") < 20, "a storm of attempts"
         trial.start()
         trial.let_load(500)
         trial.stop()

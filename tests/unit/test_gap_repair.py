@@ -14,8 +14,8 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.logs import LOGGER
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.interfaces import Intake
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Sequence
+from loader_ws_trades.pipeline.interfaces import TradeReceiver
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Sequencer
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
 from tests.unit.clock import FakeClock
 
@@ -62,11 +62,11 @@ class Stage:
         self.stopping = clock.event()
         self.ingest = Watched(
             FrameDecoder("POLUSDT"),
-            Sequence(),
+            Sequencer(),
             self.put,
             limit=None,
             on_limit=lambda: None,
-            on_refusal=lambda *_: None,
+            on_rejected=lambda *_: None,
             on_events=lambda events, why: self.named.extend((self.passed, event, why) for event in events),
         )
         self.ingest.gap_seen = clock.event()
@@ -76,7 +76,7 @@ class Stage:
             newest=lambda: self.newest(),  # noqa: PLW0108 - the test puts another one there
             ingest=self.ingest,
             stopping=self.stopping,
-            await_turn=lambda: self.awaits(),  # noqa: PLW0108 - the same
+            await_weight=lambda: self.awaits(),  # noqa: PLW0108 - the same
         )
 
     def put(self, trades: Iterable[Trade]) -> int:
@@ -96,7 +96,7 @@ class Stage:
         return f'{{"e":"trade","s":"POLUSDT","t":{trade_id},"p":"1","q":"1","T":{NOW},"m":false}}'.encode()
 
     def stream(self, *ids: int) -> None:
-        self.ingest.give([self.trade(trade_id) for trade_id in ids])
+        self.ingest.take_trades([self.trade(trade_id) for trade_id in ids])
 
     def fetch(self, first: int) -> list[Trade]:
         self.asked.append((self.passed, first))
@@ -529,7 +529,7 @@ def test_endless_gaps_do_not_flood_the_log(stage: Stage, told: pytest.LogCapture
     for trade_id in range(3, 203, 2):
         stage.fill(trade_id)
     assert len(told.messages) == 60
-    assert sum(bool(re.match(r"In order again after \S+ s; 2 trades", line)) for line in told.messages) == 30
+    assert sum(bool(re.match(r"Gap closed after \S+ s; 2 trades published", line)) for line in told.messages) == 30
 
 
 def test_unrepaired_gaps_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
@@ -537,7 +537,7 @@ def test_unrepaired_gaps_do_not_flood_the_log(stage: Stage, told: pytest.LogCapt
     stage.stream(1)
     for trade_id in range(3, 203, 2):
         stage.fill(trade_id)
-    for kind in ("is left unrepaired", "Repairing from", "In order again"):
+    for kind in ("are left unrepaired", "Repairing a gap", "Gap closed"):
         assert sum(kind in line for line in told.messages) == 30, kind
 
 
@@ -565,8 +565,8 @@ def test_repair_of_hours_logs_its_progress_ever_more_rarely(
             stage.clock.now += 1
             return 2000
 
-    monkeypatch.setattr(stage.repair, "_ingest", cast("Intake", Long()))
+    monkeypatch.setattr(stage.repair, "_ingest", cast("TradeReceiver", Long()))
     monkeypatch.setattr(stage.repair, "_fetch", lambda first: [stage.trade(first)])
     stage.repair.fill_gaps()
     assert 30 < len(told.messages) < 50
-    assert told.messages[-1].startswith("In order again after 3 h 0 min; ")
+    assert told.messages[-1].startswith("Gap closed after 3 h 0 min; ")

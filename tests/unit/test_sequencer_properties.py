@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequence
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequencer
 from loader_ws_trades.pipeline.trade import Trade
 
 WINDOW = 12
@@ -39,12 +39,12 @@ class Exchange:
 
 
 class Interleaving:
-    """Drives a `Sequence` as feeds, repair and an exchange would, and watches what comes out."""
+    """Drives a `Sequencer` as feeds, repair and an exchange would, and watches what comes out."""
 
     def __init__(self, seed: str) -> None:
         self.chance = Random(seed)
         self.exchange = Exchange(self.chance.randint(0, 100), 1_000_000)
-        self.sequence = Sequence(WINDOW)
+        self.sequence = Sequencer(WINDOW)
         self.queues: list[list[Trade]] = [[], [], []]
         self.numbers = [1, 2, 3]  # of the connections
         self.out: list[int] = []

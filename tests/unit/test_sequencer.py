@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequence
+from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequencer
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 
@@ -21,7 +21,7 @@ def ids(found: object) -> list[int]:
 
 @pytest.mark.parametrize("first", [0, 7])
 def test_push_takes_the_first_trade_whatever_its_id(first: int) -> None:
-    sequence = Sequence()
+    sequence = Sequencer()
     assert sequence.push([]) == ([], [])
     out, events = sequence.push(trades(first, first + 1))
     assert (ids(out), events) == ([first, first + 1], [])
@@ -29,7 +29,7 @@ def test_push_takes_the_first_trade_whatever_its_id(first: int) -> None:
 
 
 def test_push_drops_and_counts_duplicates() -> None:
-    sequence = Sequence()
+    sequence = Sequencer()
     sequence.push(trades(1, 2, 3))
     out, events = sequence.push(trades(2, 3, 4, 4, 1, 5))
     assert ids(out) == [4, 5]
@@ -38,7 +38,7 @@ def test_push_drops_and_counts_duplicates() -> None:
 
 
 def test_push_without_a_window_reports_gaps_within_and_between_reads() -> None:
-    sequence = Sequence(window=0)
+    sequence = Sequencer(window=0)
     out, events = sequence.push(trades(1, 2, 5, 6, 10))
     assert ids(out) == [1, 2, 5, 6, 10]
     assert events == [Gap(3, 4), Gap(7, 9)]
@@ -50,8 +50,8 @@ def later(*ids: int, by: int = 1) -> list[Trade]:
     return [trade for place, number in enumerate(ids) for trade in trades(number, at=NOW + by + place)]
 
 
-def begun(first: int = 1_000_000) -> Sequence:
-    sequence = Sequence()
+def begun(first: int = 1_000_000) -> Sequencer:
+    sequence = Sequencer()
     sequence.push(trades(*range(first, first + 100)))
     return sequence
 
@@ -111,7 +111,7 @@ def test_lower_ids_that_are_not_later_are_duplicates() -> None:
 def test_reset_may_come_within_the_last_millisecond_of_the_old_sequence(size: int) -> None:
     old = [*trades(*range(100, 108)), *trades(*range(108, 113), at=NOW + 1)]
     for first, begins in ((1, True), (105, True), (106, False), (108, False)):
-        sequence = Sequence()
+        sequence = Sequencer()
         for start in range(0, len(old), size):
             sequence.push(old[start : start + size])
         events = sequence.push(trades(first, first + 1, first + 2, at=NOW + 1))[1]
@@ -119,9 +119,9 @@ def test_reset_may_come_within_the_last_millisecond_of_the_old_sequence(size: in
 
 
 def test_ids_below_the_first_trade_within_its_millisecond_are_no_reset() -> None:
-    for sequence in (Sequence(), Sequence(0)):
+    for sequence in (Sequencer(), Sequencer(0)):
         assert sequence.push(trades(10, 7, 8, 9, 11))[1] == []
-    sequence = Sequence()
+    sequence = Sequencer()
     sequence.resume(Position(10, NOW))
     assert sequence.push(trades(7, 8, 9, 11))[1] == []
     sequence = begun()
@@ -132,7 +132,7 @@ def test_ids_below_the_first_trade_within_its_millisecond_are_no_reset() -> None
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_duplicates_are_no_reset_where_trade_times_run_backwards(size: int) -> None:
-    sequence = Sequence()
+    sequence = Sequencer()
     old = [*trades(10, 11, 12, at=NOW + 5), *trades(13, at=NOW)]
     for start in range(0, 4, size):
         sequence.push(old[start : start + size])
@@ -205,12 +205,12 @@ def test_ids_given_up_last_stay_late_while_nothing_newer_comes_out(clock: FakeCl
 
 
 def test_swapped_trades_without_a_window_are_a_gap_and_a_late_trade() -> None:
-    sequence = Sequence(window=0)
+    sequence = Sequencer(window=0)
     assert sequence.push(trades(1, 3, 2, 4))[1] == [Gap(2, 2), Late(2, 2)]
 
 
 def test_reset_forgets_ids_given_up_before() -> None:
-    sequence = Sequence(window=0)
+    sequence = Sequencer(window=0)
     sequence.push(trades(1000, 1010))
     sequence.push(later(900, 901, 902))
     sequence.push(later(2000, by=9))
@@ -250,7 +250,7 @@ def test_limit_within_a_reset_reports_only_gaps_before_it(left: int, out: list[i
 
 def test_limit_is_exact_for_any_size_of_read() -> None:
     for size in (1, 3, 10):
-        sequence, out = Sequence(), list[Trade]()
+        sequence, out = Sequencer(), list[Trade]()
         sequence.left = 7
         for start in range(0, 10, size):
             out += sequence.push(trades(*range(start, min(10, start + size))))[0]
@@ -259,7 +259,7 @@ def test_limit_is_exact_for_any_size_of_read() -> None:
 
 
 def test_reset_after_25000_alternating_holes_is_linear() -> None:
-    sequence = Sequence()
+    sequence = Sequencer()
     sequence.push(trades(100))
     sequence.push(later(*range(102, 50_101, 2)))
     looked_at = sum(sequence.gap() == Gap(101, 101) for _ in range(25_000))
@@ -271,7 +271,7 @@ def test_reset_after_25000_alternating_holes_is_linear() -> None:
 
 
 def test_gap_holds_what_follows_until_filled_or_skipped() -> None:
-    sequence = Sequence(window=100)
+    sequence = Sequencer(window=100)
     assert ids(sequence.push(trades(1, 2, 5, 6, 10))[0]) == [1, 2]
     assert sequence.gap() == Gap(3, 4)
     assert (str(Gap(3, 4)), str(Gap(5, 5))) == ("3-4", "5")
@@ -285,7 +285,7 @@ def test_gap_holds_what_follows_until_filled_or_skipped() -> None:
 
 
 def test_trades_beyond_the_window_are_dropped_and_requested_again() -> None:
-    sequence = Sequence(window=3)
+    sequence = Sequencer(window=3)
     sequence.push(trades(1, 10))
     assert (sequence.held, sequence.gap()) == (0, Gap(2, 10))
     assert ids(sequence.fill(trades(2, 3, 4, 5, 6, 7))[0]) == [2, 3, 4, 5, 6, 7]
@@ -297,14 +297,14 @@ def test_trades_beyond_the_window_are_dropped_and_requested_again() -> None:
 
 
 def test_one_wild_id_holds_nothing_back() -> None:
-    sequence = Sequence(window=100)
+    sequence = Sequencer(window=100)
     sequence.push(trades(1, 2**60))
     assert ids(sequence.push(trades(2, 3))[0]) == [2, 3]
     assert sequence.in_order
 
 
 def test_resume_continues_after_the_checkpoint() -> None:
-    sequence = Sequence(window=100)
+    sequence = Sequencer(window=100)
     sequence.resume(Position(41, trades(41)[0].timestamp))
     sequence.expect(44)
     assert sequence.gap() == Gap(42, 44)
@@ -319,7 +319,7 @@ def test_resume_continues_after_the_checkpoint() -> None:
     ids=["below", "below and later", "above the newest seen", "far above"],
 )
 def test_fill_ignores_rows_that_are_not_missing(rows: list[Trade]) -> None:
-    sequence = Sequence()
+    sequence = Sequencer()
     sequence.push(trades(100))
     sequence.push(trades(105, 111))
     assert sequence.fill(rows) == ([], []), "no trade, and no new sequence"
@@ -329,7 +329,7 @@ def test_fill_ignores_rows_that_are_not_missing(rows: list[Trade]) -> None:
 
 
 def test_fill_without_a_gap_ignores_all_rows() -> None:
-    sequence = Sequence()
+    sequence = Sequencer()
     assert sequence.fill(trades(1, 2)) == ([], [])
     sequence.push(trades(5))
     assert sequence.fill(trades(4, 5, 6)) == ([], [])
