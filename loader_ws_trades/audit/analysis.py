@@ -29,7 +29,7 @@ _END = 2**63
 _NO_ID = -3  # neither this nor the id after it is that of a record, malformed ones (-1) included
 
 # A record that fills a gap is out of order, and not filled in later, if fewer higher ids than this precede it, none of
-# them a minute newer: a loader waits that long for missing trades before it goes on.
+# them a minute newer: a loader holds newer trades that long while trades are missing.
 _SOON, _SOON_MS = 10, 60_000
 
 # A trade with a lower id but a later time shows that the exchange has reset its ids. A faulty copy of a recent trade

@@ -207,7 +207,7 @@ class Ingest:
             self._sequencer.start_after(trade_id)
 
     def expect(self, newest: int, *, hint: bool = False) -> None:
-        """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
+        """Treat the ids up to `newest` as missing; a `hint` only until `drop_hint`, unless trades confirm it."""
         with self._lock:
             self._sequencer.expect(newest, hint=hint)
             in_order = self._sequencer.in_order
@@ -215,7 +215,7 @@ class Ingest:
             self.gap_seen.set()
 
     def drop_hint(self) -> bool:
-        """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
+        """Forget a hint that no held trade confirms; returns whether there was one."""
         with self._lock:
             return self._sequencer.drop_hint()
 
@@ -241,7 +241,7 @@ class Ingest:
             return self._sequencer.newest_id
 
     def is_hint(self) -> bool:
-        """Whether no trade shows the present gap, but only a hint."""
+        """Whether the current gap shows only by a hint, and not by a trade."""
         with self._lock:
             return self._sequencer.is_hint
 

@@ -48,10 +48,10 @@ class TradeReceiver(FrameReceiver, Protocol):
         """Start after `trade_id`, if there was no trade yet."""
 
     def expect(self, newest: int, *, hint: bool = False) -> None:
-        """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
+        """Treat the ids up to `newest` as missing; a `hint` only until `drop_hint`, unless trades confirm it."""
 
     def drop_hint(self) -> bool:
-        """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
+        """Forget a hint that no held trade confirms; returns whether there was one."""
 
     def gap(self) -> Gap | None:
         """The missing ids that hold trades back."""
@@ -73,7 +73,7 @@ class TradeReceiver(FrameReceiver, Protocol):
         """The highest id known, emitted or not; -1 if there is none."""
 
     def is_hint(self) -> bool:
-        """Whether no trade shows the present gap, but only a hint."""
+        """Whether the current gap shows only by a hint, and not by a trade."""
 
     def behind(self) -> int:
         """How many ids up to the newest one seen have not been emitted."""

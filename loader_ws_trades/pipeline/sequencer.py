@@ -95,7 +95,7 @@ class Sequencer:
         self._order: list[int] = []  # a heap of the ids held
         self._top = _EMPTY  # the highest id held, if any
         self._newest = _EMPTY  # id of the stream's last trade, if too far ahead to be held
-        self._is_hint = False  # whether `_newest` is of no trade of the stream, but what somebody said
+        self._is_hint = False  # whether `_newest` is only a hint, not the id of a trade seen
         self._given_up = GivenUp()
         self._runs: dict[int, list[Trade]] = {}  # connection -> trades that may start a new sequence
         self._of_stream = True
@@ -117,13 +117,13 @@ class Sequencer:
             self._expected = trade_id + 1
 
     def expect(self, newest: int, *, hint: bool = False) -> None:
-        """Treat the ids up to `newest` as missing; with `hint` until `drop_hint`, unless trades show that they are."""
+        """Treat the ids up to `newest` as missing; a `hint` only until `drop_hint`, unless trades confirm it."""
         if newest > self._newest_seen and newest >= self._expected > _EMPTY:
             self.gaps += self.in_order
             self._newest, self._is_hint = newest, hint
 
     def drop_hint(self) -> bool:
-        """Expect nothing more for a hint, unless trades are held that show the gap; whether there was such a hint."""
+        """Forget a hint that no held trade confirms; returns whether there was one."""
         if not self.is_hint:
             return False
         self._newest = _EMPTY
@@ -136,7 +136,7 @@ class Sequencer:
 
     @property
     def is_hint(self) -> bool:
-        """Whether no trade shows the present gap, but only a hint."""
+        """Whether the current gap shows only by a hint, and not by a trade."""
         return self._is_hint and not self._order and self._newest >= self._expected > _EMPTY
 
     @property

@@ -370,15 +370,15 @@ def test_gap_beyond_resume_limit_is_named_and_not_requested(clock: FakeClock, mi
     assert stage.out[-1] == missing + 2
 
 
-def test_end_of_the_run_ends_a_wait_and_names_nothing(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_end_of_the_run_ends_a_wait_and_names_nothing(stage: Stage, logged: pytest.LogCaptureFixture) -> None:
     stage.has = {1, 3}
     stage.clock.after(7.5, stage.stopping.set)
     stage.fill(1, 3)
     assert (stage.passed, stage.named) == (7.5, [])
-    assert not any("again in" in line for line in told.messages)
+    assert not any("retrying in" in line for line in logged.messages)
 
 
-def test_request_broken_off_by_the_end_of_the_run_is_no_error(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_request_aborted_by_the_end_of_the_run_is_not_an_error(stage: Stage, logged: pytest.LogCaptureFixture) -> None:
     def end(_: int) -> UnavailableError:
         stage.stopping.set()
         return UnavailableError("the run is ending")
@@ -386,7 +386,7 @@ def test_request_broken_off_by_the_end_of_the_run_is_no_error(stage: Stage, told
     stage.fails = end
     stage.fill(1, 3)
     assert (len(stage.asked), stage.named) == (1, [])
-    assert not any("ending" in line for line in told.messages)
+    assert not any("ending" in line for line in logged.messages)
 
 
 def test_trades_since_the_checkpoint_are_requested_until_rest_answers(stage: Stage) -> None:
@@ -514,7 +514,7 @@ def test_closed_connection_does_not_delay_a_gap(stage: Stage) -> None:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """What the loader logs at INFO and above."""
     before = LOGGER.propagate
     LOGGER.propagate = True
@@ -523,26 +523,26 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
     LOGGER.propagate = before
 
 
-def test_endless_gaps_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_endless_gaps_do_not_flood_the_log(stage: Stage, logged: pytest.LogCaptureFixture) -> None:
     stage.has = set(range(1, 2000))
     stage.stream(1)
     for trade_id in range(3, 203, 2):
         stage.fill(trade_id)
-    assert len(told.messages) == 60
-    assert sum(bool(re.match(r"Gap closed after \S+ s; 2 trades published", line)) for line in told.messages) == 30
+    assert len(logged.messages) == 60
+    assert sum(bool(re.match(r"Gap closed after \S+ s; 2 trades published", line)) for line in logged.messages) == 30
 
 
-def test_unrepaired_gaps_do_not_flood_the_log(stage: Stage, told: pytest.LogCaptureFixture) -> None:
+def test_unrepaired_gaps_do_not_flood_the_log(stage: Stage, logged: pytest.LogCaptureFixture) -> None:
     stage.fails = lambda number: away(retry_after=300 if number == 1 else 0)
     stage.stream(1)
     for trade_id in range(3, 203, 2):
         stage.fill(trade_id)
     for kind in ("are left unrepaired", "Repairing a gap", "Gap closed"):
-        assert sum(kind in line for line in told.messages) == 30, kind
+        assert sum(kind in line for line in logged.messages) == 30, kind
 
 
 def test_repair_of_hours_logs_its_progress_ever_more_rarely(
-    stage: Stage, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = iter(range(2 * 10_800))
 
@@ -568,5 +568,5 @@ def test_repair_of_hours_logs_its_progress_ever_more_rarely(
     monkeypatch.setattr(stage.repair, "_ingest", cast("TradeReceiver", Long()))
     monkeypatch.setattr(stage.repair, "_fetch", lambda first: [stage.trade(first)])
     stage.repair.fill_gaps()
-    assert 30 < len(told.messages) < 50
-    assert told.messages[-1].startswith("Gap closed after 3 h 0 min; ")
+    assert 30 < len(logged.messages) < 50
+    assert logged.messages[-1].startswith("Gap closed after 3 h 0 min; ")

@@ -50,7 +50,7 @@ class Interleaving:
         self.out: list[int] = []
         self.named: list[Gap] = []
         self.newest_seen = -1
-        self.undecided = False  # the ids began anew, and it is not proved yet
+        self.undecided = False  # the ids were reset, which is not proved yet
         self.resets = self.late = 0
         if self.chance.random() < 0.5:
             last = self.exchange.issue(hole=False)
@@ -59,7 +59,7 @@ class Interleaving:
 
     def play(self) -> None:
         steps = [self.issue, self.issue, self.burst, self.deliver, self.deliver, self.deliver, self.deliver]
-        steps += [self.disconnect, self.repeat, self.ask_rest, self.ask_rest, self.confirm, self.begin_anew]
+        steps += [self.disconnect, self.repeat, self.ask_rest, self.ask_rest, self.confirm, self.reset_ids]
         for _ in range(STEPS):
             self.chance.choice(steps)()
             self.check_account()
@@ -136,8 +136,8 @@ class Interleaving:
             assert set(range(event.first, event.last + 1)) <= self.exchange.holes, "only true holes are named"
         self.watch(out, events)
 
-    def begin_anew(self) -> None:
-        # A sequence that begins above the one before cannot be told from a gap.
+    def reset_ids(self) -> None:
+        # A reset to higher ids cannot be distinguished from a gap.
         far = max(self.out, default=0) + 1 - self.chance.choice([20, 50])
         if self.undecided or len(self.out) < 3 or far < 0 or self.chance.random() < 0.7:
             return
@@ -190,9 +190,9 @@ class Interleaving:
         for place in range(3):
             read, self.queues[place] = self.queues[place], []
             self.push(read, place)
-        # The stream's next trades show what it left behind, and that the ids began anew.
+        # The stream's next trades show what is missing, and that the ids were reset.
         self.push([self.exchange.issue(hole=False) for _ in range(8 if self.undecided else 1)], 0)
-        assert not self.undecided, "ids that began anew are a new sequence"
+        assert not self.undecided, "reset ids are a new sequence"
         for _ in range(10_000):
             if (gap := self.sequence.gap()) is None:
                 break
