@@ -52,7 +52,7 @@ class TopicAdmin:
         self._seconds = seconds
         self._admin = create(AdminClient, properties, diagnosis or BrokerDiagnosis(""))
 
-    # -- what a cluster need not tell; UnavailableError only if it names addresses that cannot be reached
+    # -- what a cluster may not show; UnavailableError only if it advertises addresses that cannot be reached
 
     def settings(self) -> TopicSettings:
         """The topic's settings, as far as the cluster shows them."""
@@ -116,7 +116,7 @@ class TopicAdmin:
         return {number: result.offset for number, result in found.items()}
 
     def newest_time(self) -> int | None:
-        """The greatest record timestamp (ms), transaction markers included; None if the brokers cannot tell."""
+        """The greatest record timestamp (ms), transaction markers included; None if the brokers do not support it."""
         found = self._offsets_by_time(OffsetSpec.max_timestamp())  # type: ignore[no-untyped-call]
         newest = max((result.timestamp for result in found.values()), default=-1)
         return newest if newest >= 0 else None
@@ -129,7 +129,7 @@ class TopicAdmin:
     def ranges(self, moment: int | None) -> dict[int, tuple[int, int]]:
         """The offsets to read to see all trades at or after `moment` (ms), or all there are.
 
-        They go to the end, as backfilled trades stand after newer ones.
+        They extend to the end, as backfilled trades come after newer ones.
         """
         found = {} if moment is None or moment <= CLOCK_SKEW else self.offsets_at(moment - CLOCK_SKEW)
         starts = {number: (max(low, found.get(number, low)), end) for number, (low, end) in self.bounds().items()}
@@ -156,7 +156,7 @@ class TopicAdmin:
 
 
 def partitions(client: Any, topic: str) -> list[int]:
-    """The partitions of `topic`, as confluent-kafka's `client` is told.
+    """The partitions of `topic`, requested by confluent-kafka's `client`.
 
     Raises:
         UnavailableError: if the brokers do not answer, or the topic is not there.

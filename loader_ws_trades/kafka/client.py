@@ -1,7 +1,7 @@
 """Creates Kafka clients: their errors and log lines go to a `BrokerDiagnosis`, a rejected property becomes an error.
 
-librdkafka retries most faults for ever and reports them in callbacks and log lines only. Callbacks run inside `poll`,
-in the thread that calls it.
+librdkafka retries most faults indefinitely and reports them in callbacks and log lines only. Callbacks run inside
+`poll`, in the thread that calls it.
 """
 
 from __future__ import annotations

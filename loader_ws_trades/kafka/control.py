@@ -1,4 +1,4 @@
-"""Commands: what they look like, and the thread that reads them."""
+"""Commands: their format, and the thread that reads them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from loader_ws_trades.text import format_time
 
 log = logging.getLogger(__name__)
 
-_PARTITIONS = 30.0  # seconds between two looks for new partitions
-_RETRY = 1.0  # seconds until the next look after one that failed
-_HIDDEN = 3.0  # seconds between two looks for what an open transaction hides
+_PARTITIONS = 30.0  # seconds between two checks for new partitions
+_RETRY = 1.0  # seconds until a failed check is repeated
+_HIDDEN = 3.0  # seconds between two checks for commands hidden by an open transaction
 _WARNINGS = (100, 3600.0)  # ignored records that are logged as a warning, and the seconds they are counted over
 _POLL = 0.2  # seconds that one read may take, and so the time in which `close` is noticed
 

@@ -61,6 +61,6 @@ class Newest:
         """Whether the newest trade is certain.
 
         An older trade with a higher id casts doubt: one of the times may be wrong, or the older trade belong to an
-        earlier sequence of ids. A scan from further back tells.
+        earlier sequence of ids. A scan from further back decides.
         """
         return self._id >= 0 and self._older_id <= self._id

@@ -95,7 +95,7 @@ class TopicReader:
         if error.code() == KafkaError._PARTITION_EOF:
             self._unread.discard(partition)
             self._ends[partition] = offset
-        # Without a permission on the group, which is not used, there is one such event and reading goes on.
+        # Without a permission on the group, which is not used, there is one such event and reading continues.
         elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
             log.debug("Reading %s: %s", self._topic, error_text(error))
         return None

@@ -66,7 +66,7 @@ class TransactionalPublisher(Publisher):
         try:
             self._producer.init_transactions()
         except ConfigurationError:
-            self._producer = self._make_producer()  # a refused one stays refused, whatever is granted later
+            self._producer = self._make_producer()  # a rejected one stays rejected, whatever is granted later
             raise
 
     def put(self, trades: Iterable[Trade]) -> int:
@@ -120,7 +120,7 @@ class TransactionalPublisher(Publisher):
         elif progress:
             self._patience = Deadline(_PATIENCE)
         elif self._patience.passed:
-            # The brokers are away: let the stream go on into the producer's queue.
+            # The brokers are away: let the stream continue into the producer's queue.
             self._postponed = True
             self._reopen()
 
