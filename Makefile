@@ -16,7 +16,7 @@ SOURCE ?=
 .DEFAULT_GOAL := help
 .PHONY: help install demo unit test chaos fleet kube-test bench bench-compare check format docs kafka image image-test clean
 
-help:  ## Say what can be made
+help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: $(DEV_READY)  ## Make the virtual environment .venv with everything the other targets need
@@ -42,16 +42,16 @@ unit: $(DEV_READY)  ## Run the tests that need neither a broker nor a socket (AR
 test: $(DEV_READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
-chaos: $(DEV_READY)  ## Live through the fault matrix on Apache Kafka, and print its table (ROWS="13 19" SEED=7)
+chaos: $(DEV_READY)  ## Run the fault matrix on Apache Kafka and print its table (ROWS="13 19" SEED=7)
 	$(BIN)/python -m tests.tools.chaos --rows "$(ROWS)" --seed $(SEED)
 
-fleet: $(DEV_READY)  ## Load 20 symbols at once from one set of variables, and say what it takes (ARGS='--symbols 50 --rate 50 --seconds 60 --topic-each')
+fleet: $(DEV_READY)  ## Load 20 symbols at once from one set of variables, and report what it takes (ARGS='--symbols 50 --rate 50 --seconds 60 --topic-each')
 	$(BIN)/python -m tests.tools.fleet $(ARGS)
 
-kube-test: $(DEV_READY)  ## Let Kubernetes' own Job controller run the Jobs of docker/k8s, without a cluster (ARGS='-k fleet')
+kube-test: $(DEV_READY)  ## Run the Jobs of docker/k8s on Kubernetes' own Job controller, without a cluster (ARGS='-k fleet')
 	$(BIN)/python -m tests.tools.kube $(ARGS)
 
-bench: $(DEV_READY)  ## Measure the loader beside other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
+bench: $(DEV_READY)  ## Measure the loader next to other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 PARTS='saturation latency' BURSTS=180 OUT=file)
 	$(BIN)/python -m tests.tools.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)
 
 bench-compare: $(DEV_READY)  ## Show two results of `make bench` side by side (A=file B=file)

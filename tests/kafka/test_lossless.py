@@ -19,7 +19,7 @@ from tests.tools.chaos.exchange_scripts import (
     RESETS,
     USELESS_REST,
     WITHOUT_REST,
-    begin_anew,
+    load_through_reset,
     quiet_market,
     replay_what_rest_only_named,
     reset_market,
@@ -66,7 +66,7 @@ def scenarios() -> Mapping[str, Play]:
 
     def reset(broker: EmbeddedBroker, title: str) -> Outcome:
         trial = trial_on(broker, f"26 {title}", reset_market(), faults=[RESETS[title]])
-        begin_anew(trial, RESETS[title])
+        load_through_reset(trial, RESETS[title])
         return trial.outcome
 
     def named_by_rest(broker: EmbeddedBroker) -> Outcome:

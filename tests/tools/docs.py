@@ -81,7 +81,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 
 
 def generated(document: Path) -> str:
-    """A document's text with its tables made anew."""
+    """A document's text with its tables regenerated."""
     text = document.read_text("utf-8")
     for name, table in TABLES[document].items():
         head, found, rest = re.split(rf"(<!-- {name}: [^\n]*-->\n).*?(?=<!-- end of {name} -->)", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""The loader as a process of its own, and the topics of one workflow; none of it may show a secret.
+"""The loader as a process, and the topics of one workflow; neither may show a secret.
 
 With `--debug-loaders` (see conftest.py) each loader logs at debug level, librdkafka's own lines included.
 """
@@ -26,13 +26,13 @@ from tests.tools.apache_kafka.cluster import USERS
 from tests.tools.processes import Program
 from tests.tools.topics import answers, read_events, read_topic, write_topic
 
-DEBUG = "TEST_DEBUG_LOADERS"  # the variable by which `--debug-loaders` comes here
+DEBUG = "TEST_DEBUG_LOADERS"  # set by `--debug-loaders`
 _CLIENTS_DEBUG = "debug=security,broker,conf"
 # A line of text with what follows it up to the next one, or a line of JSON.
 _DEBUG_LINES = re.compile(
     r"^(?:\S+Z DEBUG .*(?:\n|\Z)(?:(?!\d{4}-\d\d-\d\dT).+(?:\n|\Z))*|\{.*\"level\": \"DEBUG\".*(?:\n|\Z))", re.MULTILINE
 )
-_SHORTEST = 4  # letters of what can be a secret: the loader takes no fewer out of what it shows
+_SHORTEST = 4  # length of what the loader redacts
 
 
 class Loader(Program):
@@ -74,7 +74,7 @@ class Loader(Program):
 
 
 def loader_with(properties: str) -> type[Loader]:
-    """A loader whose Kafka clients have `properties`, key=value,key=value, in place of what `-X` refuses to change."""
+    """A loader whose Kafka clients have `properties` (key=value,key=value) that `-X` rejects."""
 
     class Replaced(Loader):
         launcher = (str(Path(__file__).parent / "replaced_properties.py"), properties)
@@ -83,7 +83,7 @@ def loader_with(properties: str) -> type[Loader]:
 
 
 def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
-    """What makes the Kafka clients tell all, unless the test gives them properties itself."""
+    """Flags that make the Kafka clients log everything, unless the test sets properties itself."""
     command = cli.commands.get(arguments[0]) if arguments else None
     takes_properties = command and any(parameter.name == "kafka_properties" for parameter in command.params)
     if not takes_properties or "-X" in arguments or "KAFKA_PROPERTIES" in variables:
@@ -92,7 +92,7 @@ def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple
 
 
 def _secrets_in(arguments: tuple[str, ...], variables: dict[str, str]) -> frozenset[str]:
-    """All that is secret about a loader: what it is given, and the passwords of the cluster's users in any case."""
+    """All secrets of a loader: those it is given, and always the passwords of the cluster's users."""
     found = set(USERS.values())
     flags = dict(pairwise(arguments))
     for option in OPTIONS:
@@ -114,7 +114,7 @@ def _secrets_in(arguments: tuple[str, ...], variables: dict[str, str]) -> frozen
 def _check_for_secrets(secrets: Iterable[str], shown: str, where: str) -> None:
     for secret in secrets:
         lines = [line for line in shown.splitlines() if secret in line]
-        assert not lines, f"a secret ({secret}) stands in {where}:\n" + "\n".join(lines[:5])
+        assert not lines, f"a secret ({secret}) is in {where}:\n" + "\n".join(lines[:5])
 
 
 class Workflow:
@@ -144,7 +144,7 @@ class Workflow:
         self._loaders: list[Loader] = []
 
     def run(self, *flags: str, **variables: object) -> Loader:
-        """Start `run`; `variables` go over the workflow's, one that is None is left out."""
+        """Start `run`; `variables` override the workflow's, and None removes one."""
         return self.start("run", *flags, **variables)
 
     def start(self, *arguments: str, **variables: object) -> Loader:
@@ -176,7 +176,7 @@ class Workflow:
         return read_events(self.servers, self.events_topic)
 
     def close(self) -> None:
-        """End what still runs, and fail if a loader has shown a secret, or told one on the events topic."""
+        """End what still runs, and fail if a loader has shown a secret, or written one to the events topic."""
         with ExitStack() as stack:  # each is closed, whatever the others say
             stack.callback(self._check_events)
             for loader in self._loaders:

@@ -1,4 +1,4 @@
-"""Which partition a key goes to: Java's default partitioner, as librdkafka's `murmur2_random` has it for keys."""
+"""The partition of a key by Java's default partitioner, which is librdkafka's `murmur2_random` for keys."""
 
 from __future__ import annotations
 

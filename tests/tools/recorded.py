@@ -1,4 +1,4 @@
-"""The 40,000 recorded trades, where they are there, or as many generated ones in the same form."""
+"""The 40,000 recorded trades, where they exist, or as many generated ones in the same form."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Starts the loader with Kafka properties that `-X` refuses: `python replaced_properties.py KEY=VALUE,.. run ...`.
+"""Starts the loader with Kafka properties that `-X` rejects: `python replaced_properties.py KEY=VALUE,.. run ...`.
 
-A test takes a guard away so, to show that without it the fault comes.
+Tests remove a safeguard with it, to show that the fault then occurs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rights that the loader needs on a secured cluster: the README's table is made from them, tests hold to them."""
+"""The ACLs that the loader needs on a secured cluster: README's table is made from them, and tests use them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Right(NamedTuple):
 
     @property
     def required(self) -> bool:
-        """Whether there is no start without it."""
+        """Whether a run cannot start without it."""
         return self.without == REFUSED
 
 
@@ -55,4 +55,4 @@ POLICY = Right(
 TRANSACTIONS = Right("`DELIVERY=transactional`", "WRITE", "TRANSACTIONAL_ID", "queue_id", WRITER, REFUSED)
 
 RIGHTS = (TRADES, TELEMETRY, COMMANDS, CHECKPOINT, POLICY, TRANSACTIONS)
-LEAST = (TRADES, TELEMETRY, COMMANDS)  # without any of these there is no run
+LEAST = (TRADES, TELEMETRY, COMMANDS)  # a run needs all of these

@@ -12,11 +12,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 PREFIX = "loader_ws_trades_"
-_open = build_opener(ProxyHandler({})).open  # whatever proxy the environment names
+_open = build_opener(ProxyHandler({})).open  # ignores proxies of the environment
 
 
 def free_port() -> int:
-    """A port that nobody listened on just now."""
+    """A port that was free just now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 

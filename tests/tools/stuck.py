@@ -1,7 +1,7 @@
-"""The loader, with what gets stuck on purpose: `python stuck.py HOW FILE run ...`.
+"""The loader, with a part that hangs on purpose: `python stuck.py HOW FILE run ...`.
 
-Once FILE exists, HOW happens, until FILE is taken away where that can help. What the health check allows is shortened
-to two or three seconds over the limits of the settings, so that what it must not call stuck is tried beyond that.
+Once FILE exists, HOW happens; removing FILE ends it where that can help. The health check's own limits are shortened to
+two or three seconds over those of the settings, so that tests can also exceed what it must tolerate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LOOK = 0.05  # seconds between two looks whether it may go on
 
 
 class _GoneError(Exception):
-    """Ends a thread where nobody is told."""
+    """Ends a thread without anybody noticing."""
 
 
 def _held(owner: Any, name: str, flag: Path, first: Callable[[], None]) -> None:

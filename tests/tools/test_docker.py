@@ -261,8 +261,8 @@ def test_alert_cases_use_the_labels_of_pods() -> None:
 def test_reconnect_alert_counts_only_lost_connections() -> None:
     [alert] = [alert for alert in ALERTS if alert["alert"] == "LoaderReconnectsOften"]
     [without] = re.findall(r'reason!~"(.+?)"', alert["expr"])
-    told = set(re.findall(r"`([a-z_]+)`", alert["annotations"]["action"])) & set(REASONS)
-    assert set(without.split("|")) == set(REASONS) - told == {"refused", "rotation", "unreachable"}
+    named = set(re.findall(r"`([a-z_]+)`", alert["annotations"]["action"])) & set(REASONS)
+    assert set(without.split("|")) == set(REASONS) - named == {"refused", "rotation", "unreachable"}
 
 
 def test_alerts_say_what_to_do_naming_existing_settings_and_alerts_and_have_a_case() -> None:

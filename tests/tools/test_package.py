@@ -32,7 +32,7 @@ def call(*command: str | Path, at: Path | None = None) -> subprocess.CompletedPr
 
 
 def make(*command: str | Path) -> None:
-    """Run a command of the packaging tools; skips where there is no package index."""
+    """Run a command of the packaging tools; skips without a package index."""
     ended = call(*command)
     if ended.returncode:
         with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def test_wheel_has_the_package_and_nothing_else(built: tuple[Path, Path]) -> Non
     assert {"loader_ws_trades/py.typed", "loader_ws_trades/asyncapi.json"} <= names
     assert f"{about}/licenses/LICENSE" in names
     assert f"Version: {__version__}\n" in metadata
-    assert f"## {__version__} - " in metadata, "the changelog stands behind the readme"
+    assert f"## {__version__} - " in metadata, "the changelog follows the readme"
 
 
 def test_installed_command_shows_version_help_and_schema(scripts: Path) -> None:

@@ -1,4 +1,4 @@
-"""An independent reader and writer of topics, on confluent-kafka alone."""
+"""An independent reader and writer of topics, using only confluent-kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loaders whose standard error takes nothing."""
+"""Loaders whose standard error cannot be written to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAYS = (_FULL, _LEFT, *_REDIRECTIONS)
 
 
 def redirected(to: str) -> type[Loader]:
-    """Loaders that a shell starts with this redirection."""
+    """A loader that a shell starts with this redirection."""
 
     class Redirected(Loader):
         interpreter = "/bin/sh"
@@ -43,7 +43,7 @@ def unread(way: str) -> Iterator[type[Loader]]:
 
 
 def _full_pipe() -> tuple[int, int]:
-    """A pipe that nobody reads, into which nothing more goes; its ends."""
+    """The ends of a full pipe that nobody reads."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     for size in (4096, 1):

@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, in place of sleeping."""
+"""Waiting for a condition with a deadline, instead of sleeping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 def wait_for(condition: Callable[[], _T], what: str, seconds: float = 30.0) -> _T:
-    """The first true value of `condition`, which is asked again and again for at most `seconds`."""
+    """The first true value of `condition`, which is polled for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:

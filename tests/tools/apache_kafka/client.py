@@ -20,7 +20,7 @@ ANSWER_TIMEOUT = 30.0
 
 
 class Kafka:
-    """A Kafka that can be reached at a plaintext address, whoever runs it."""
+    """A Kafka reachable at a plaintext address, whoever runs it."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers

@@ -168,7 +168,7 @@ class Cluster(Kafka):
             )
             for node in self.nodes
         ]
-        # Each is heard to its end before any is judged: none is left running.
+        # All have ended before any is judged, so none is left running.
         with contextlib.ExitStack() as stack:
             for run in runs:
                 stack.enter_context(limited(run, 2 * STOP_TIMEOUT))

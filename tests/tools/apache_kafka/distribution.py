@@ -91,6 +91,6 @@ def _fetch(libs: Path, path: str) -> None:
         try:
             fetched.rename(libs)
         except OSError:
-            # Another run was quicker: what it fetched is as good.
+            # Another run was faster: its jars are the same.
             if not libs.is_dir():
                 raise

@@ -1,7 +1,7 @@
 """A pytest plugin: the session's Apache Kafka, started when the first test asks for it.
 
 - `TEST_KAFKA_BOOTSTRAP_SERVERS` brings a broker from outside; tests that need the cluster itself are skipped.
-- Where Java or Kafka's jars cannot be had, tests are skipped with what is missing, or fail if `REQUIRE_KAFKA` is 1.
+- Without Java or Kafka's jars, tests are skipped with what is missing, or fail if `REQUIRE_KAFKA` is 1.
 """
 
 import contextlib

@@ -30,7 +30,7 @@ def main() -> None:
 @main.command()
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--quick", is_flag=True, help="Fewer rounds, shorter runs.")
-@click.option("--alone", is_flag=True, help="The loader without the others.")
+@click.option("--alone", is_flag=True, help="The loader without the baselines.")
 @click.option("--bursts", type=click.FloatRange(5, 1700), help="Seconds of recorded bursts, in place of 50 or 15.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the table goes as JSON.")
 def run(parts: tuple[str, ...], quick: bool, alone: bool, bursts: float | None, out: Path | None) -> None:
@@ -42,7 +42,7 @@ def run(parts: tuple[str, ...], quick: bool, alone: bool, bursts: float | None, 
     if bursts:
         scale = scale._replace(bursts=bursts)
     if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
-        click.echo(f"Other work is running (load {os.getloadavg()[0]:.1f}): what is measured now says little", err=True)
+        click.echo(f"Other work is running (load {os.getloadavg()[0]:.1f}): results will not mean much", err=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
             for contender in contenders:
@@ -68,7 +68,7 @@ def compare(before: Path, after: Path) -> None:
     try:
         click.echo(comparison(load(before), load(after)))
     except msgspec.MsgspecError as error:
-        raise click.ClickException(f"that is no result of a benchmark: {error}") from error
+        raise click.ClickException(f"that is not a benchmark result: {error}") from error
 
 
 def _about(now: datetime, contenders: tuple[Contender, ...], *, quick: bool) -> dict[str, str]:

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     """What one run gave."""
 
     rate: float
-    """Trades a second behind the warm-up, by the broker's own clock: the append times of the records."""
+    """Trades a second after the warm-up, by the broker's own clock: the append times of the records."""
     cpu: float
     """Microseconds of CPU for each trade, of all threads and children, from the subscription to the process's end."""
     peak: float
@@ -44,7 +44,7 @@ class Tail(NamedTuple):
     """Trade id of the first record."""
     last: int
     seconds: float
-    """From the record behind the warm-up to the last one."""
+    """From the first record after the warm-up to the last one."""
 
 
 class Arena:

@@ -62,7 +62,7 @@ def _take_stamps(stamps: Stamps) -> None:
 
 
 class _Stages:
-    """CPU time by stage. Each stage runs in one thread alone, once for all the trades of a read."""
+    """CPU time by stage. Each stage runs in one thread, once for all the trades of a read."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
@@ -151,7 +151,7 @@ def _alone(trades: list[Trade]) -> float:
 
 
 def main() -> None:
-    """Run the loader's command line behind the first two arguments."""
+    """Run the loader's command line, which follows the first two arguments."""
     mode, path = sys.argv[1:3]
     sys.argv[1:3] = []
     stamps, stages = Stamps(), _Stages()

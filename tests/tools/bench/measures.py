@@ -153,7 +153,7 @@ def latencies(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """What the loader needs when nothing comes, at 5,000 trades a second, and behind an outage of Kafka."""
+    """What the loader needs when nothing comes, at 5,000 trades a second, and after an outage of Kafka."""
     scale, part = bench.scale, "memory"
 
     def note(name: str, process: Measured, field: str = "VmRSS") -> None:
@@ -196,9 +196,9 @@ def start(bench: Bench) -> None:
         with bench.arena.run(bench.loader, MarketSpec(count=_ENDLESS, rate=0.01)) as (process, run, exchange):
             exchange.await_text('"begun"', 60)
             found = wait_for(lambda: read_topic(run.servers, run.events_topic), "the event started")
-            told = found[0].timestamp()[1] - process.began * 1000
+            started = found[0].timestamp()[1] - process.began * 1000
             bench.results.add(
-                "start", "from exec to the event started on its topic", "ms", LOADER, told, better="lower"
+                "start", "from exec to the event started on its topic", "ms", LOADER, started, better="lower"
             )
 
 

@@ -1,6 +1,6 @@
 """Two times of each trade in one process: when its frame was read, and when its delivery report came.
 
-Standard library alone: the baselines run with other packages. Times are the monotonic clock's, which all processes of
+Standard library only: the baselines run with other packages. Times are the monotonic clock's, which all processes of
 a machine share. Frames, records and reports have the same order (one connection, one partition, one producer), so a
 place in the arrays is enough to match them.
 """

@@ -1,4 +1,4 @@
-"""Plays the fault matrix and prints its table; exits with 1 if a promise was broken."""
+"""Runs the fault matrix and prints its table; exits with 1 if a guarantee was broken."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ SCENARIOS = [
 ]
 _AT_ONCE = 6
 LOGS = Path(__file__).parents[3] / ".cache" / "chaos"
-"""Where the loaders' logs go, a file for each line."""
+"""The loaders' logs, a file for each line."""
 
 
 @click.command()
-@click.option("--rows", default="", help="Numbers of the rows to play, as in '13 19'; all of them, if none is given.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of what is left to chance.")
+@click.option("--rows", default="", help="Numbers of the rows to run, as in '13 19'; all of them by default.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Random seed.")
 def main(rows: str, seed: int) -> None:
-    """Live through the fault matrix on Apache Kafka, and print what came of it.
+    """Run the fault matrix on Apache Kafka and print its table.
 
-    Where Apache Kafka cannot be had, the rows that claim nothing about "once" are played on the embedded broker.
+    Without Apache Kafka, the rows that claim nothing about duplicates run on the embedded broker.
     """
     known = {scenario.row for scenario in SCENARIOS}
     wanted = {int(row) for row in rows.replace(",", " ").split()} or known
@@ -72,7 +72,7 @@ def _brokers(directory: Path) -> Iterator[Brokers]:
 
 
 def _play(scenarios: Sequence[Scenario], stage_for: Callable[[Scenario], Stage]) -> list[Outcome]:
-    """Play those that may be played together, then the others one by one; all lines in the order of the matrix."""
+    """Run those that may run together, then the others one by one; all lines in the order of the matrix."""
 
     def play(scenario: Scenario) -> list[Outcome]:
         began = time.monotonic()

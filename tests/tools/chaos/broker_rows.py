@@ -1,4 +1,4 @@
-"""Rows about brokers that are there and do not do their part: answers lost, records and rights refused, slow."""
+"""Rows about brokers that misbehave: lost answers, rejected records, withdrawn rights, a slow broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def answers_lost(stage: Stage) -> None:
 
 
 def answers_lost_without_idempotence(stage: Stage) -> None:
-    """The same without what guards against it: this line passes if it shows duplicates, for then the row can fail."""
+    """The same with the safeguard removed: passes only if duplicates are seen, which shows that the row can fail."""
     with FaultProxy(stage.cluster.nodes[0], lose_every=25) as proxy:
         with stage.trial() as trial:
             trial.expected = {"duplicated", "out_of_order"}
@@ -63,7 +63,7 @@ def right_withdrawn(stage: Stage) -> None:
         trial.stop()
 
 
-def record_refused(stage: Stage) -> None:
+def record_rejected(stage: Stage) -> None:
     cluster = stage.cluster
     with stage.trial() as trial:
         first = trial.start()
@@ -115,6 +115,6 @@ SCENARIOS = [
     Scenario(14, "answers lost", answers_lost),
     Scenario(14, "the same, unguarded: must double", answers_lost_without_idempotence),
     Scenario(17, "right to write withdrawn", right_withdrawn),
-    Scenario(18, "record refused (max.message.bytes)", record_refused),
+    Scenario(18, "record rejected (max.message.bytes)", record_rejected),
     Scenario(24, "burst of 10,000 on a slow broker", burst_onto_a_slow_broker),
 ]

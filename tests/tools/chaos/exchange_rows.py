@@ -36,13 +36,13 @@ from tests.tools.chaos.trial import Trial
 
 RATE = 1000
 SKIP = Skip(20, after=1500)  # makes repair ask REST, whatever REST does then
-ANEW = "reset its trade ids"  # what the log says of a reset of ids
+RESET_LINE = "reset its trade ids"  # in the log after an id reset
 REPAIR = "historicalTrades"  # what repair asks; the check of the symbol at the start asks something else
 
 
 @dataclass(frozen=True)
 class Row:
-    """What goes wrong, with which settings it is lived through, and what is promised beyond that nothing is lost."""
+    """What goes wrong, with which settings, and what is guaranteed beyond that nothing is lost."""
 
     name: str
     faults: tuple[Fault, ...]
@@ -55,10 +55,10 @@ class Row:
     also: Callable[[Trial], None] = lambda _trial: None
 
 
-def _told_once_per_kind(trial: Trial) -> None:
-    told = Counter(re.findall(r"Rejected a frame that is not a trade of ours \((.+?)\):", trial.log))
-    assert told, "malformed frames were not told of"
-    assert set(told.values()) == {1}, f"told more than once: {told}"
+def _logged_once_per_kind(trial: Trial) -> None:
+    logged = Counter(re.findall(r"Rejected a frame that is not a trade of ours \((.+?)\):", trial.log))
+    assert logged, "malformed frames were not logged"
+    assert set(logged.values()) == {1}, f"logged more than once: {logged}"
 
 
 def _holes_in_the_log(trial: Trial) -> None:
@@ -81,7 +81,7 @@ ROWS = [
     Row("4 shutdown announced", (ServerShutdown(lead=2.0, after=1500),), overlaps=True),
     Row("4 shutdown announced and carried out", (ServerShutdown(lead=0.0, after=1500),)),
     Row("4 maximum age", (), {"MAX_CONNECTION_AGE": "1"}, overlaps=True),
-    Row("5 malformed frames", (Malformed(60, after=1000),), also=_told_once_per_kind),
+    Row("5 malformed frames", (Malformed(60, after=1000),), also=_logged_once_per_kind),
     Row("6 a huge frame", (HugeFrame(after=1500),), also=_bounded_memory),
     Row("6 endless fragments", (Fragments(after=1500),), also=_bounded_memory),
     Row("6 endless tiny fragments", (Fragments(size=1, after=1500),), also=_bounded_memory),
@@ -144,7 +144,7 @@ def _check_exchange(trial: Trial, row: Row) -> None:
     counters = trial.exchange.counters
     assert len(counters.attempts) < 30, "a storm of connections"
     assert counters.requests.total() < 60, "a storm of requests"
-    assert ANEW not in trial.log, "a reset that was none"
+    assert RESET_LINE not in trial.log, "a false id reset"
     if row.overlaps:
         assert not counters.requests["/api/v3/historicalTrades"], "a rotation needs no repair"
         assert len(counters.sessions) > 1, "it did not rotate"

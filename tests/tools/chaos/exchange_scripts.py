@@ -1,4 +1,4 @@
-"""Rows about the exchange that want a script: a quiet pair, REST that stays away, no name, ids that begin anew."""
+"""Scripted rows about the exchange: a quiet pair, REST that stays away, a name that does not resolve, id resets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loader_ws_trades.sandbox import (
     RestStatus,
     Skip,
 )
-from tests.tools.chaos.exchange_rows import ANEW, REPAIR
+from tests.tools.chaos.exchange_rows import REPAIR, RESET_LINE
 from tests.tools.chaos.stage import Scenario, Stage
 from tests.tools.chaos.trial import Trial
 from tests.tools.waiting import wait_for
@@ -78,7 +78,7 @@ def stay_without_rest(trial: Trial, fault: Fault) -> None:
         missing = [trade_id for trade_id in trial.excused if not trial.on_topic(trade_id)]
         assert len(missing) == 6, f"{len(missing)} missing"
         assert trial.exchange.counters.requests.total() < 25, "a storm of requests"
-        assert ANEW not in trial.log, "a reset that was none"
+        assert RESET_LINE not in trial.log, "a false id reset"
 
 
 def _ids_of(market: Market, skip: Skip) -> list[int]:
@@ -100,20 +100,20 @@ def no_name(stage: Stage) -> None:
         trial.stop()
 
 
-def begin_anew(trial: Trial, reset: IdReset) -> None:
+def load_through_reset(trial: Trial, reset: IdReset) -> None:
     """Load a market whose ids restart."""
     with trial:
         loader = trial.start()
-        loader.wait_for_line(ANEW)
+        loader.wait_for_line(RESET_LINE)
         wait_for(lambda: trial.on_topic(reset.first_id + 500), "trades of the new sequence")
         trial.let_load(100)
         trial.stop()
         trial.struck_with(reset.after or 0)
-        assert trial.log.count(ANEW) == 1, "more than one reset"
+        assert trial.log.count(RESET_LINE) == 1, "more than one reset"
         assert trial.exchange.counters.requests["/api/v3/historicalTrades"] < 5, "endless repair"
 
 
-# The exchange goes on without a pause. No id of the new sequence is one of the old: what repeats could not be told.
+# The exchange does not pause. No id occurs in both sequences, so that a duplicate can be recognized.
 RESETS = {
     "ids restart from a low number": IdReset(1, after=300),
     "ids restart close to the old ones": IdReset(4_990_500, after=300),
@@ -125,8 +125,8 @@ def reset_market() -> Market:
     return Market.generated("POLUSDT", rate=200, start="subscriber", first_id=5_000_000)
 
 
-def ids_begin_anew(stage: Stage, reset: IdReset) -> None:
-    begin_anew(stage.trial(market=reset_market(), faults=[reset]), reset)
+def ids_reset(stage: Stage, reset: IdReset) -> None:
+    load_through_reset(stage.trial(market=reset_market(), faults=[reset]), reset)
 
 
 def replay_what_rest_only_named(trial: Trial) -> None:
@@ -143,7 +143,7 @@ def replay_what_rest_only_named(trial: Trial) -> None:
         trial.start(REPAIR_OUTAGE_LIMIT="1").wait_for_line("as its newest trade id")
         trial.let_load(500)
         trial.stop()
-        assert ANEW not in trial.log, "a reset that was none"
+        assert RESET_LINE not in trial.log, "a false id reset"
 
 
 def named_by_rest(stage: Stage) -> None:
@@ -155,6 +155,6 @@ SCENARIOS = [
     _scenario(3, "a quiet pair whose pings come", quiet_pair),
     *(_scenario(10, title, partial(rest_stays_away, fault=fault)) for title, fault in USELESS_REST.items()),
     _scenario(11, "the name does not resolve", no_name),
-    *(_scenario(26, title, partial(ids_begin_anew, reset=reset)) for title, reset in RESETS.items()),
+    *(_scenario(26, title, partial(ids_reset, reset=reset)) for title, reset in RESETS.items()),
     _scenario(26, "trades that REST only named come after all", named_by_rest),
 ]

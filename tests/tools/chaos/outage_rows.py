@@ -1,4 +1,4 @@
-"""Rows about brokers that are away: restarted, killed, gone for a minute, frozen."""
+"""Rows about brokers that are down: restarted, killed, gone for a minute, frozen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of one line of the fault matrix."""
+"""The outcome of one line of the fault matrix."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Outcome:
     peak_memory: float | None = None
     """MB that the loader held at most."""
     broken: list[str] = field(default_factory=list)
-    """Promises that were not kept."""
+    """Guarantees that were broken."""
     log: str = field(default="", repr=False)
     """What the loaders wrote to standard error."""
     remark: str = ""
@@ -54,9 +54,9 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether it ran and kept its promises."""
+        """Whether it ran and broke no guarantee."""
         return not self.broken and not self.not_run
 
     def check(self) -> None:
-        """Raise `AssertionError` with all promises that were not kept."""
+        """Raise `AssertionError` with all broken guarantees."""
         assert self.passed, f"{self.row} {self.name}: {'; '.join([*self.broken, self.not_run])}"

@@ -25,7 +25,7 @@ HOUR = 3600.0
 LAUNCHER = Path(__file__).with_name("shifted_clock.py")
 
 
-def refused_at_start(stage: Stage) -> None:
+def rejected_at_start(stage: Stage) -> None:
     """Whatever a cluster can reject, with the default grace; `python -m tests.tools.chaos.refused` shows each."""
     line = stage.line()
     for outcome in refused.outcomes(stage.cluster):
@@ -35,7 +35,7 @@ def refused_at_start(stage: Stage) -> None:
             line.broken.append(f"{outcome.case.name}: {outcome.wrong}")
     line.exit_codes.sort()
     if line.detect is None or line.detect > 30:
-        line.broken.append(f"{line.detect} s to detect, where 30 are promised")
+        line.broken.append(f"{line.detect} s to detect, where the limit is 30")
 
 
 def killed(stage: Stage, **settings: str) -> None:
@@ -80,7 +80,7 @@ def terminated_without_a_broker(stage: Stage) -> None:
         with trial.fault(), broker_down(stage.cluster):
             trial.let_pass(3)
             loader.process.terminate()
-            assert loader.wait(25) == 1, "20 s are promised"
+            assert loader.wait(25) == 1, "20 s is the limit"
         found = re.search(r"not delivered: trade ids (\d+)-(\d+)", trial.last_words())
         assert found, f"the ids are not named: {trial.last_words()}"
         first, last = map(int, found.groups())
@@ -91,13 +91,13 @@ def terminated_without_a_broker(stage: Stage) -> None:
         trial.stop()
 
 
-# Each of the loader's threads has something to say.
-_TOLD = (Skip(20, after=500), Malformed(10, after=1000), Cut(after=1500))
+# Each of the loader's threads has something to log.
+_LOGGED = (Skip(20, after=500), Malformed(10, after=1000), Cut(after=1500))
 
 
 def log_unread(stage: Stage, way: str) -> None:
-    """A loader that comes to its end by a signal, and one by a stop command."""
-    with unread(way) as loaders, stage.trial(faults=_TOLD) as trial:
+    """A loader that is ended by a signal, and one by a stop command."""
+    with unread(way) as loaders, stage.trial(faults=_LOGGED) as trial:
         trial.workflow.loader_class = loaders
         first = trial.start()
         trial.let_load(3000)
@@ -111,7 +111,7 @@ def log_unread(stage: Stage, way: str) -> None:
 
 
 def two_at_once(stage: Stage) -> None:
-    """Nothing fences the older one: duplicates are expected, and `audit` sees as many as an independent reader."""
+    """Nothing fences the older one: duplicates are expected, and `audit` counts as many as the witness."""
     with stage.trial() as trial:
         trial.expected = {"duplicated", "out_of_order"}
         for _ in range(2):
@@ -166,7 +166,7 @@ NO_COMMANDS: dict[str, object] = {
 
 
 def commanded(stage: Stage) -> None:
-    """What is no command for us changes nothing; then two stops, of which one is enough."""
+    """Commands that are not for us change nothing; then two stops, of which one is enough."""
     with stage.trial() as trial:
         loader = trial.start()
         trial.let_load(500)
@@ -182,7 +182,7 @@ def commanded(stage: Stage) -> None:
 
 
 def clock_jumps(stage: Stage) -> None:
-    """An hour ahead, an hour back, and an hour behind; neither the connection nor the order may care."""
+    """The clock jumps an hour ahead, back, and an hour behind; neither the connection nor the order may change."""
     with tempfile.TemporaryDirectory() as folder, stage.trial() as trial:
         offset = Path(folder) / "offset"
         write_offset(offset, 0.0)
@@ -198,7 +198,7 @@ def clock_jumps(stage: Stage) -> None:
             write_offset(offset, seconds)
             trial.let_load(4000)
         trial.stop()
-        assert trial.exchange.counters.connections == 1, "it connected anew"
+        assert trial.exchange.counters.connections == 1, "it reconnected"
         moments = [event["timestamp"] for event in trial.workflow.events()]
         assert max(moments) - min(moments) > 1.5 * HOUR, "the loader's clock did not jump"
 
@@ -207,7 +207,7 @@ IDLE_CLIENTS, PROBES = 24, 12
 
 
 def idle_clients(stage: Stage) -> None:
-    """Probe a loader while clients are connected that ask nothing, or half of something; whoever is cut comes again."""
+    """Probe a loader while connected clients send nothing or half a request; those that are cut off reconnect."""
     with stage.trial() as trial, ExitStack() as stack:
         port = free_port()
         trial.start(METRICS_PORT=port)
@@ -240,7 +240,7 @@ def _is_cut(client: socket.socket) -> bool:
 
 
 SCENARIOS = [
-    Scenario(16, "refusals at the start", refused_at_start),
+    Scenario(16, "rejected starts", rejected_at_start),
     Scenario(19, "killed 20 times", killed),
     Scenario(19, "killed 20 times, transactional", partial(killed, DELIVERY="transactional")),
     Scenario(20, "SIGTERM under load", terminated),
@@ -252,7 +252,7 @@ SCENARIOS = [
     Scenario(21, "two loaders, idempotent: must double", two_at_once),
     Scenario(21, "two loaders, transactional", two_at_once_fenced),
     Scenario(22, "stop before the start", stopped_before_the_start, alone=False, anywhere=True),
-    Scenario(22, "no commands, then two stops", commanded, alone=False, anywhere=True),
+    Scenario(22, "commands for others, then two stops", commanded, alone=False, anywhere=True),
     Scenario(23, "wall clock jumps by an hour", clock_jumps, alone=False, anywhere=True),
     Scenario(23, f"{IDLE_CLIENTS} idle clients on the metrics port", idle_clients, alone=False, anywhere=True),
 ]

@@ -123,7 +123,7 @@ class FaultProxy:
 
 
 def _cut(*sockets: socket.socket) -> None:
-    """End connections, whoever waits in them; each is closed when its threads have let go of it."""
+    """End connections, whatever waits in them; each is closed once its threads have released it."""
     for one in sockets:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)

@@ -169,7 +169,7 @@ CASES: tuple[Case, ...] = (
         1,
         ("advertise addresses that cannot be reached", "advertised.listeners"),
     ),
-    # As a balancer does that has no broker behind it: no fault of the configuration shows.
+    # Like a load balancer without a broker: nothing shows a fault of the configuration.
     Case("a port that cuts off", {**BARE, "KAFKA_BOOTSTRAP_SERVERS": "{cutting}"}, 1, _CUT_OFF),
     Case("a port that cuts off, with TLS and a user", {"KAFKA_BOOTSTRAP_SERVERS": "{cutting}"}, 1, _CUT_OFF),
 )

@@ -1,4 +1,4 @@
-"""Rows about what a restart finds on the topic: records that are no trades, and a hole that was filled in later."""
+"""Rows about what a restart finds on the topic: records that are not trades, and a hole that was backfilled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILLED = Skip(20, after=1500)  # what the first loader lets go, and backfill br
 
 
 def _trade(**other: object) -> bytes:
-    """A trade of ours that happens now, but for what is said otherwise; a field that is None is left out."""
+    """A trade that happens now, with `other` fields; one that is None is left out."""
     fields: dict[str, object] = {"trade_id": 10**12, "price": 1.5, "quantity": 2.5, "is_buyer_maker": True}
     fields |= {"timestamp": time.time_ns() // 1_000_000, "symbol": "POLUSDT", **other}
     return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()

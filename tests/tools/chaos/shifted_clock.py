@@ -3,7 +3,7 @@
 What is moved is Python's own wall clock: `time.time`, `time.time_ns`, and `now`, `utcnow` and `today` of `datetime`,
 by as many seconds as stand in FILE, eight bytes of a double. That is all the wall clock that the loader,
 websocket-client and logging look at. What C code asks the kernel for itself is not moved: librdkafka's clock, and the
-checks of certificates. The kernel's own clock cannot be moved for one process alone.
+checks of certificates. The kernel's clock cannot be moved for a single process.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Scenario:
     alone: bool = True
     """Whether nothing else may be played meanwhile: it does something to the brokers, or is a heavy load."""
     anywhere: bool = False
-    """Whether the embedded broker does where Apache Kafka cannot be had: nothing is claimed about "once"."""
+    """Whether the embedded broker will do without Apache Kafka: nothing is claimed about duplicates."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Stage:
         """Make one line of the table: a market at `rate` trades a second, if no other is given; see `Trial`.
 
         Args:
-            title: of the line; that of the scenario, if it has one line alone.
+            title: of the line; by default that of the scenario.
             rate: of the market's trades.
             market: another one.
             kafka: other brokers.

@@ -54,7 +54,7 @@ class Trial:
         self.excused: set[int] = set()
         """Ids that the loader could not get, and must name."""
         self.behind = 0.0
-        """Seconds that the loader's clock is behind."""
+        """Seconds by which the loader's clock is behind."""
         self.expected: set[str] = set()
         """Columns that need not be 0 in this trial."""
         self.struck_at: float | None = None
@@ -109,7 +109,7 @@ class Trial:
         return loader
 
     def write(self, *values: bytes | None) -> None:
-        """Write to the topic what is no trade of the loader's, under the loader's key."""
+        """Write records that are not the loader's to the topic, with the loader's key."""
         self._foreign.update(values)
         write_topic(self.workflow.servers, self.workflow.topic, *values, key=self.market.symbol.encode())
 
@@ -123,7 +123,7 @@ class Trial:
         wait_for(lambda: time.monotonic() >= end, "the clock", seconds + 5)
 
     def let_load(self, more: int = 500, seconds: float = 90) -> None:
-        """Wait until the topic has what the exchange has issued by now, and `more` trades behind that.
+        """Wait until the topic has what the exchange has issued by now, and `more` trades after that.
 
         Raises:
             AssertionError: if that takes too long, or no loader runs any more.
@@ -147,14 +147,14 @@ class Trial:
 
     @contextmanager
     def promise(self) -> Iterator[None]:
-        """Where several trials run together: what is broken in this block is of this trial alone, and they go on."""
+        """Where several trials run together: what breaks in this block counts for it, and the others continue."""
         try:
             yield
         except AssertionError as error:
             self.outcome.broken.append(str(error))
 
     def ends(self) -> None:
-        """Take note that the loader is to end now: what it says from here on is no sign of the fault."""
+        """Note that the loader is to end now: what it logs from here on is not a sign of the fault."""
         self._quiet_until = time.time()
 
     def let_strike(self, count: int, seconds: float = 60) -> None:
@@ -177,16 +177,16 @@ class Trial:
         self.healed_now()
 
     def struck_with(self, position: int) -> None:
-        """Take note that a fault of a moment struck with the trade at that position, or the first one behind it."""
+        """Note that a momentary fault struck with the trade at that position, or the first one after it."""
         [(_, trade), *_] = self.market.placed(position, position + 1000)
         self.struck_at = self.healed_at = trade.time / 1_000_000
 
     def struck_now(self) -> None:
-        """Take note that the fault begins."""
+        """Note that the fault begins."""
         self.struck_at = time.time()
 
     def healed_now(self) -> None:
-        """Take note that the fault is over."""
+        """Note that the fault is over."""
         self.healed_at = time.time()
 
     def on_topic(self, trade_id: int) -> bool:
@@ -232,7 +232,7 @@ class Trial:
         for column, limit in self._limits.items():
             taken = getattr(outcome, column)
             if limit is not None and (taken is None or taken > limit):
-                outcome.broken.append(f"{taken} s to {column}, where {limit:g} are promised")
+                outcome.broken.append(f"{taken} s to {column}, where the limit is {limit:g}")
         found = read_topic(self.workflow.servers, self.workflow.topic)
         records = [record for record in found if record.value() not in self._foreign]
         outcome.counts = compare(self.market, records, goal=self._goal, excused=self.excused, behind=self.behind)

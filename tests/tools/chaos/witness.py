@@ -33,7 +33,7 @@ def compare(
         records: what is on the topic.
         goal: an id up to which trades are owed, even if the topic ends before.
         excused: ids that may be missing.
-        behind: seconds that the loader's clock was behind; records of trades so far ahead of it may bear its time.
+        behind: seconds by which the loader's clock was behind; records of trades ahead of it may have its time.
     """
     issued = market.placed(0, market.issued)
     places = {trade.id: (position, trade) for position, trade in issued}

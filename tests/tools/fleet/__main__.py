@@ -1,4 +1,4 @@
-"""`make fleet`: plays a fleet, prints what it took, and exits with 1 if a promise was broken."""
+"""`make fleet`: plays a fleet, prints what it took, and exits with 1 if a guarantee was broken."""
 
 from __future__ import annotations
 

@@ -155,12 +155,12 @@ class Fleet:
         for symbol, counts in self.report.counts.items():
             own = [event for event in events if event["producer"] == _PRODUCER.replace("{symbol}", symbol)]
             last = [event for event in own if event["finished"]]
-            told = [(event["symbol"], event["status"], event["message"].partition(";")[0]) for event in last]
+            seen = [(event["symbol"], event["status"], event["message"].partition(";")[0]) for event in last]
             expected = ["Stopped by SIGTERM", "Stopped by command"]
-            if [(name, status) for name, status, _ in told] != [(symbol, "interrupted")] * 2 or not all(
-                text.startswith(start) for (_, _, text), start in zip(told, expected, strict=True)
+            if [(name, status) for name, status, _ in seen] != [(symbol, "interrupted")] * 2 or not all(
+                text.startswith(start) for (_, _, text), start in zip(seen, expected, strict=True)
             ):
-                self.report.broken.append(f"{symbol}: its last events are {told}")
+                self.report.broken.append(f"{symbol}: its last events are {seen}")
             elif sum(event["records_written"] for event in last) != counts.on_topic:
                 self.report.broken.append(f"{symbol}: its events count other records than the {counts.on_topic}")
 

@@ -52,7 +52,7 @@ class Report:
     peak_weight: int = 0
     connections: int = 0
     broken: list[str] = field(default_factory=list)
-    """Promises that were not kept."""
+    """Guarantees that were broken."""
     about: str = ""
 
     def judge(self) -> None:

@@ -1,4 +1,4 @@
-"""The least of a container runtime: a process in an image's file system, restricted as docker/k8s/job.yaml has it."""
+"""A minimal container runtime: a process in an image's file system, restricted as in docker/k8s/job.yaml."""
 
 from __future__ import annotations
 

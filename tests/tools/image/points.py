@@ -35,7 +35,7 @@ class Built:
 
 
 def says_what_it_is(built: Built) -> str:
-    """Labels, a user by number, an entry point that is no shell."""
+    """Labels, a user by number, an entry point that is not a shell."""
     found = built.configuration
     labels = {name.rpartition(".")[2]: value for name, value in found["Labels"].items() if ".opencontainers." in name}
     assert set(labels) == _LABELS, labels
@@ -93,7 +93,7 @@ def starts_fast(built: Built) -> str:
 
 
 def needs_its_variables(built: Built) -> str:
-    """Without variables it ends by 2, and says what to set."""
+    """Without variables it ends with 2 and says what to set."""
     with container(built.root, built.configuration, {}) as made:
         assert made.wait() == 2, made.errors
         for option in OPTIONS:
@@ -102,7 +102,7 @@ def needs_its_variables(built: Built) -> str:
 
 
 def runs_restricted(built: Built) -> str:
-    """Its default command, with variables alone: trades arrive, a stop command ends it by 0."""
+    """Its default command, with only variables: trades arrive, a stop command ends it with 0."""
     with _workflow() as workflow, container(built.root, built.configuration, workflow.variables) as made:
         made.wait_for_line("Connected")
         rights = {key: made.status(key) for key in ("Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs")}
@@ -144,7 +144,7 @@ def _get(path: str) -> str:
 
 
 def obeys_sigterm_as_pid_1(built: Built) -> str:
-    """PID 1 has no default handler: it must have its own, deliver the tail and end by 143."""
+    """PID 1 has no default handler: it must have its own, deliver the tail and end with 143."""
     with _workflow() as workflow, container(built.root, built.configuration, workflow.variables) as made:
         made.wait_for_line("Connected")
         assert made.status("NSpid").split()[-1] == "1", made.status("NSpid")

@@ -1,4 +1,4 @@
-"""Plays a Job's life on Kubernetes' own Job controller and prints a table; exits with 1 if one line is wrong."""
+"""Runs Jobs on Kubernetes' own Job controller and prints a table; exits with 1 if one line is wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOGS = binaries.CACHE / "logs"
 @click.command()
 @click.option("-k", "--only", default="", help="Play only scenarios whose name contains this.")
 def main(only: str) -> None:
-    """Let Kubernetes' own Job controller decide about the Jobs of docker/k8s, and print what came of each.
+    """Run the Jobs of docker/k8s on Kubernetes' own Job controller, and print how each ended.
 
     There is no cluster and no container: etcd, the API server and the controller manager run on loopback, and pods are
     processes.

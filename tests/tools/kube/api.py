@@ -57,7 +57,7 @@ class Api:
         self._request("PATCH", f"{path}/status", json.dumps({"status": status}).encode(), _STRATEGIC)
 
     def delete(self, path: str, **options: object) -> None:
-        """Delete an object; one that is gone already is no error."""
+        """Delete an object; one that is already gone is fine."""
         try:
             self._request("DELETE", path, json.dumps(options).encode(), "application/json")
         except ApiError as error:

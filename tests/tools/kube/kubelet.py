@@ -34,7 +34,7 @@ class Kubelet:
         self._folder = folder
         self._logs = logs
         self._lives: dict[str, Life] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._error: Exception | None = None
         self._closing = threading.Event()
         api.create("/api/v1/nodes", {"metadata": {"name": NODE}})
@@ -65,7 +65,7 @@ class Kubelet:
         try:
             while not self._closing.wait(_TURN):
                 self._turn()
-        except Exception as error:  # whoever asks next is told
+        except Exception as error:  # raised to the next caller of `lives`
             self._error = error
 
     def _turn(self) -> None:
@@ -90,9 +90,9 @@ class Kubelet:
                 self._start(uid, pod)
             return
         if life.look():
-            if uid not in self._told:
+            if uid not in self._reported:
                 self._api.patch_status(life.path, _end(pod, life.code or 0))
-                self._told.add(uid)
+                self._reported.add(uid)
             elif asked:
                 # The object goes once its process has ended: that is how the others know.
                 self._api.delete(life.path, kind="DeleteOptions", apiVersion="v1", gracePeriodSeconds=0)

@@ -26,7 +26,7 @@ class Life:
     Args:
         pod: as the API gives it.
         given: the namespace's config maps and secrets.
-        overriding: variables that are set in place of the pod's own: there is no name service here.
+        overriding: variables that override the pod's own, as there is no name service here.
         folder: where the mounted files go; the file system is not the pod's own.
         log: the file for what the process writes.
     """
@@ -64,7 +64,7 @@ class Life:
         self.liveness = Liveness(pods.container_of(pod), self.ports, lambda: self.terminate(grace))
 
     def look(self) -> bool:
-        """Take note of the end, and return whether it has come; for the kubelet alone to call."""
+        """Take note of the end, and return whether it has come; only the kubelet calls it."""
         if self.code is None and not self._process.running:
             self.liveness.close()
             code = self._process.wait()

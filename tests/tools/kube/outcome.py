@@ -13,7 +13,7 @@ _WIDTH = 170
 
 @dataclass(frozen=True)
 class End:
-    """How a Job ended; what was expected and what was seen are told in the same words, and compared."""
+    """How a Job ended, expected or seen."""
 
     job: str
     """`Complete`, or `Failed` with the reason."""
@@ -45,11 +45,11 @@ class Outcome:
     overridden: dict[str, str] = field(default_factory=dict)
     """Variables whose value was not the manifest's, and what it was."""
     broken: list[str] = field(default_factory=list)
-    """Promises that were not kept."""
+    """Guarantees that were broken."""
 
     @property
     def passed(self) -> bool:
-        """Whether it ended as expected, with every promise kept."""
+        """Whether it ended as expected, with no guarantee broken."""
         return not self.broken and self.seen == self.expected
 
 

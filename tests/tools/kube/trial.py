@@ -113,7 +113,7 @@ class Trial:
     # -- what a scenario does
 
     def let_load(self, more: int = 300) -> None:
-        """Wait until the topic has what the exchange has issued by now, and `more` trades of each pair behind that."""
+        """Wait until the topic has what the exchange has issued by now, and `more` trades of each pair after that."""
         for market in self._markets:
             last = market.last_id
             self._goals[market.symbol] = (market.first_id - 1 if last is None else last) + more

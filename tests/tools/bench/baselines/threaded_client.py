@@ -52,7 +52,7 @@ def main(job: Job) -> None:
     server = threading.Thread(target=serve)
     if stamps:
         stamp_reads(stamps)
-        # `poll(0)` behind each trade is quicker, but the last report of a burst would wait for the next trade.
+        # `poll(0)` after each trade is quicker, but the last report of a burst would wait for the next trade.
         server.start()
     websocket.WebSocketApp(job.url, on_message=on_message).run_forever()
     stopped.set()
