@@ -1,13 +1,12 @@
-"""`/metrics`: each metric is moved by what it counts, in a loader that is a process of its own."""
+"""`/metrics` of a loader process: each metric follows what it counts."""
 
 from __future__ import annotations
 
-import select
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,7 @@ def ended(loader: Loader, workflow: Workflow) -> None:
     assert loader.wait() == 0, loader.errors
 
 
-def test_a_quiet_day(workflow: Workflow) -> None:
+def test_metrics_of_a_healthy_run(workflow: Workflow) -> None:
     port = port_of(workflow)
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         loader = workflow.run(**to(exchange))
@@ -114,34 +113,30 @@ def test_a_quiet_day(workflow: Workflow) -> None:
         ask(port, "/metrics")
 
 
-@pytest.mark.parametrize(("rate", "trades", "least", "most"), [(50, 100, 10, 100), (float("inf"), 20_000, 1, 4000)])
-def test_the_histogram_has_a_sample_a_read_and_not_one_a_trade(
-    workflow: Workflow, rate: float, trades: int, least: int, most: int
-) -> None:
+def test_the_histogram_has_a_sample_per_read_not_per_trade(workflow: Workflow) -> None:
+    trades = 20_000
     port, name = port_of(workflow), "receive_to_delivery_seconds"
-    with Exchange([Market.generated("POLUSDT", rate=rate, count=trades, start="subscriber")]) as exchange:
+    with Exchange([Market.generated("POLUSDT", rate=float("inf"), count=trades, start="subscriber")]) as exchange:
         loader = workflow.run(**to(exchange))
         wait_until(port, "delivered_total", trades)
         now = scrape(port)
         ended(loader, workflow)
     samples = now(f"{name}_count")
-    assert least <= samples <= most
+    assert 1 <= samples <= trades / 5
     assert 0 < now(f"{name}_sum") < 10 * samples
     assert now(f"{name}_bucket", le="+Inf") == samples
     buckets = [sample.value for sample in now.families[f"loader_ws_trades_{name}"].samples if "bucket" in sample.name]
     assert buckets == sorted(buckets)
 
 
-@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
-def test_latency_is_from_the_read_to_the_report_or_the_commit(workflow: Workflow, delivery: str) -> None:
+def test_latency_of_a_transaction_lasts_until_the_commit(workflow: Workflow) -> None:
     port, name = port_of(workflow), "receive_to_delivery_seconds"
     with Exchange([Market.generated("POLUSDT", rate=100)]) as exchange:
-        loader = workflow.run(**to(exchange), DELIVERY=delivery, TRANSACTION_INTERVAL="0.8")
+        loader = workflow.run(**to(exchange), DELIVERY="transactional", TRANSACTION_INTERVAL="0.8")
         now = wait_until(port, f"{name}_count", 100)
         ended(loader, workflow)
-    mean = now(f"{name}_sum") / now(f"{name}_count")
     # A transaction is committed 0.8 s after its first trade.
-    assert (0.2 < mean < 3) if delivery == "transactional" else (0 < mean < 0.3), mean
+    assert 0.2 < now(f"{name}_sum") / now(f"{name}_count") < 3
 
 
 FAULTS: list[tuple[str, list[Fault], dict[str, str]]] = [
@@ -154,10 +149,6 @@ FAULTS: list[tuple[str, list[Fault], dict[str, str]]] = [
     ("silence", [Freeze(after=300)], {"FEED_SILENCE_LIMIT": "1"}),
     ("stall", [HalfOpen(after=300)], {}),
 ]
-
-
-def test_each_reason_is_tried() -> None:
-    assert {reason for reason, _, _ in FAULTS} == set(REASONS)
 
 
 @pytest.mark.parametrize(("reason", "faults", "settings"), FAULTS, ids=[reason for reason, _, _ in FAULTS])
@@ -174,7 +165,7 @@ def test_reconnects_are_counted_by_reason(
     assert others <= ({"error"} if len(faults) > 1 else set()), f"only the cut that makes it connect again: {others}"
 
 
-def test_what_is_wrong_with_frames_is_counted(workflow: Workflow) -> None:
+def test_rejected_frames_and_duplicates_are_counted(workflow: Workflow) -> None:
     port = port_of(workflow)
     market = Market.generated("POLUSDT", rate=500, start="subscriber")
     with Exchange([market], faults=[Malformed(60, after=200), Duplicate(7, after=400)]) as exchange:
@@ -191,7 +182,7 @@ def test_what_is_wrong_with_frames_is_counted(workflow: Workflow) -> None:
     assert now("duplicates_total") == 7
 
 
-def test_what_is_missing_is_counted(workflow: Workflow) -> None:
+def test_gaps_and_missing_ids_are_counted(workflow: Workflow) -> None:
     port = port_of(workflow)
     market = Market.generated("POLUSDT", rate=500, start="subscriber")
     with Exchange([market], faults=[Skip(25, after=300), Hole(8, after=1100)]) as exchange:
@@ -229,7 +220,7 @@ def test_the_exchange_away(workflow: Workflow) -> None:
         ended(loader, workflow)
 
 
-def test_an_outage_begins_when_the_last_connection_ends_though_another_is_being_made(workflow: Workflow) -> None:
+def test_an_outage_begins_when_the_last_connection_ends_during_a_rotation(workflow: Workflow) -> None:
     port = port_of(workflow)
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         loader = workflow.run(**to(exchange))
@@ -265,7 +256,7 @@ def test_kafka_away(kafka_cluster: Cluster) -> None:
     assert slow > 100, "reads that waited for the brokers"
 
 
-def test_what_is_served_and_to_whom(workflow: Workflow) -> None:
+def test_content_types_paths_and_ipv6(workflow: Workflow) -> None:
     port = port_of(workflow)
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         loader = workflow.run(**to(exchange))
@@ -280,24 +271,6 @@ def test_what_is_served_and_to_whom(workflow: Workflow) -> None:
     assert (unknown.status, unknown.text) == (404, "Try /metrics or /healthz\n")
 
 
-def test_idle_clients_do_not_pile_up(workflow: Workflow) -> None:
-    port = port_of(workflow)
-    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange, ExitStack() as stack:
-        loader = workflow.run(**to(exchange))
-        before = wait_until(port, "delivered_total", 1)
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(100)]
-        turned_away = set[int]()
-
-        def are_turned_away() -> bool:
-            turned_away.update(one.fileno() for one in select.select(idle, [], [], 0)[0])
-            return len(turned_away) >= 100 - 16
-
-        wait_for(are_turned_away, "the most of them to be turned away", 4)
-        # The others are let go when they have said nothing for 5 s; then whoever asks is answered again.
-        wait_until(port, "delivered_total", before("delivered_total") + 100)
-        ended(loader, workflow)
-
-
 def test_the_server_ends_with_the_run(workflow: Workflow) -> None:
     # In this process, where a thread that is left behind shows.
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
@@ -309,7 +282,7 @@ def test_the_server_ends_with_the_run(workflow: Workflow) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_a_port_that_stays_taken_ends_the_start_and_is_told_on_the_events_topic(workflow: Workflow, host: str) -> None:
+def test_a_port_in_use_ends_the_start_with_an_event(workflow: Workflow, host: str) -> None:
     with closing(socket.create_server((host, port_of(workflow)))):
         loader = workflow.run(STARTUP_TIMEOUT="2")
         assert loader.wait() == 1, "who has it may let go of it: running again may help"
@@ -317,7 +290,7 @@ def test_a_port_that_stays_taken_ends_the_start_and_is_told_on_the_events_topic(
     assert "Address already in use" in loader.errors
 
 
-def test_a_port_that_is_taken_is_waited_for(workflow: Workflow) -> None:
+def test_a_port_in_use_is_retried(workflow: Workflow) -> None:
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
             loader = workflow.run(**to(exchange))
@@ -328,7 +301,7 @@ def test_a_port_that_is_taken_is_waited_for(workflow: Workflow) -> None:
     check_events(workflow.events(), workflow, "interrupted")
 
 
-def test_who_waits_for_a_port_can_be_stopped(workflow: Workflow) -> None:
+def test_a_signal_ends_the_wait_for_a_port(workflow: Workflow) -> None:
     with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
         loader = workflow.run()
         loader.wait_for_line("retrying for")
@@ -338,10 +311,13 @@ def test_who_waits_for_a_port_can_be_stopped(workflow: Workflow) -> None:
     assert event["message"].startswith("Stopped by SIGTERM")
 
 
-def test_a_heartbeat_that_cannot_be_written_is_told_on_the_events_topic(workflow: Workflow, tmp_path: Path) -> None:
+def test_a_heartbeat_file_that_cannot_be_written_ends_the_start_with_an_event(
+    workflow: Workflow, tmp_path: Path
+) -> None:
     loader = workflow.run(HEARTBEAT_FILE=tmp_path, STARTUP_GRACE="0.1")
     assert loader.wait() == 2
     assert_one_error(workflow, loader, "HEARTBEAT_FILE (--heartbeat-file)")
+    assert str(tmp_path) not in loader.errors, "a password may be there by mistake"
 
 
 def assert_one_error(workflow: Workflow, loader: Loader, text: str) -> None:
@@ -354,7 +330,7 @@ def assert_one_error(workflow: Workflow, loader: Loader, text: str) -> None:
     assert event["message"] in line
 
 
-def test_no_secret_is_told(workflow: Workflow) -> None:
+def test_no_secret_is_served(workflow: Workflow) -> None:
     port = port_of(workflow)
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
         url = exchange.ws_url.replace("ws://", "ws://someone:hush-hush-url@")

@@ -265,17 +265,3 @@ def test_a_symbol_that_is_not_trading_is_a_warning(workflow: Workflow) -> None:
         loader = workflow.run("--max-records", "5", **to(exchange))
         assert loader.wait() == 0
     assert "status HALT" in loader.errors
-
-
-def test_json_lines_say_the_same_with_their_context(workflow: Workflow) -> None:
-    with Exchange([Market.generated("POLUSDT")]) as exchange:
-        loader = workflow.run("--max-records", "5", "--log-format", "json", **to(exchange))
-        assert loader.wait() == 0
-    for line in loader.errors.splitlines():
-        entry = json.loads(line)
-        assert entry["queue_id"] == workflow.queue_id
-        assert entry["symbol"] == "POLUSDT"
-        assert entry["producer"] == workflow.variables["TELEMETRY_PRODUCER_ID"]
-        assert entry["level"]
-        assert entry["time"].endswith("Z")
-        assert entry["message"]

@@ -51,9 +51,7 @@ main(); print("It went on")
 """
 
 
-@pytest.mark.parametrize(
-    "module", ["loader_ws_trades.cli.main", "click", "confluent_kafka", "loader_ws_trades.run.service"]
-)
+@pytest.mark.parametrize("module", ["loader_ws_trades.cli.main", "confluent_kafka"])
 def test_sigterm_during_the_imports_ends_the_process_without_a_trace(within: tuple[str, ...], module: str) -> None:
     script = f"MODULE = {module!r}{_TERMINATED_IN_AN_IMPORT}"
     ended = subprocess.run(
@@ -83,8 +81,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("moment", ["at once", "waiting for an answer"])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "moment"), [("run", "at once"), *((command, "waiting for an answer") for command in COMMANDS)]
+)
 def test_every_command_ends_by_sigterm(
     within: tuple[str, ...], command: str, moment: str, silent: socket.socket
 ) -> None:

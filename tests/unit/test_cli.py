@@ -1,4 +1,4 @@
-"""The command line as a whole: help, and what is said of what cannot be understood."""
+"""The command line as a whole: help, completion, and what it says about input it does not understand."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ def invoke(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("aduit", "audit"), ("rnu", "run"), ("stopp", "stop"), ("dmeo", "demo")])
-def test_a_mistyped_command_is_recognized(typed: str, meant: str) -> None:
+def test_a_mistyped_command_is_suggested(typed: str, meant: str) -> None:
     result = invoke(typed)
     assert result.exit_code == 2
     assert result.output.count("Did you mean") == 1
     assert meant in result.output.splitlines()[-1]
 
 
-def test_what_is_like_no_command_is_not_guessed() -> None:
+def test_an_unknown_command_is_not_guessed() -> None:
     result = invoke("xyzzy")
     assert result.exit_code == 2
     assert "No such command 'xyzzy'" in result.output
     assert "Did you mean" not in result.output
 
 
-def test_a_mistyped_flag_is_recognized() -> None:
+def test_a_mistyped_flag_is_suggested() -> None:
     result = invoke("run", "--sybmol", "btcusdt")
     assert result.exit_code == 2
     assert "--symbol" in result.output
 
 
 @pytest.mark.parametrize("command", ["run", "audit", "stop"])
-def test_help_shows_examples_as_they_are_typed(command: str) -> None:
+def test_help_ends_with_examples(command: str) -> None:
     lines = invoke(command, "--help").output.splitlines()
     examples = lines[lines.index("  Examples:") + 1 :]
     assert len(examples) >= 2
@@ -47,7 +47,7 @@ def test_help_shows_examples_as_they_are_typed(command: str) -> None:
         assert f"loader-ws-trades {command} " in line
 
 
-def test_a_range_is_asked_for_in_one_way_and_the_right_way_round() -> None:
+def test_a_range_is_given_in_one_way_and_in_order() -> None:
     both = invoke("audit", "--since", "2024-08-02", "--until", "2024-08-01", "--from-id", "9", "--to-id", "8").output
     assert "A range is given by ids and by times" in both
     assert "--from-id is above --to-id" in both
@@ -64,14 +64,14 @@ def test_help_is_readable_at_80_columns(command: str | None) -> None:
     assert command is None or "\n  Examples:\n    loader-ws-trades" in result.output
 
 
-def test_help_lists_settings_by_what_they_are_about() -> None:
+def test_help_groups_settings_by_topic() -> None:
     lines = invoke("run", "--help").output.splitlines()
     titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert titles == ["Options:", "Workflow:", "Exchange:", "Kafka:", "Commands and telemetry:", "Limits:", "Log:"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_a_shell_is_given_what_completes(shell: str) -> None:
+def test_shell_completion_scripts(shell: str) -> None:
     result = CliRunner().invoke(
         cli, prog_name="loader-ws-trades", env={"_LOADER_WS_TRADES_COMPLETE": f"{shell}_source"}
     )

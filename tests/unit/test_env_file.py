@@ -1,4 +1,4 @@
-"""The file of variables: where it may come from, and what is said of what stands in it."""
+"""The file of variables: where it may come from, and what is reported about its contents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from loader_ws_trades.check.check import check, configuration
 from loader_ws_trades.cli import options as cli_options
 from loader_ws_trades.cli.options import collect, gather
-from loader_ws_trades.config import files
 from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
 
@@ -55,24 +54,6 @@ def test_a_pipe_can_be_named() -> None:
         assert symbol("named") == "ETHUSDT"
 
 
-def test_a_fifo_called_env_is_read() -> None:
-    with fifo(".env"):
-        assert symbol(None) == "ETHUSDT"
-
-
-@pytest.mark.parametrize("named", [None, ".env"])
-def test_a_fifo_that_nobody_writes_is_not_waited_for_without_end(
-    named: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    os.mkfifo(".env")
-    monkeypatch.setattr(files, "read", lambda path: READ(path, seconds=0.01))
-    with pytest.raises(ConfigurationError, match=r"file '.env' \(not written to its end within 0.01 s\)"):
-        collect({}, named)
-
-
-READ = files.read
-
-
 def test_no_file_and_a_folder_called_env_are_no_fault_unless_named() -> None:
     assert collect({"symbol": "a"}, None).texts == {"symbol": "a"}
     Path(".env").mkdir()
@@ -83,14 +64,14 @@ def test_no_file_and_a_folder_called_env_are_no_fault_unless_named() -> None:
 
 
 @pytest.mark.parametrize("held", [b"SYMBOL=\xff\xfeA\n", "SYMBOL=btcusdt\n".encode("utf-16")])
-def test_what_is_no_text_is_one_sentence_that_shows_nothing_of_it(held: bytes) -> None:
+def test_a_binary_file_is_one_sentence_that_shows_nothing_of_it(held: bytes) -> None:
     Path(".env").write_bytes(held)
     with pytest.raises(ConfigurationError) as caught:
         collect({}, None)
     assert caught.value.faults == ("Cannot read the file '.env' (not UTF-8); it must be UTF-8 text",)
 
 
-def test_lines_that_are_none_are_told_with_all_other_faults() -> None:
+def test_malformed_lines_are_reported_with_all_other_faults() -> None:
     Path(".env").write_text("KAFKA_TOPIC=a b\nhush hush\nSYMBOL=btcusdt\nSYMBLO=x\n")
     with pytest.raises(ConfigurationError) as caught:
         gather({"metrics_port": "x"}, None, needed=["symbol"], faults=["--from-id is wrong"])
@@ -112,7 +93,7 @@ def test_lines_that_are_none_are_told_with_all_other_faults() -> None:
         ("BINANCE_URL", "BINANCE_WS_URL"),
     ],
 )
-def test_a_name_that_is_like_a_settings_is_told_with_the_nearest(name: str, meant: str) -> None:
+def test_a_misspelt_name_is_reported_with_the_nearest_setting(name: str, meant: str) -> None:
     Path(".env").write_text(f"export {name}=hush\nPATH=/bin\n")
     [note] = collect({}, None).notes
     assert note == f".env sets {name}, which is not a setting; did you mean {meant}?"
@@ -122,7 +103,7 @@ def test_a_name_that_is_like_a_settings_is_told_with_the_nearest(name: str, mean
     assert caught.value.faults == ("QUEUE_ID (--queue-id) is required; set it", note)
 
 
-def test_other_programs_names_are_not_told() -> None:
+def test_names_of_other_programs_are_not_reported() -> None:
     names = (
         "PATH HOME TZ LANG JAVA_HOME KAFKA_HOME KAFKA_OPTS COMPOSE_PROJECT_NAME SSL_CERT_FILE https_proxy PYTHONPATH"
     )
@@ -130,12 +111,7 @@ def test_other_programs_names_are_not_told() -> None:
     assert collect({}, None).notes == []
 
 
-def test_every_setting_is_known() -> None:
-    Path(".env").write_text("".join(f"{option.variable}=x\n" for option in OPTIONS))
-    assert collect({}, None).notes == []
-
-
-def test_a_huge_file_is_looked_through_in_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_file_is_searched_for_misspelt_names_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
 
     def compare(name: str, *_rest: object) -> list[str]:
@@ -149,7 +125,9 @@ def test_a_huge_file_is_looked_through_in_a_bounded_time(monkeypatch: pytest.Mon
     assert max(map(len, compared)) < 60
 
 
-def test_the_log_says_so_once_it_is_set_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_misspelt_name_is_logged_once_logging_is_configured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     configured: list[Settings] = []
     monkeypatch.setattr("loader_ws_trades.logs.configure", configured.append)
     monkeypatch.setattr(logging.getLogger("loader_ws_trades"), "propagate", True)
@@ -165,7 +143,7 @@ def test_the_log_says_so_once_it_is_set_up(monkeypatch: pytest.MonkeyPatch, capl
 @pytest.mark.parametrize(
     ("needed", "verdict"), [({}, "FAIL"), ({option.name: "x" for option in OPTIONS if option.required}, "warn")]
 )
-def test_check_says_so_in_its_first_line(needed: dict[str, str], verdict: str) -> None:
+def test_check_reports_a_misspelt_name_in_its_first_line(needed: dict[str, str], verdict: str) -> None:
     Path(".env").write_text("SYMBLO=x\n")
     given = collect(needed | ({"kafka_bootstrap_servers": "a:1"} if needed else {}), None)
     configured = configuration(given.texts, faults=given.faults, warnings=given.notes)
@@ -175,7 +153,7 @@ def test_check_says_so_in_its_first_line(needed: dict[str, str], verdict: str) -
     assert first.text.endswith("\n.env sets SYMBLO, which is not a setting; did you mean SYMBOL?")
 
 
-def test_check_says_what_is_wrong_with_the_file() -> None:
+def test_check_reports_malformed_lines() -> None:
     Path(".env").write_text("hush hush\n")
     given = collect({}, None)
     configured = configuration(given.texts, faults=given.faults, warnings=given.notes)

@@ -1,4 +1,4 @@
-"""Files that a person names: read whatever they are, within bounds."""
+"""Files that a user names are read, whatever they are, within bounds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_fifo_is_waited_for(tmp_path: Path) -> None:
         writer.join()
 
 
-def test_nobody_is_waited_for_without_end(tmp_path: Path) -> None:
+def test_the_wait_for_a_writer_is_bounded(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with pytest.raises(TimeoutError, match=r"not written to its end within 0\.01 s"):
@@ -54,13 +54,13 @@ def test_nobody_is_waited_for_without_end(tmp_path: Path) -> None:
         os.close(writing)
 
 
-def test_what_has_no_end_is_read_up_to_the_bound() -> None:
+def test_an_endless_device_is_read_up_to_the_bound() -> None:
     with pytest.raises(OSError, match="more than 1048576 bytes"):
         files.read("/dev/zero")
 
 
 @pytest.mark.parametrize("path", ["missing", ".", "file/below", "a\0b", "x" * 5000, "\udcff"])
-def test_what_cannot_be_read_is_an_error_of_the_system(path: str, tmp_path: Path) -> None:
+def test_an_unreadable_path_is_an_oserror(path: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError) as caught:  # noqa: PT011 - of whichever kind
         files.read(f"{tmp_path}/{path}")

@@ -37,7 +37,7 @@ def test_attempts_are_limited_over_a_sliding_period() -> None:
     assert limit.wait_needed() == 10
 
 
-def test_a_thread_that_dies_says_of_what_to_its_owner() -> None:
+def test_a_thread_that_dies_tells_its_owner_why() -> None:
     deaths: list[BaseException] = []
 
     def fail() -> None:
@@ -53,7 +53,7 @@ def test_a_thread_that_dies_says_of_what_to_its_owner() -> None:
     assert len(deaths) == 1
 
 
-def test_a_deadline_can_only_come_nearer() -> None:
+def test_a_deadline_can_only_be_shortened() -> None:
     deadline = Deadline(100)
     deadline.shorten(1000)
     assert deadline.remaining <= 100

@@ -27,7 +27,7 @@ KEPT = (
 
 @pytest.mark.parametrize("key", KEPT)
 @pytest.mark.parametrize("value", ["", "hush-hush"])
-def test_what_the_loader_sets_itself_is_refused_by_name(key: str, value: str) -> None:
+def test_properties_that_the_loader_sets_are_rejected_by_name(key: str, value: str) -> None:
     for given in (f"linger.ms=1, {key} = {value}", ["linger.ms=1", f"{key}={value}"]):
         with pytest.raises(ConfigurationError) as caught:
             load({"kafka_properties": given}, needed=())
@@ -37,7 +37,7 @@ def test_what_the_loader_sets_itself_is_refused_by_name(key: str, value: str) ->
         assert "hush" not in fault
 
 
-def test_the_rest_can_be_set() -> None:
+def test_other_properties_are_accepted() -> None:
     for key in ("linger.ms", "compression.type", "transaction.timeout.ms", "sasl.oauthbearer.method", "client.rack"):
         assert overrides.properties(f"\ufeff {key} = 1 \n") == ((key, "1"),)
     pem = "-----BEGIN PRIVATE KEY-----\nMIIE=\n-----END PRIVATE KEY-----"
@@ -47,7 +47,7 @@ def test_the_rest_can_be_set() -> None:
 @pytest.mark.parametrize(
     "text", ["=x", "x", "", "a b=c", "hush\x1b[2J=c", "client.id=a\0b", "client.id=a\udcff", "é=1"]
 )
-def test_what_is_no_property_is_refused_without_its_value(text: str) -> None:
+def test_a_malformed_property_is_rejected_without_its_value(text: str) -> None:
     with pytest.raises(ValueError, match=r"^has a (part that is not key=value|value of client.id)") as caught:
         overrides.properties([text])
     assert str(caught.value).isascii()

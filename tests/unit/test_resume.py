@@ -1,4 +1,4 @@
-"""Where a run goes on, with scripted searches and a scripted exchange."""
+"""Where a run resumes, with scripted searches and a scripted exchange."""
 
 from __future__ import annotations
 
@@ -71,27 +71,27 @@ def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
     return made
 
 
-def test_it_is_behind_the_newest_trade(make: Make) -> None:
+def test_it_resumes_after_the_newest_trade(make: Make) -> None:
     found = make(Checkpoint(Position(7, SINCE)))
     assert found.position() == Position(7, SINCE)
     assert found.possible
     assert found.unchecked is None
 
 
-def test_a_new_pair_starts_live_and_nothing_is_in_doubt(make: Make) -> None:
+def test_a_new_pair_starts_live_without_doubt(make: Make) -> None:
     found = make(Checkpoint())
     assert found.position() is None
     assert found.possible
     assert found.unchecked is None
 
 
-def test_resume_off_looks_nowhere_and_no_later_run_goes_on(make: Make) -> None:
+def test_resume_off_reads_nothing_and_no_later_run_resumes(make: Make) -> None:
     found = make(AWAY, resume="off")
     assert found.position() is None
     assert not found.possible
 
 
-def test_without_the_right_to_read_no_later_run_goes_on(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_read_permission_no_later_run_resumes(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     found = make(UnavailableError("Kafka denies READ on the topic trades", lasting=True))
     assert found.position() is None
     assert not found.possible
@@ -100,7 +100,7 @@ def test_without_the_right_to_read_no_later_run_goes_on(make: Make, caplog: pyte
 
 
 @pytest.mark.parametrize("error", [AWAY, HIDDEN])
-def test_what_cannot_be_seen_yet_is_waited_for_and_told_once(
+def test_an_unreadable_checkpoint_is_retried_and_logged_once(
     make: Make, error: UnavailableError, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = make(error, error, error, Checkpoint(Position(7, SINCE)))
@@ -112,7 +112,9 @@ def test_what_cannot_be_seen_yet_is_waited_for_and_told_once(
 @pytest.mark.parametrize(
     ("error", "advice"), [(AWAY, "check the brokers"), (HIDDEN, "raise KAFKA_OUTAGE_LIMIT (--kafka-outage-limit)")]
 )
-def test_it_is_waited_for_until_the_limit(make: Make, clock: FakeClock, error: UnavailableError, advice: str) -> None:
+def test_the_checkpoint_is_retried_until_the_limit(
+    make: Make, clock: FakeClock, error: UnavailableError, advice: str
+) -> None:
     found, began = make(error), clock.now
     with pytest.raises(RunError) as raised:
         found.position()
@@ -121,7 +123,7 @@ def test_it_is_waited_for_until_the_limit(make: Make, clock: FakeClock, error: U
     assert str(error) in (found.waits or "")
 
 
-def test_a_pair_that_is_not_found_goes_on_with_the_first_trade_of_the_time_that_was_seen(make: Make) -> None:
+def test_a_pair_that_is_not_found_resumes_at_the_start_of_the_searched_time(make: Make) -> None:
     exchange = Exchange(AWAY, 1000)
     found = make(DOUBT, exchange=exchange)
     assert found.position() == Position(999, SINCE)
@@ -132,14 +134,14 @@ def test_a_pair_that_is_not_found_goes_on_with_the_first_trade_of_the_time_that_
     assert found.waits is None
 
 
-def test_where_nothing_was_traded_since_the_newest_trade_is_the_last(make: Make) -> None:
+def test_without_trades_since_it_resumes_after_the_newest_one(make: Make) -> None:
     found = make(DOUBT, exchange=Exchange(None))
     assert found.position() == Position(900, SINCE)
     assert "trades before id 901 " in (found.unchecked or "")
 
 
 @pytest.mark.parametrize("error", [AWAY, UnavailableError("HTTP 451", lasting=True)])
-def test_where_rest_does_not_tell_the_run_starts_live_and_says_what_was_not_seen(
+def test_without_rest_the_run_starts_live_and_reports_what_is_unchecked(
     make: Make, clock: FakeClock, error: UnavailableError
 ) -> None:
     found, began = make(DOUBT, exchange=Exchange(error), repair_outage_limit="20"), clock.now
@@ -149,7 +151,7 @@ def test_where_rest_does_not_tell_the_run_starts_live_and_says_what_was_not_seen
     assert found.possible
 
 
-def test_a_time_that_is_not_known_is_not_asked_for(make: Make) -> None:
+def test_an_unknown_time_is_not_requested(make: Make) -> None:
     exchange = Exchange(1000)
     found = make(Checkpoint(doubt="The topic trades holds nothing any more"), exchange=exchange)
     assert found.position() is None
@@ -157,7 +159,7 @@ def test_a_time_that_is_not_known_is_not_asked_for(make: Make) -> None:
     assert "before the first live one" in (found.unchecked or "")
 
 
-def test_a_run_that_is_closed_waits_no_more(make: Make, clock: FakeClock) -> None:
+def test_a_closed_run_stops_waiting(make: Make, clock: FakeClock) -> None:
     found = make(HIDDEN)
     clock.after(3, found._closed.set)
     assert found.position() is None

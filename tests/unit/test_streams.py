@@ -1,4 +1,4 @@
-"""Standard error: what is dropped first when nobody reads, and that nobody who writes waits or fails."""
+"""Standard error: what is dropped first when nobody reads, and that writing never blocks or fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def taken(queue: LineQueue) -> list[str]:
     return [queue.take().decode().strip() for _ in range(len(queue))]
 
 
-def test_lines_leave_in_the_order_in_which_they_came() -> None:
+def test_lines_leave_in_order() -> None:
     queue = LineQueue(ROOM)
     put(queue, ("ids", HIGH), ("info", LOW), ("warning", NORMAL))
     assert (taken(queue), queue.dropped) == (["ids", "info", "warning"], 0)
@@ -54,7 +54,7 @@ def test_a_full_queue_drops_the_oldest_line_of_the_lowest_rank(waiting: str, com
     assert (taken(queue), queue.dropped) == (left.split(), 1)
 
 
-def test_a_line_of_exactly_the_room_that_is_left_drops_none() -> None:
+def test_a_line_that_just_fits_drops_none() -> None:
     queue = LineQueue(ROOM)
     put(queue, ("a", LOW), ("b", LOW), ("c", LOW))
     assert (taken(queue), queue.dropped) == (["a", "b", "c"], 0)
@@ -99,14 +99,14 @@ def errors(reader: Reader) -> Iterator[StandardError]:
     made.finish(10)
 
 
-def test_what_is_printed_and_what_is_put_is_written_in_its_order(reader: Reader, errors: StandardError) -> None:
+def test_printed_text_and_queued_lines_are_written_in_order(reader: Reader, errors: StandardError) -> None:
     print("printed", file=errors)
     errors.put_text("put\n", HIGH)
     errors.finish(10)
     assert reader.read == b"printed\nput\n"
 
 
-def test_letters_that_the_encoding_lacks_are_escaped(reader: Reader) -> None:
+def test_characters_missing_in_the_encoding_are_escaped(reader: Reader) -> None:
     errors = StandardError(LineQueue(), "ascii", reader.write)
     print("\u20ac", file=errors)
     errors.put_text("\u20ac\ud800\n", HIGH)
@@ -114,7 +114,7 @@ def test_letters_that_the_encoding_lacks_are_escaped(reader: Reader) -> None:
     assert reader.read == rb"\u20ac" b"\n" rb"\u20ac\ud800" b"\n"
 
 
-def test_who_writes_does_not_wait_for_who_reads(reader: Reader, errors: StandardError) -> None:
+def test_writing_does_not_wait_for_the_reader(reader: Reader, errors: StandardError) -> None:
     reader.gate.clear()
     errors.put(line("stuck"), LOW)
     assert reader.waited_for.wait(10)
@@ -134,7 +134,7 @@ def test_who_writes_does_not_wait_for_who_reads(reader: Reader, errors: Standard
     ]
 
 
-def test_what_cannot_be_written_is_counted_and_told_once_it_can(reader: Reader, errors: StandardError) -> None:
+def test_dropped_lines_are_counted_and_reported_once_writing_works_again(reader: Reader, errors: StandardError) -> None:
     reader.error = OSError(errno.ENOSPC, "No space left on device")
     for text in ("one", "two"):
         errors.put(line(text), HIGH)
@@ -147,9 +147,7 @@ def test_what_cannot_be_written_is_counted_and_told_once_it_can(reader: Reader, 
     assert reader.read.splitlines() == [b"2 lines of the log were dropped", b"three    ", b"four     "]
 
 
-def test_the_end_waits_for_a_reader_who_reads_but_not_for_one_who_has_not_for_long(
-    reader: Reader, errors: StandardError, clock: FakeClock
-) -> None:
+def test_finish_does_not_wait_for_a_line_that_is_stuck(reader: Reader, errors: StandardError, clock: FakeClock) -> None:
     reader.gate.clear()
     errors.put(line("stuck"), HIGH)
     assert reader.waited_for.wait(10)
@@ -158,7 +156,7 @@ def test_the_end_waits_for_a_reader_who_reads_but_not_for_one_who_has_not_for_lo
     assert reader.read == b""
 
 
-def test_what_is_written_behind_the_end_is_let_go(reader: Reader, errors: StandardError) -> None:
+def test_lines_after_the_end_are_discarded(reader: Reader, errors: StandardError) -> None:
     errors.finish(10)
     print("late", file=errors, flush=True)
     assert (reader.read, errors.dropped) == (b"", 0)

@@ -1,4 +1,4 @@
-"""What the value of a setting or a flag may be, where it is more than a choice or a number."""
+"""Parsers of times, trade ids and durations, and foreign text made safe to show."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEN = 1_722_506_400_000  # 2024-08-01T10:00:00Z
         ("1722506400000", TEN),
     ],
 )
-def test_a_moment_in_milliseconds(text: str, expected: int) -> None:
+def test_moment(text: str, expected: int) -> None:
     assert values.moment(text) == expected
 
 
@@ -51,19 +51,19 @@ def test_a_moment_in_milliseconds(text: str, expected: int) -> None:
         "x" * 1000,
     ],
 )
-def test_what_is_no_moment(text: str) -> None:
+def test_not_a_moment(text: str) -> None:
     with pytest.raises(ValueError, match="which is not a time; use one like 2024-08-01T10:00:00Z") as caught:
         values.moment(text)
     assert len(str(caught.value)) < 250
 
 
-def test_a_moment_is_shown_in_utc_and_anything_else_as_it_is() -> None:
+def test_format_time() -> None:
     assert format_time(TEN + 5) == "2024-08-01T10:00:00.005Z"
     assert values.moment(format_time(TEN + 5)) == TEN + 5
     assert format_time(2**63) == str(2**63)
 
 
-def test_a_trade_id() -> None:
+def test_trade_id() -> None:
     assert values.trade_id("0") == 0
     assert values.trade_id(" 5123456789 ") == 5_123_456_789
     for text in ("", "-1", "1.0", "1_0", "x", "9" * 19):
@@ -84,7 +84,7 @@ def test_a_trade_id() -> None:
         (86_400 * 2 + 3_600 * 5 + 59, "2 d 5 h"),
     ],
 )
-def test_a_span_is_shown_in_its_two_largest_units(seconds: float, shown: str) -> None:
+def test_format_duration(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
 
 
@@ -104,11 +104,11 @@ def test_a_span_is_shown_in_its_two_largest_units(seconds: float, shown: str) ->
         ("x" * 199 + "\x1b", "x" * 199 + "..."),
     ],
 )
-def test_foreign_text_is_shown_on_one_line_without_control_characters_and_bounded(foreign: str, shown: str) -> None:
+def test_printable(foreign: str, shown: str) -> None:
     assert printable(foreign) == shown
     assert printable(foreign).isprintable()
 
 
-def test_how_much_of_foreign_text_is_shown_can_be_chosen() -> None:
+def test_printable_with_a_limit() -> None:
     assert printable("a\nb", limit=3) == "a\\n..."
     assert printable("x" * 5000, limit=4000) == "x" * 4000 + "..."
