@@ -239,7 +239,7 @@ class Feed:
 
     def _on_open(self, thread: FeedThread, url: str) -> None:
         thread.set_activity("neither received nor passed on anything", self._settings.feed_silence_limit)
-        thread.serial = self._receiver.connect()
+        thread.serial = self._receiver.connect(thread.slot.number)
         now = time.monotonic()
         with self._lock:
             thread.opened, thread.rotate_at, thread.announced = now, now + thread.age, False

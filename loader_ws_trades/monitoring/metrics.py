@@ -91,6 +91,10 @@ def _gauge(short: str, meaning: str, read: Callable[[RunStatus], Value], *labels
     return Metric(short, "gauge", meaning, read, labels)
 
 
+def _by_connection(counts: Mapping[int, float]) -> dict[str, float]:
+    return {str(slot + 1): count for slot, count in dict(counts).items()}
+
+
 LATENCY: Final = Metric(
     "receive_to_delivery_seconds",
     "histogram",
@@ -133,6 +137,24 @@ METRICS: Final = (
         "Connections requested to replace another, by why that one ended.",
         lambda run: run.source.reconnects_by_reason,
         "reason",
+    ),
+    _counter(
+        "first_copies_total",
+        "Trades of which a connection brought the first copy, by its number; with FEED_CONNECTIONS=2.",
+        lambda run: _by_connection(run.copies.first if run.copies else {}),
+        "connection",
+    ),
+    _counter(
+        "lead_seconds_total",
+        "Time by which a connection's first copies came before the other's, summed up over the trades.",
+        lambda run: _by_connection(run.copies.lead_seconds if run.copies else {}),
+        "connection",
+    ),
+    _counter(
+        "skipped_ids_total",
+        "Trade ids that a connection did not bring in their place; the other one or REST brought them.",
+        lambda run: _by_connection(run.copies.skipped if run.copies else {}),
+        "connection",
     ),
     _gauge(
         "connection_age_seconds",

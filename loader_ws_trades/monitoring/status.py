@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.interfaces import SourceStatus
 
 
@@ -32,6 +33,9 @@ class RunStatus(NamedTuple):
     kafka_outages: int = 0
     undelivered_since: float | None = None
     """Since when (monotonic) trades have waited without any delivery."""
+
+    copies: Copies | None = None
+    """What each of several connections brought."""
 
     @property
     def lag(self) -> float | None:

@@ -29,6 +29,11 @@ class GivenUp:
         self._lasts.append(last)
         self._times.append(now)
 
+    @property
+    def newest(self) -> int:
+        """The highest of the ids; -1 if there is none."""
+        return self._lasts[-1] if self._lasts else -1
+
     def has(self, trade_id: int, expected: int) -> bool:
         """Whether an id below the `expected` one was given up recently, or last, with nothing emitted since."""
         place = bisect_left(self._lasts, trade_id)

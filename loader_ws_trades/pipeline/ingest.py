@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Reset, Sequencer
 from loader_ws_trades.pipeline.stamps import stamped
 from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, RejectedFrame, Trade
@@ -36,6 +37,7 @@ class Ingest:
         on_rejected: gets frames that are not valid trades, and the number of their connection.
         on_events: gets ids given up, late trades and resets, with the reason.
         stamp_source: where the trades come from that are given, if they are to be stamped with it.
+        copies: counts what each of several connections brought.
         on_read: called once the sink has all trades of a read, with the time (monotonic) when it was received.
     """
 
@@ -50,6 +52,7 @@ class Ingest:
         on_rejected: Callable[[RejectedFrame, int], None],
         on_events: Callable[[list[Event], str], None],
         stamp_source: str | None = None,
+        copies: Copies | None = None,
         on_read: Callable[[float], None] | None = None,
     ) -> None:
         self._decoder = decoder
@@ -63,6 +66,8 @@ class Ingest:
         self._on_read = on_read
         self._limit_reported = False
         self._connections = 0  # numbers assigned
+        self._slots: dict[int, int] = {}  # open connection -> its slot
+        self.copies = copies
         self._newest_of: dict[int, int] = {}  # open connection -> its last id, or -1
         # After a reset: the connection that proved it, and the last one that may have frames from before it.
         self._proved, self._doubtful = 0, 0
@@ -108,17 +113,23 @@ class Ingest:
         """Time of the newest trade seen, in ms since 1970; 0 if there was none."""
         return self._sequencer.newest_time
 
-    def connect(self) -> int:
-        """A number for a connection that was opened, for `take`."""
+    def connect(self, slot: int = 0) -> int:
+        """A number for a connection that was opened in a slot of the set of connections, for `take`."""
         with self._lock:
             self._connections += 1
             self._newest_of[self._connections] = -1
+            self._slots[self._connections] = slot
+            if self.copies:
+                self.copies.restart()
             return self._connections
 
     def disconnect(self, connection: int) -> None:
         """Note that a connection has ended."""
         with self._lock:
             self._newest_of.pop(connection, None)
+            self._slots.pop(connection, None)
+            if self.copies:
+                self.copies.restart()
 
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
         """Take the frames of one read; returns whether any was a trade. Blocks while the sink is full."""
@@ -129,9 +140,13 @@ class Ingest:
             trades, rejected = self._decoder.decode(frames)
             if connection <= self._doubtful and connection != self._proved:
                 trades, rejected = [], [_BEFORE_RESET] * len(frames)
+            repeats = self._sequencer.duplicates
             events = self._push(trades, connection)
             if trades:
                 self._newest_of[connection] = trades[-1].trade_id
+                if self.copies:
+                    new = len(trades) - (self._sequencer.duplicates - repeats)
+                    self.copies.note(self._slots.get(connection, 0), trades, new, time.monotonic())
             in_order = self._sequencer.in_order
         if rejected:
             self.reject(rejected, connection)

@@ -16,8 +16,8 @@ OnDeath = Callable[[BaseException], None]
 class FrameReceiver(Protocol):
     """Where connections deliver their frames. Thread-safe."""
 
-    def connect(self) -> int:
-        """A number for a connection that was opened, for `take`."""
+    def connect(self, slot: int = 0) -> int:
+        """A number for a connection that was opened in a slot of the set of connections, for `take`."""
 
     def disconnect(self, connection: int) -> None:
         """Note that a connection has ended."""

@@ -178,6 +178,9 @@ class Sequencer:
         expected, latest, latest_from = self._expected, self._latest_time, self._latest_from
         for trade in trades:
             if trade.trade_id != expected:
+                if trade.trade_id < expected and self._are_repeats(trades):
+                    self.duplicates += len(trades)
+                    return [], []
                 return self._sort_in(trades, connection)
             if trade.timestamp > latest:
                 latest, latest_from = trade.timestamp, expected
@@ -279,6 +282,17 @@ class Sequencer:
             run.append(trade)
             if len(run) == PROOF:
                 self._start_new_sequence(connection, out, events)
+
+    def _are_repeats(self, trades: Many[Trade]) -> bool:
+        """Whether all of a read has come out before: the second copy, from another connection."""
+        expected, latest, latest_from = self._expected, self._latest_time, self._latest_from
+        given_up = self._given_up.newest
+        for trade in trades:
+            if not given_up < trade.trade_id < expected or trade.timestamp > latest:
+                return False
+            if trade.timestamp == latest and trade.trade_id < latest_from:
+                return False
+        return True
 
     def _may_repeat(self, trade: Trade) -> bool:
         """Whether a trade with a lower id than the expected one may have been emitted before."""

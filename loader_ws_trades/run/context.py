@@ -18,6 +18,7 @@ from loader_ws_trades.lifecycle import StopReason
 from loader_ws_trades.monitoring import progress
 from loader_ws_trades.monitoring.monitor import Monitor
 from loader_ws_trades.monitoring.status import RunStatus
+from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import Sink, Source
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
@@ -73,6 +74,7 @@ class RunContext:
             on_rejected=self.reporter.on_rejected,
             on_events=self.reporter.on_events,
             stamp_source=stamp_source,
+            copies=Copies() if settings.feed_connections > 1 else None,
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
         )
 
@@ -95,6 +97,7 @@ class RunContext:
             blocked=ingest.full,
             kafka_outages=sink.outages,
             undelivered_since=sink.waiting_since,
+            copies=ingest.copies,
         )
 
     def tick(self) -> None:

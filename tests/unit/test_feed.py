@@ -109,7 +109,7 @@ class Scene:
         self.feed.start(self, self.deaths.put)
         return self.next()
 
-    def connect(self) -> int:
+    def connect(self, slot: int = 0) -> int:
         self.open_numbers.append(next(self._counter))
         return self.open_numbers[-1]
 
