@@ -36,7 +36,7 @@ class _FirstTrade:
         """The kind of the first frame that was not a trade."""
         self._decoder = FrameDecoder(symbol)
 
-    def connect(self) -> int:
+    def connect(self, slot: int = 0) -> int:  # noqa: ARG002 - the protocol's
         return 1
 
     def disconnect(self, connection: int) -> None:
