@@ -283,7 +283,7 @@ class Sequencer:
             if len(run) == PROOF:
                 self._start_new_sequence(connection, out, events)
 
-    def _are_repeats(self, trades: Many[Trade]) -> bool:
+    def _are_repeats(self, trades: Sequence[Trade]) -> bool:
         """Whether all of a read has come out before: the second copy, from another connection."""
         expected, latest, latest_from = self._expected, self._latest_time, self._latest_from
         given_up = self._given_up.newest
