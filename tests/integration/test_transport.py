@@ -119,21 +119,21 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize(("first", "again"), ENDLESS)
-def test_an_answer_to_the_handshake_without_end_is_cut_off(first: bytes, again: bytes) -> None:
+def test_endless_handshake_answer_is_cut_off(first: bytes, again: bytes) -> None:
     with Server(answering(first, again)) as server:
         ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
         assert "more than 16384 bytes" in describe(ending)
 
 
 @pytest.mark.parametrize(("first", "again"), ENDLESS)
-def test_a_proxy_s_answer_without_end_is_cut_off(first: bytes, again: bytes) -> None:
+def test_endless_proxy_answer_is_cut_off(first: bytes, again: bytes) -> None:
     with Server(answering(first, again)) as proxy:
         ending = run("wss://127.0.0.1:9/ws", https_proxy=f"127.0.0.1:{proxy.port}").ended()
         assert f"the proxy 127.0.0.1:{proxy.port}: a response with more than 16384 bytes" in describe(ending)
 
 
 @pytest.mark.parametrize("by_proxy", [False, True])
-def test_an_answer_that_drips_is_not_waited_for(by_proxy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dripping_handshake_is_cut_off_by_one_deadline(by_proxy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "CONNECT_LIMIT", 0.3)
     enough = threading.Event()
 
@@ -151,7 +151,7 @@ def test_an_answer_that_drips_is_not_waited_for(by_proxy: bool, monkeypatch: pyt
         enough.set()
 
 
-def test_a_refusal_is_taken_without_its_body() -> None:
+def test_rejection_is_read_without_its_body() -> None:
     head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 99999999999\r\nRetry-After: 7\r\n\r\n"
     with Server(answering(head, b"x" * 4096)) as server:
         ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
@@ -160,7 +160,7 @@ def test_a_refusal_is_taken_without_its_body() -> None:
 
 
 @pytest.mark.parametrize("asked", [b"\xb2", b"1e400", b"9" * 5000, b"\xff\xfe"])
-def test_a_refusal_that_asks_for_no_number_of_seconds_is_a_refusal(asked: bytes) -> None:
+def test_rejection_with_an_invalid_retry_after_is_a_rejection(asked: bytes) -> None:
     with Server(answering(b"HTTP/1.1 429 \r\nRetry-After: " + asked + b"\r\n\r\n")) as server:
         ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
     assert describe(ending) == "the exchange answered the handshake with HTTP 429"
@@ -179,7 +179,7 @@ def test_a_refusal_that_asks_for_no_number_of_seconds_is_a_refusal(asked: bytes)
         b"HTTP/1.1 101 \r\nUpgrade: websocket\r\n\r\n",
     ],
 )
-def test_an_answer_that_is_none_ends_the_attempt(answer: bytes) -> None:
+def test_invalid_handshake_answer_ends_the_attempt(answer: bytes) -> None:
     with Server(answering(answer)) as server:
         ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
     assert isinstance(ending, WebSocketException)
@@ -209,7 +209,7 @@ def test_no_redirect_is_followed(authority: trustme.CA, target: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-def test_connecting_to_a_peer_that_does_not_speak_is_broken_off(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abort_ends_connecting_to_a_silent_peer(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 1000)
     monkeypatch.setattr(transport, "CONNECT_LIMIT", 1000)
     heard = threading.Event()
@@ -228,7 +228,7 @@ def test_connecting_to_a_peer_that_does_not_speak_is_broken_off(scheme: str, mon
         running.ended()
 
 
-def test_a_certificate_that_is_not_trusted_is_a_configuration_fault(authority: trustme.CA) -> None:
+def test_untrusted_certificate_is_a_configuration_error(authority: trustme.CA) -> None:
     with Server(answering(b""), context_of(trustme.CA())) as server:
         ending = run(f"wss://localhost:{server.port}/ws").ended()
     assert "SSL_CERT_FILE" in str(permanent_error(ending))
@@ -237,7 +237,7 @@ def test_a_certificate_that_is_not_trusted_is_a_configuration_fault(authority: t
     assert "SSL_CERT_FILE" in str(permanent_error(ending))
 
 
-def test_a_host_with_a_dot_at_its_end(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_with_a_trailing_dot(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = socket.getaddrinfo
     asked = []
 
@@ -293,7 +293,7 @@ def secured_exchange(authority: trustme.CA) -> Iterator[Exchange]:
         yield exchange
 
 
-def test_a_stream_through_a_proxy_that_wants_a_password(authority: trustme.CA) -> None:
+def test_stream_through_a_proxy_with_a_password(authority: trustme.CA) -> None:
     proxy = ConnectProxy("us\\er:p@ss:ü")
     got: list[bytes] = []
     with secured_exchange(authority) as exchange, Server(proxy) as server:
@@ -306,7 +306,7 @@ def test_a_stream_through_a_proxy_that_wants_a_password(authority: trustme.CA) -
         assert proxy.targets == [f"localhost:{exchange.port}"]
 
 
-def test_a_proxy_that_refuses_the_password_is_a_configuration_fault() -> None:
+def test_rejected_proxy_password_is_a_configuration_error() -> None:
     with Server(ConnectProxy("someone:else")) as server:
         ending = run("wss://localhost:9/ws", https_proxy=f"http://me:hush@127.0.0.1:{server.port}").ended()
         assert describe(ending) == f"the proxy 127.0.0.1:{server.port} answered CONNECT with HTTP 407"
@@ -316,7 +316,7 @@ def test_a_proxy_that_refuses_the_password_is_a_configuration_fault() -> None:
         assert "hush" not in str(permanent_error(ending))
 
 
-def test_a_proxy_that_is_dead_is_named() -> None:
+def test_dead_proxy_is_named_without_its_password() -> None:
     ending = run("wss://localhost:9/ws", https_proxy="http://me:hush@127.0.0.1:9").ended()
     assert describe(ending).startswith("no connection through the proxy 127.0.0.1:9: ")
     assert "hush" not in describe(ending)

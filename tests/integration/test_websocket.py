@@ -115,7 +115,7 @@ def test_frames_of_every_length_arrive_whole_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_frames_cut_at_random_places_read_like_the_library_reads_them(seed: int) -> None:
+def test_frames_split_at_random_are_read_as_by_the_library(seed: int) -> None:
     rng = random.Random(seed)
     stream, expected, pings = b"", [], []
     for number in range(120):
@@ -149,7 +149,7 @@ def test_frames_cut_at_random_places_read_like_the_library_reads_them(seed: int)
     assert pongs == pings
 
 
-def test_the_close_frame_ends_the_connection_with_its_code() -> None:
+def test_close_frame_ends_the_connection_with_its_code() -> None:
     got: list[bytes] = []
     with connected(got.extend) as (peer, run):
         peer.send(frame(b"last"), frame(struct.pack("!H", 1008) + b"too slow", CLOSE))
@@ -158,7 +158,7 @@ def test_the_close_frame_ends_the_connection_with_its_code() -> None:
     assert got == [b"last"]
 
 
-def test_our_close_says_so_to_the_peer_and_is_no_error() -> None:
+def test_own_close_sends_a_close_frame_and_is_not_an_error() -> None:
     with connected(lambda _: None) as (peer, run):
         run.connection.close()
         assert peer.read_frame() == (CLOSE, struct.pack("!H", 1000))
@@ -166,7 +166,7 @@ def test_our_close_says_so_to_the_peer_and_is_no_error() -> None:
         run.connection.close()
 
 
-def test_an_end_without_a_close_frame_is_told() -> None:
+def test_end_without_a_close_frame_is_reported() -> None:
     got: list[bytes] = []
     with connected(got.extend) as (peer, run):
         peer.send(frame(b"whole"), frame(b"half of it")[:5])
@@ -175,7 +175,7 @@ def test_an_end_without_a_close_frame_is_told() -> None:
     assert got == [b"whole"]
 
 
-def test_silence_is_noticed_and_pings_are_no_silence() -> None:
+def test_silence_ends_the_connection_and_pings_break_it() -> None:
     with connected(lambda _: None, silence_limit=0.6) as (peer, run):
         for number in range(8):
             peer.send(frame(b"%d" % number, PING))
@@ -185,7 +185,7 @@ def test_silence_is_noticed_and_pings_are_no_silence() -> None:
         assert isinstance(run.ended(), websocket.WebSocketTimeoutException)
 
 
-def test_half_a_frame_and_then_silence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_frame_followed_by_silence_is_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "STALL_LIMIT", 0.3)
     with connected(lambda _: None) as (peer, run):
         peer.send(frame(b"x" * 100)[:50])
@@ -207,7 +207,7 @@ def test_half_a_frame_and_then_silence_is_noticed(monkeypatch: pytest.MonkeyPatc
         pytest.param(frame(b"p" * 126, PING), id="a long ping"),
     ],
 )
-def test_what_breaks_the_protocol_or_the_bound_ends_the_connection(data: bytes) -> None:
+def test_protocol_violations_and_oversized_frames_end_the_connection(data: bytes) -> None:
     got: list[bytes] = []
     with connected(got.extend) as (peer, run):
         peer.send(frame(b"good"), data)
@@ -215,7 +215,7 @@ def test_what_breaks_the_protocol_or_the_bound_ends_the_connection(data: bytes) 
     assert got == [b"good"]
 
 
-def test_fragments_under_the_bound_are_one_message_each() -> None:
+def test_fragments_within_the_bound_form_one_message() -> None:
     got: list[bytes] = []
     piece = frame(b"x" * 60_000, CONTINUATION, final=False)
     message = frame(b"", final=False) + piece * 16 + frame(b"", CONTINUATION)
@@ -226,7 +226,7 @@ def test_fragments_under_the_bound_are_one_message_each() -> None:
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
-def test_an_error_of_ours_is_not_swallowed(fragmented: bool) -> None:
+def test_error_of_the_frame_handler_is_raised(fragmented: bool) -> None:
     def fail(_frames: list[bytes]) -> None:
         raise ZeroDivisionError
 
@@ -236,7 +236,7 @@ def test_an_error_of_ours_is_not_swallowed(fragmented: bool) -> None:
         assert isinstance(run.raised, ZeroDivisionError)
 
 
-def test_a_handler_that_blocks_is_not_taken_for_silence() -> None:
+def test_blocked_handler_is_not_silence() -> None:
     release = threading.Event()
     got: list[bytes] = []
 
@@ -272,7 +272,7 @@ def secured() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
             yield client, other
 
 
-def test_all_records_of_tls_that_are_there_are_one_read_and_an_end_behind_them_waits() -> None:
+def test_available_tls_records_are_one_read_before_the_end_after_them() -> None:
     sent = [b"%05d" % number for number in range(100)]
     with secured() as (client, server):
         buffered = wire.BufferedSocket(client)
@@ -285,7 +285,7 @@ def test_all_records_of_tls_that_are_there_are_one_read_and_an_end_behind_them_w
             buffered.fill()
 
 
-def test_a_part_of_a_record_of_tls_is_no_data_yet() -> None:
+def test_incomplete_tls_record_is_not_data_yet() -> None:
     with secured() as (client, server):
         buffered = wire.BufferedSocket(client)
         assert not buffered.fill(), "nothing is there"
