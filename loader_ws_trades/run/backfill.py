@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-# Trade ids that REST does not have do not exist, or it is not up to date. Where the next trade is older than the newest
-# one of the pair by the deadline, two answers in agreement are enough; else they must agree for that long.
+# Trade ids that REST does not have do not exist, or it is not up to date. If the next trade is older than the deadline,
+# two answers in agreement are enough; else they must agree for that long.
 _RECENT_DEADLINE = 10.0  # seconds; REPAIR_DEADLINE if that is less
 _CONFIRM = 1.0  # seconds between two answers
 
@@ -67,7 +67,7 @@ class RestProvider:
         """
         symbol, bounds = self._settings.symbol, self._bounds
         self._rest.check_symbol(symbol)
-        self._newest = self._retry(lambda: self._rest.newest_trade(symbol))
+        self._newest, self._newest_at = self._retry(lambda: self._rest.newest_trade(symbol)), time.monotonic()
         newest = self._newest.trade_id
         if bounds.since is None and bounds.until is None:
             return self._between(bounds.from_id or 0, newest if bounds.to_id is None else bounds.to_id, newest)
@@ -175,11 +175,15 @@ class RestProvider:
                 absent_since.setdefault(first, now)
             progress.add(receiver.fill(rows))
             while (gap := receiver.gap()) is not None and (end := holes.get(gap.first)) is not None:
-                is_old = self._newest.timestamp - times.get(end, self._newest.timestamp) > deadline * 1000
+                is_old = end in times and self._age(times[end], now) > deadline
                 if now < absent_since[gap.first] + (_CONFIRM if is_old else deadline):
                     self._stopping.wait(_CONFIRM)
                     break
                 receiver.skip(min(end, wanted.last + 1), "a hole: REST does not have them")
+
+    def _age(self, timestamp: int, now: float) -> float:
+        """Seconds since a trade, by the exchange's clock."""
+        return now - self._newest_at + (self._newest.timestamp - timestamp) / 1000
 
     def _fetch(self, first_id: int, receiver: TradeReceiver) -> list[Trade] | None:
         """At most a page of trades from an id on; None if the run ends."""

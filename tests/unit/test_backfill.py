@@ -205,6 +205,13 @@ def test_recent_ids_are_waited_for(stage: Load, after: float, named: list[tuple[
     assert stage.out == list(range(80 if named else 100))
 
 
+def test_a_recent_hole_is_named_once_it_is_old_enough(stage: Load) -> None:
+    stage.rest.period = 1
+    stage.rest.ids = [*range(80), *range(90, 200), *range(205, 300)]
+    stage.run((0, 299))
+    assert stage.named == [(10.0, "80-89"), (10.0, "200-204")]
+
+
 def away(lasting: bool) -> Callable[[int], None]:
     def fail(_request: int) -> None:
         raise UnavailableError("REST is away", lasting=lasting)
