@@ -99,8 +99,7 @@ class ProgressLine:
 
     def __init__(self, logger: logging.Logger) -> None:
         from rich.console import Console  # noqa: PLC0415 - a run without a terminal need not load it
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-        from rich.progress import Progress as Bar  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
 
         class CursorKept(Console):
             """A process that is killed must not leave the terminal without its cursor."""
@@ -108,21 +107,12 @@ class ProgressLine:
             def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - the library's
                 return False
 
-        def bar(*columns: TextColumn | BarColumn | TimeRemainingColumn) -> Bar:
-            console = CursorKept(stderr=True, highlight=False)
-            return Bar(
-                *columns,
-                console=console,
-                transient=True,
-                auto_refresh=False,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-
-        text, left = TextColumn("{task.description}", markup=False), TextColumn("left", markup=False)
-        self._bars = {False: bar(text), True: bar(BarColumn(20), text, TimeRemainingColumn(compact=True), left)}
+        console = CursorKept(stderr=True, highlight=False)
+        self._line = Live(
+            console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
         self._lock = threading.RLock()
-        self._shown: Bar | None = None
+        self._open = False
         self._drawn = -_REDRAW
         self._seen: deque[tuple[float, int]] = deque()
         for handler in logger.handlers:
@@ -130,34 +120,29 @@ class ProgressLine:
 
     def show(self, progress: Progress) -> None:
         """Draw the line, if it is time to."""
+        from rich.text import Text  # noqa: PLC0415
+
         now = time.monotonic()
         if now - self._drawn < _REDRAW:
             return
         self._drawn = now
         state, done, total, details, _ = progress
-        count = "" if total is None else f"{_share(done, total):4.0%}  {done:,} of {total:,}  "
-        numbers = "  ".join(_texts(details)) if total is None else ""
-        text = f"{state}  {count}{self._rate(now, done):,.0f}/s  {numbers}".rstrip()
-        bar = self._bars[total is not None]
+        rate = self._rate(now, done)
+        if total is None:
+            parts = [f"{rate:,.0f}/s", *_texts(details)]
+        else:
+            parts = [f"{_share(done, total):.0%}", f"{done:,} of {total:,}", f"{rate:,.0f}/s"]
+            parts += [f"{format_duration((total - done) / rate)} left"] if rate else []
         with self._lock:
-            if not bar.tasks:
-                bar.add_task("")
-            if self._shown is not bar:
-                self._pause()
-                self._shown = bar
-                bar.start()
-            bar.update(bar.task_ids[0], description=text, completed=done, total=total)
-            bar.refresh()
+            self._open = True
+            self._line.start()
+            self._line.update(Text("  ".join([state, *parts]), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def close(self) -> None:
         """Remove the line."""
         with self._lock:
-            self._pause()
-            self._shown = None
-
-    def _pause(self) -> None:
-        if self._shown:
-            self._shown.stop()
+            self._open = False
+            self._line.stop()
 
     def _keep_below(self, handler: logging.Handler) -> None:
         emit = handler.emit
@@ -171,10 +156,10 @@ class ProgressLine:
     @contextlib.contextmanager
     def _hidden(self) -> Iterator[None]:
         with self._lock:
-            self._pause()
+            self._line.stop()
             yield
-            if self._shown:
-                self._shown.start()
+            if self._open:
+                self._line.start(refresh=True)
 
     def _rate(self, now: float, done: int) -> float:
         self._seen.append((now, done))

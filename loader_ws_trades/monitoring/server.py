@@ -141,16 +141,12 @@ class _Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a new thread; if too many are open, cut off the oldest: it is idle, as a probe would have ended."""
         with self._lock:
-            active = [other for other, deadline in self._deadlines.items() if not deadline.passed]
-            if len(active) >= _AT_ONCE:
-                self._cut_off(active[0])
-            accepted = len(self._deadlines) < 2 * _AT_ONCE  # threads of requests cut off end soon, but not at once
-            if accepted:
-                self._deadlines[request] = Deadline(_REQUEST)
-        if accepted:
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+            if len(self._deadlines) >= 2 * _AT_ONCE:  # threads of requests cut off end soon, but not at once
+                raise ConnectionRefusedError("too many requests")  # the library closes it
+            for oldest in [*self._deadlines][: max(0, len(self._deadlines) + 1 - _AT_ONCE)]:
+                self._cut_off(oldest)
+            self._deadlines[request] = Deadline(_REQUEST)
+        super().process_request(request, client_address)
 
     def service_actions(self) -> None:
         """Cut off requests that take too long; a socket timeout would not catch one that trickles."""
@@ -159,8 +155,8 @@ class _Server(ThreadingHTTPServer):
                 if deadline.passed:
                     self._cut_off(request)
 
-    def _cut_off(self, request: socket.socket) -> None:
-        self._deadlines[request].shorten(0.0)
+    @staticmethod
+    def _cut_off(request: socket.socket) -> None:
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_RDWR)  # which ends its thread
 
