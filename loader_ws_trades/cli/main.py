@@ -73,9 +73,9 @@ def demo(duration: float, rate: float) -> None:
     multiple=True,
     metavar="KIND[:NAME=VALUE,...]",
     help="What goes wrong and when, for example cut:at=5s,code=1008; repeatable. KIND is one of cut, half-open, "
-    "freeze, server-shutdown, huge-frame, fragments, skip, hole, duplicate, replay, shuffle, malformed, id-reset, "
-    "handshake-status, handshake-silence, rest-status, rest-silence, rest-cut, rest-truncated, rest-drip, "
-    "rest-other-rows, rest-lag, random; a wrong NAME lists the valid ones.",
+    "freeze, server-shutdown, huge-frame, fragments, delay, skip, hole, duplicate, replay, shuffle, malformed, "
+    "id-reset, handshake-status, handshake-silence, rest-status, rest-silence, rest-cut, rest-truncated, "
+    "rest-drip, rest-other-rows, rest-lag, random; a wrong NAME lists the valid ones.",
 )
 def sandbox(**options: Any) -> None:
     """Run a simulated exchange and an embedded broker until Ctrl-C, and print the variables for a loader."""

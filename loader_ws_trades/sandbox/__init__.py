@@ -12,6 +12,7 @@ from loader_ws_trades.sandbox.faults.connection_faults import (
     HugeFrame,
     ServerShutdown,
 )
+from loader_ws_trades.sandbox.faults.delays import Delay
 from loader_ws_trades.sandbox.faults.fault import Fault
 from loader_ws_trades.sandbox.faults.fault_text import KINDS, fault_text, parse_fault
 from loader_ws_trades.sandbox.faults.faults import Faults
@@ -37,6 +38,7 @@ __all__ = [
     "Attempt",
     "Counters",
     "Cut",
+    "Delay",
     "Duplicate",
     "EmbeddedBroker",
     "Exchange",

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from websocket import (
 
 from loader_ws_trades.sandbox import (
     Cut,
+    Delay,
     Duplicate,
     Exchange,
     Fault,
@@ -178,6 +179,27 @@ def test_a_fault_may_concern_one_connection_alone() -> None:
             assert len(ids(third, 200)) == 200
 
 
+def test_a_fault_may_concern_each_new_connection_until_a_time() -> None:
+    with exchange_with(Cut(1008, connection=2, each=True, after=20, until=1.0)) as exchange:
+        with connected(exchange) as first:
+            for _ in range(3):
+                with connected(exchange) as client:
+                    assert len(ids_to_the_end(client)) == 20
+            assert len(ids(first, 200)) == 200
+        wait_for(lambda: time.monotonic() > exchange.counters.sessions[0].opened + 1.0, "the time to pass")
+        with connected(exchange) as last:
+            assert len(ids(last, 200)) == 200
+
+
+def test_a_connection_may_lose_what_another_brings() -> None:
+    with exchange_with(Skip(5, connection=1, each=True, after=10)) as exchange:
+        with connected(exchange) as client:
+            assert ids(client, 12) == [*range(FIRST, FIRST + 10), FIRST + 15, FIRST + 16]
+        with connected(exchange) as client:
+            found = ids(client, 12)
+            assert [one - found[0] for one in found] == [*range(10), 15, 16]
+
+
 def test_a_fault_strikes_at_its_time() -> None:
     with exchange_with(Cut(1001, at=0.3), Cut(1008, connection=2, at=0.2)) as exchange:
         with connected(exchange) as client:
@@ -205,6 +227,34 @@ def test_what_falls_due_while_the_exchange_is_stopped_strikes_at_the_next_start(
     wait_for(lambda: time.monotonic() > began + 0.2, "the moment to pass")
     with exchange, pytest.raises(WebSocketBadStatusException), connected(exchange):
         pass
+
+
+# Delays.
+
+
+def test_trades_arrive_late_and_in_order() -> None:
+    with exchange_with(Delay(0.2, p99=0.3, connection=2)) as exchange, connected(exchange) as prompt:
+        with connected(exchange) as late:
+            found = ids(late, 500)
+            behind = exchange.markets[0].position(found[-1])
+        assert found == list(range(found[0], found[0] + 500))
+        assert exchange.markets[0].issued - behind > 100, "at 2,000 trades/s"
+        assert ids(prompt, 500) == list(range(FIRST, FIRST + 500))
+
+
+def test_some_trades_arrive_late_and_others_pass_them() -> None:
+    with exchange_with(Delay(0.1, share=10, overtaking=True, connection=1)) as exchange, connected(exchange) as client:
+        found = ids(client, 2000)
+    late = sum(trade_id < highest for trade_id, highest in zip(found, accumulate(found, max), strict=True))
+    assert 100 < late < 300
+    assert len(set(found)) == len(found)
+
+
+def test_healing_sends_what_was_late() -> None:
+    with exchange_with(Delay(30.0, connection=1)) as exchange, connected(exchange) as client:
+        assert is_silent(client)
+        exchange.heal()
+        assert ids(client, 500) == list(range(FIRST, FIRST + 500))
 
 
 # Silence.

@@ -158,7 +158,7 @@ def test_every_kind_can_be_written(kind: str) -> None:
     [
         ("", ["of no kind", "cut, half-open"]),
         ("flood:at=1s", ["'flood:at=1s' is of no kind", "cut, half-open", "random"]),
-        ("cut:when=1s", ["says 'when'", "at, at_id, after, connection, code, reset, within_frame"]),
+        ("cut:when=1s", ["says 'when'", "at, at_id, after, connection, each, until, code, reset, within_frame"]),
         ("cut:at=soon", ["at must be a time such as", "'soon'"]),
         ("cut:at=-1s", ["at must be a time such as"]),
         ("cut:code=99", ["cannot be: code must be a close code"]),
@@ -167,6 +167,8 @@ def test_every_kind_can_be_written(kind: str) -> None:
         ("cut:at=1s,after=3", ["exclude each other"]),
         ("cut:at_id=1,connection=3", ["exclude each other"]),
         ("cut:code=1001,reset", ["there is no close frame"]),
+        ("cut:each", ["each needs a connection"]),
+        ("delay:share=0", ["share must be from 1"]),
         ("skip:count=0", ["count must be above 0"]),
         ("freeze:for=0s", ["for must be above 0"]),
         ("rest-status:status=200", ["status must be an HTTP status"]),

@@ -15,6 +15,7 @@ from loader_ws_trades.sandbox.faults.connection_faults import (
     HugeFrame,
     ServerShutdown,
 )
+from loader_ws_trades.sandbox.faults.delays import Delay
 from loader_ws_trades.sandbox.faults.fault import Fault, Occasion
 from loader_ws_trades.sandbox.faults.handshake_faults import HandshakeSilence, HandshakeStatus
 from loader_ws_trades.sandbox.faults.rest_faults import (
@@ -39,6 +40,9 @@ _DRAWN: dict[type[Fault], Callable[[Chance], Fault]] = {
     ServerShutdown: lambda chance: ServerShutdown(lead=chance.choice([0.0, _seconds(chance)])),
     HugeFrame: lambda _: HugeFrame(),
     Fragments: lambda chance: Fragments(size=chance.choice([64, 64 * 1024])),
+    Delay: lambda chance: Delay(
+        round(chance.uniform(0.05, 1.0), 2), share=chance.choice([10, 100]), lasting=_seconds(chance)
+    ),
     Skip: lambda chance: Skip(chance.randint(1, 50)),
     Duplicate: lambda chance: Duplicate(chance.randint(1, 50)),
     Shuffle: lambda chance: Shuffle(

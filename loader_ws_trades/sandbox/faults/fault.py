@@ -62,6 +62,10 @@ class Fault(ABC):
     """When that many trades have been issued since the exchange first started."""
     connection: int | None = None
     """Only on the connection of that number, counted from 1; `at` and `after` then count from its opening."""
+    each: bool = False
+    """Also on each connection that opens after that one, as with a pool of servers that drains."""
+    until: float | None = None
+    """With `each`: seconds after the exchange first started from which new connections are spared."""
 
     ahead: ClassVar[bool] = False
     """Whether it is settled beforehand which trade it begins with, whoever listens then."""
@@ -76,7 +80,9 @@ class Fault(ABC):
             raise ValueError("at_id and connection exclude each other")
         if moments and moments[0] < 0:
             raise ValueError("at, at_id and after must not be below 0")
-        self.require_positive("connection")
+        if (self.each and self.connection is None) or (self.until is not None and not self.each):
+            raise ValueError("each needs a connection to begin with, until needs each")
+        self.require_positive("connection", "until")
 
     @classmethod
     def kind(cls) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from loader_ws_trades.sandbox.faults import connection_faults, handshake_faults, rest_faults, trade_faults
+from loader_ws_trades.sandbox.faults import connection_faults, delays, handshake_faults, rest_faults, trade_faults
 from loader_ws_trades.sandbox.faults.chance import Random
 from loader_ws_trades.sandbox.faults.fault import Fault
 
@@ -18,6 +18,7 @@ _CLASSES: tuple[type[Fault], ...] = (
     connection_faults.ServerShutdown,
     connection_faults.HugeFrame,
     connection_faults.Fragments,
+    delays.Delay,
     trade_faults.Skip,
     trade_faults.Hole,
     trade_faults.Duplicate,

@@ -197,14 +197,20 @@ class Faults:
             self.later(wait, lambda: self.strike(fault))
 
     def _meet(self, connection: Client) -> None:
-        for fault in [one for one in self._for_connections if one.connection == connection.number]:
-            self._for_connections.remove(fault)
+        for fault in [one for one in self._for_connections if self._concerns(one, connection.number)]:
+            if not fault.each:
+                self._for_connections.remove(fault)
             if fault.after is not None:
                 self._countdowns.append(_Countdown(connection, fault.after, fault))
             elif fault.at:
                 self.later(fault.at, self._striker(fault, connection))
             else:
                 self.strike(fault, connections=[connection])
+
+    def _concerns(self, fault: Fault, number: int) -> bool:
+        if not fault.each:
+            return fault.connection == number
+        return number >= (fault.connection or 0) and (fault.until is None or self._seconds() < fault.until)
 
     def _striker(self, fault: Fault, connection: Client) -> Callable[[], None]:
         return lambda: self.strike(fault, connections=[connection])

@@ -28,7 +28,8 @@ class _OfTrades(Fault):
 
     def stretch(self, occasion: Occasion) -> Stretch:
         """Return the positions of the trades."""
-        return Stretch(occasion.faults.market, occasion.position, occasion.position + self.count, self.connection)
+        only = None if self.connection is None else occasion.connections[0].number if occasion.connections else 0
+        return Stretch(occasion.faults.market, occasion.position, occasion.position + self.count, only)
 
 
 @dataclass(frozen=True)
