@@ -140,14 +140,14 @@ class Repair:
 
     def _gap(self) -> Gap | None:
         """The ids that are missing now, after giving other open connections time to bring them."""
-        gap = self._ingest.gap()
-        if gap is not None and gap.first > self._waited_for:
-            patience = Deadline(_OTHERS_GRACE)
-            while not (self._ingest.is_confirmed() or patience.passed or self._stopping.wait(_OTHERS_LOOK)):
-                pass
-            gap = self._ingest.gap()
-            if gap is not None:
-                self._waited_for = self._newest_seen(gap)
+        while (gap := self._ingest.gap()) is not None and gap.first > self._waited_for:
+            # Later gaps are not part of this wait: another one may be open before this one is closed.
+            newest, grace = self._newest_seen(gap), Deadline(_OTHERS_GRACE)
+            while gap is not None and gap.first <= newest:
+                if self._ingest.is_confirmed() or grace.passed or self._stopping.wait(_OTHERS_LOOK):
+                    self._waited_for = newest
+                    break
+                gap = self._ingest.gap()
         return gap
 
     def _newest_seen(self, gap: Gap) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -530,6 +531,39 @@ def test_endless_gaps_do_not_flood_the_log(stage: Stage, logged: pytest.LogCaptu
         stage.fill(trade_id)
     assert len(logged.messages) == 60
     assert sum(bool(re.match(r"Gap closed after \S+ s; 2 trades published", line)) for line in logged.messages) == 30
+
+
+def two_connections(stage: Stage, last: int, lost: set[int], late: float, second_loses: frozenset[int]) -> None:
+    """One connection prompt and lossy, the other late: trades 1 to `last`, one every 10 ms; then the run ends."""
+    numbers = stage.ingest.connect(), stage.ingest.connect()
+    stage.has = set(range(1, last + 1))
+    for trade_id in range(1, last + 1):
+        for number, delay, misses in zip(numbers, (0.0, late), (lost, second_loses), strict=True):
+            if trade_id not in misses:
+                frame = [stage.frame(trade_id)]
+                stage.clock.after(trade_id / 100 + delay, partial(stage.ingest.take, frame, number))
+    stage.clock.after(last / 100 + 2, stage.stopping.set)
+
+
+@pytest.mark.parametrize(
+    ("late", "second_loses", "asked"),
+    [
+        pytest.param(0.3, frozenset(), [], id="the other brings them"),
+        pytest.param(0.3, frozenset({110}), [110], id="both lose one"),
+        pytest.param(30.0, frozenset(), [20], id="the other is too late: a gap waits for it for a second"),
+    ],
+)
+def test_gaps_that_overlap_are_left_to_the_other_connection(
+    stage: Stage, late: float, second_loses: frozenset[int], asked: list[int]
+) -> None:
+    # A gap every 200 ms: before one is closed, the next one is open.
+    lost = {trade_id + more for trade_id in range(20, 400, 20) for more in (0, 1)} | second_loses
+    two_connections(stage, 500, lost, late, second_loses)
+    stage.repair.run(resumed=None)
+    assert stage.out == list(range(1, 501))
+    assert [first for _, first in stage.asked][: len(asked) or None] == asked
+    if late > 1:
+        assert stage.asked[0][0] == pytest.approx(0.22 + 0.25 + 1.0, abs=0.1)
 
 
 def test_unrepaired_gaps_do_not_flood_the_log(stage: Stage, logged: pytest.LogCaptureFixture) -> None:
