@@ -70,7 +70,7 @@ class RunContext:
             Sequencer(WINDOW if settings.gap_repair == "on" else 0),
             sink.put,
             limit=settings.max_records,
-            on_limit=lambda: mailbox.put(StopReason.complete(f"All {settings.max_records} records requested are here")),
+            on_limit=lambda: mailbox.put(StopReason.complete(f"Loaded all {settings.max_records} requested records")),
             on_rejected=self.reporter.on_rejected,
             on_events=self.reporter.on_events,
             stamp_source=stamp_source,

@@ -129,14 +129,14 @@ def _load(context: RunContext) -> StopReason:
         context.sink.poll(TURN)
         context.tick()
         if bound and bound.passed:
-            complete = complete or StopReason.complete(f"The {settings.duration:g} s requested are over")
+            complete = complete or StopReason.complete(f"The requested duration of {settings.duration:g} s is over")
         with contextlib.suppress(Empty):
             reason = context.mailbox.get_nowait()
             if reason.status != "finished":
                 return reason
             complete = reason
         if source.done:
-            complete = complete or StopReason.complete("All trades requested are here")
+            complete = complete or StopReason.complete("All requested trades are loaded")
         if complete:
             # No one is waiting for the end, so the tail has all the time that the limits of repair and of Kafka allow.
             context.monitor.enter("stopping")
