@@ -3,7 +3,6 @@
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
 from loader_ws_trades.sandbox.counters import Attempt, Counters, Request, Session
 from loader_ws_trades.sandbox.exchange.limits import Limits
-from loader_ws_trades.sandbox.faults.chance import REPAIRABLE, Random
 from loader_ws_trades.sandbox.faults.connection_faults import (
     Cut,
     Fragments,
@@ -14,9 +13,9 @@ from loader_ws_trades.sandbox.faults.connection_faults import (
 )
 from loader_ws_trades.sandbox.faults.delays import Delay
 from loader_ws_trades.sandbox.faults.fault import Fault
-from loader_ws_trades.sandbox.faults.fault_text import KINDS, fault_text, parse_fault
-from loader_ws_trades.sandbox.faults.faults import Faults
 from loader_ws_trades.sandbox.faults.handshake_faults import HandshakeSilence, HandshakeStatus
+from loader_ws_trades.sandbox.faults.injector import FaultInjector
+from loader_ws_trades.sandbox.faults.random_faults import REPAIRABLE, Random
 from loader_ws_trades.sandbox.faults.rest_faults import (
     RestCut,
     RestDrip,
@@ -26,10 +25,11 @@ from loader_ws_trades.sandbox.faults.rest_faults import (
     RestStatus,
     RestTruncated,
 )
+from loader_ws_trades.sandbox.faults.syntax import KINDS, fault_text, parse_fault
 from loader_ws_trades.sandbox.faults.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
 from loader_ws_trades.sandbox.market.history import Generated, Recorded, Trade
-from loader_ws_trades.sandbox.market.ledger import Sequence
 from loader_ws_trades.sandbox.market.market import Market
+from loader_ws_trades.sandbox.market.numbering import Sequence
 from loader_ws_trades.sandbox.server import Exchange
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "EmbeddedBroker",
     "Exchange",
     "Fault",
-    "Faults",
+    "FaultInjector",
     "Fragments",
     "Freeze",
     "Generated",

@@ -6,10 +6,10 @@ from confluent_kafka import KafkaException, Producer
 
 
 class EmbeddedBroker:
-    """Runs while it is entered; other processes can use it too.
+    """A broker as a context manager, reachable from other processes too.
 
-    It makes each topic that is asked for, with 4 partitions of at most 5 MiB; it knows no TLS, no passwords and no
-    look-up by time, and proves nothing about "exactly once".
+    It creates any topic it is asked about, with 4 partitions of at most 5 MiB each. It has no TLS, no authentication
+    and no lookup by time, and it neither deduplicates nor fences.
     """
 
     def __init__(self) -> None:
@@ -28,21 +28,21 @@ class EmbeddedBroker:
 
     def start(self, timeout: float = 10.0) -> None:
         """Start the broker; raises `confluent_kafka.KafkaException` if it is not up within `timeout` seconds."""
-        # The cluster lives inside this client, and ends with it.
+        # The cluster lives and dies with this client.
         self._cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
         brokers = self._cluster.list_topics(timeout=timeout).brokers.values()
         self.bootstrap_servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
     def stop(self) -> None:
-        """End the broker with all it holds."""
+        """Stop the broker and discard its data."""
         self._cluster = None
 
     def create_topics(self, *names: str, timeout: float = 10.0) -> None:
-        """Make topics; raises `confluent_kafka.KafkaException` if one is not there within `timeout` seconds."""
+        """Create topics; raises `confluent_kafka.KafkaException` if one is not there within `timeout` seconds."""
         if self._cluster is None:
             raise RuntimeError("the embedded broker is not started")
         for name in names:
-            # To ask a mock broker about a topic is to create it.
+            # Asking the mock broker about a topic creates it.
             error = self._cluster.list_topics(name, timeout).topics[name].error
             if error is not None:
                 raise KafkaException(error)

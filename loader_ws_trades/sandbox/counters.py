@@ -1,4 +1,4 @@
-"""What an exchange has done, in numbers and in times."""
+"""What an exchange has done, in counts and times."""
 
 import time
 from bisect import bisect_left
@@ -24,7 +24,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One WebSocket handshake and the status that it was answered with; none: it was not answered."""
+    """One WebSocket handshake and the status that it was answered with; none: unanswered."""
 
     status: int | None
     at: float = field(default_factory=time.monotonic)
@@ -32,7 +32,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Request:
-    """One REST request and the status that it was answered with; none: it was not answered."""
+    """One REST request and the status that it was answered with; none: unanswered."""
 
     path: str
     status: int | None
@@ -41,17 +41,17 @@ class Request:
 
 @dataclass
 class Counters:
-    """What the exchange has done since it was made; counted before it is done, so that who sees it finds it here."""
+    """What the exchange has done; counted before it is done, so that whoever sees the effect finds the count."""
 
     connections: int = 0
     """WebSocket handshakes accepted."""
     refused: int = 0
-    """WebSocket handshakes refused."""
+    """WebSocket handshakes rejected."""
     frames: int = 0
-    """Trade frames that were due to clients; faults may have kept some back, and added others."""
+    """Trade frames due to clients; faults may have dropped some and added others."""
     pings: int = 0
     cut_off: int = 0
-    """Clients cut off because they were too slow to read."""
+    """Clients disconnected because they read too slowly."""
     weight: int = 0
     """Request weight used, over all windows and IPs."""
     peak_weight: int = 0
@@ -67,13 +67,13 @@ class Counters:
     sessions: list[Session] = field(default_factory=list)
     """WebSocket connections, in order."""
 
-    def answered(self, path: str, status: int | None) -> None:
-        """Count the answer to a REST request; none: there is none."""
+    def count_answer(self, path: str, status: int | None) -> None:
+        """Count the answer to a REST request; none: no answer."""
         self.answers[path, status] += 1
         self.history.append(Request(path, status))
 
-    def tried(self, status: int | None) -> None:
-        """Count a WebSocket handshake; none: it is not answered."""
+    def count_handshake(self, status: int | None) -> None:
+        """Count a WebSocket handshake; none: not answered."""
         self.attempts.append(Attempt(status))
         self.connections += status == 101
         self.refused += status not in {101, None}

@@ -13,11 +13,11 @@ from typing import Literal
 
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
 from loader_ws_trades.sandbox.demo import CONTROL, EVENTS, TRADES, loader_variables
-from loader_ws_trades.sandbox.faults.fault_text import fault_text, parse_fault
+from loader_ws_trades.sandbox.faults.syntax import fault_text, parse_fault
 from loader_ws_trades.sandbox.market.market import Market
 from loader_ws_trades.sandbox.server import Exchange
 
-_GLANCE = 0.1
+_POLL_INTERVAL = 0.1
 
 
 def serve(
@@ -34,11 +34,11 @@ def serve(
     broker: bool,
     fault: Iterable[str],
 ) -> None:
-    """Print the variables that a loader needs, then serve until SIGINT or SIGTERM, and tell of the faults that strike.
+    """Print the variables that a loader needs, then serve until SIGINT or SIGTERM, printing faults as they strike.
 
     Raises:
-        OSError: if the port cannot be had, or the file not be read.
-        ValueError: if the file holds no trades, or a fault is not one.
+        OSError: if the port is taken or the file cannot be read.
+        ValueError: if the file holds no trades or a fault is invalid.
     """
     faults = [parse_fault(text) for text in fault]
     if flat_out:
@@ -63,9 +63,9 @@ def serve(
         for name, value in variables.items():
             if value:
                 print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - it is what the command is for
-        print("# Ctrl-C ends it.", flush=True)  # noqa: T201
-        told = 0
-        while not stopped.wait(_GLANCE):
-            for seconds, struck in exchange.struck[told:]:
+        print("# Press Ctrl-C to stop.", flush=True)  # noqa: T201
+        shown = 0
+        while not stopped.wait(_POLL_INTERVAL):
+            for seconds, struck in exchange.struck[shown:]:
                 print(f"# {seconds:.1f} s: {fault_text(struck)}", flush=True)  # noqa: T201 - it is what the command is for
-                told += 1
+                shown += 1

@@ -13,22 +13,22 @@ from loader_ws_trades.sandbox.counters import Counters
 from loader_ws_trades.sandbox.exchange.connection import Connection
 from loader_ws_trades.sandbox.exchange.limits import Limits
 from loader_ws_trades.sandbox.exchange.rest import Rest
+from loader_ws_trades.sandbox.exchange.state import ExchangeState
 from loader_ws_trades.sandbox.exchange.stream import Stream
-from loader_ws_trades.sandbox.exchange.venue import Venue
 from loader_ws_trades.sandbox.faults.fault import Fault
-from loader_ws_trades.sandbox.faults.faults import Faults
+from loader_ws_trades.sandbox.faults.injector import FaultInjector
 from loader_ws_trades.sandbox.market.market import Market
 
-_LEAVE_TIMEOUT = 2.0
+_CLOSE_TIMEOUT = 2.0
 
 T = TypeVar("T")
 
 
 class Exchange:
-    """Serves markets while it is entered; it may be stopped and started again on the same port.
+    """Serves markets as a context manager; it may be stopped and started again on the same port.
 
-    The markets go on while it is stopped. Request weight and connection attempts are counted anew with each start,
-    `counters` goes on.
+    Markets continue while it is stopped. Limits on request weight and connection attempts are reset by each start,
+    `counters` are not.
     """
 
     def __init__(
@@ -41,27 +41,27 @@ class Exchange:
         pong_timeout: float = 60.0,
         ssl: ssl.SSLContext | None = None,
         limits: Limits | None = None,
-        faults: Iterable[Fault] | Faults = (),
+        faults: Iterable[Fault] | FaultInjector = (),
         clock_offset: float = 0.0,
     ) -> None:
-        """Take the markets to serve, and the faults that will strike; port 0: any free one. Times in seconds.
+        """Take the markets to serve and the faults to come; port 0: any free one. Times in seconds.
 
-        The clock that REST tells goes `clock_offset` ahead; trade times do not.
+        `serverTime` of REST is `clock_offset` ahead; trade times are not.
         """
         self.markets = list(markets)
         self.host = host
         self.port = port
-        """The port that is served; 0 before the first start, if it was 0."""
+        """The port that is served; if it was given as 0, it is 0 until the first start."""
         self.counters = Counters()
         self._ping_interval = ping_interval
         self._pong_timeout = pong_timeout
         self._ssl = ssl
         self._limits = limits or Limits()
-        self._faults = faults if isinstance(faults, Faults) else Faults(faults)
+        self._faults = faults if isinstance(faults, FaultInjector) else FaultInjector(faults)
         self._clock_offset = clock_offset
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._venue: Venue
+        self._state: ExchangeState
         self._stopping: asyncio.Event
         self._ended: Future[None]
         self._error: BaseException | None = None
@@ -92,17 +92,17 @@ class Exchange:
 
     @property
     def rest_url(self) -> str:
-        """Base URL of REST, to be followed by `/api/v3/...`."""
+        """Base URL of REST, without `/api/v3/...`."""
         return f"{'https' if self._ssl else 'http'}://{self._address}"
 
     @property
     def clients(self) -> int:
-        """Number of connections that are open, those of REST clients included; 0 when stopped."""
-        return self._call(lambda: len(self._venue.connections)) if self._thread else 0
+        """Number of open connections, including those of REST clients; 0 when stopped."""
+        return self._call(lambda: len(self._state.connections)) if self._thread else 0
 
     def used_weight(self, ip: str = "127.0.0.1") -> int:
-        """Return the request weight that `ip` has used in the present window; 0 when stopped."""
-        return self._call(lambda: self._venue.rest.weights(ip).used) if self._thread else 0
+        """Return the request weight that `ip` has used in the current window; 0 when stopped."""
+        return self._call(lambda: self._state.rest.weights(ip).used) if self._thread else 0
 
     @property
     def struck(self) -> list[tuple[float, Fault]]:
@@ -110,21 +110,21 @@ class Exchange:
         return list(self._faults.struck)
 
     def inflict(self, *faults: Fault) -> None:
-        """Let faults strike, when they say or at once; they have begun when this returns.
+        """Make faults strike, at their time or at once; they are in effect when this returns.
 
         Raises:
-            ValueError: for one that cannot be, as a hole where trades are issued already.
+            ValueError: for an impossible one, such as a hole among trades that have been issued.
             RuntimeError: if the exchange is stopped.
         """
         for fault in faults:
             self._call(partial(self._faults.inflict, fault))
 
     def heal(self) -> None:
-        """End all faults, and let none strike any more; what cannot be saved is cut. Ids once lost stay lost."""
+        """End and cancel all faults; connections that cannot continue are cut. Missing ids stay missing."""
         self._call(self._faults.heal)
 
     def start(self) -> None:
-        """Serve; raises `OSError` if the port cannot be had, `ValueError` for a fault that cannot be."""
+        """Serve; raises `OSError` if the port is taken, `ValueError` for an impossible fault."""
         if self._thread is not None:
             raise RuntimeError("the exchange is already started")
         ready: Future[None] = Future()
@@ -139,7 +139,7 @@ class Exchange:
             raise
 
     def stop(self) -> None:
-        """Close all connections (1001) and the port; raises what ended the exchange before its time."""
+        """Close all connections (1001) and the port; raises the error that ended the exchange early, if any."""
         if self._thread is None:
             return
         if not self._ended.done():
@@ -152,13 +152,13 @@ class Exchange:
         """Close all connections with a close code; 1006: without a close frame."""
 
         def close() -> None:
-            for connection in list(self._venue.connections):
+            for connection in list(self._state.connections):
                 connection.close(code, reason)
 
         self._call(close)
 
     def _call(self, action: Callable[[], T]) -> T:
-        """Do something in the event loop, and wait for it."""
+        """Call `action` in the event loop and return its result."""
         if self._thread is None:
             raise RuntimeError("the exchange is stopped")
         done: Future[T] = Future()
@@ -189,32 +189,32 @@ class Exchange:
         self._error = None
         self._loop.set_exception_handler(self._on_error)
         streams = [Stream(market, self._faults) for market in self.markets]
-        self._venue = Venue(
+        self._state = ExchangeState(
             url="",
             markets=self.markets,
             streams={stream.market.stream: stream for stream in streams},
-            rest=Rest(self.markets, self._limits, self.counters, self._faults.staying.lag, self._clock_offset),
+            rest=Rest(self.markets, self._limits, self.counters, self._faults.active.lag, self._clock_offset),
             limits=self._limits,
             faults=self._faults,
             counters=self.counters,
             ping_interval=self._ping_interval,
             pong_timeout=self._pong_timeout,
         )
-        self._faults.start(self._venue)
-        server = await self._loop.create_server(lambda: Connection(self._venue), self.host, self.port, ssl=self._ssl)
+        self._faults.start(self._state)
+        server = await self._loop.create_server(lambda: Connection(self._state), self.host, self.port, ssl=self._ssl)
         self.port = server.sockets[0].getsockname()[1]
-        self._venue.url = self.rest_url
+        self._state.url = self.rest_url
         tasks = [asyncio.create_task(stream.run()) for stream in streams]
         ready.set_result(None)
         try:
-            # A stream ends by failing alone.
+            # A stream ends only by failing.
             await asyncio.wait(
                 [*tasks, stopping := asyncio.create_task(self._stopping.wait())], return_when=asyncio.FIRST_COMPLETED
             )
             stopping.cancel()
         finally:
             server.close()
-            await self._leave()
+            await self._disconnect_clients()
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -223,15 +223,15 @@ class Exchange:
                 raise end
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """End the exchange with an error that only asyncio has seen."""
+        """End the exchange with an error that would otherwise reach only asyncio."""
         self._error = self._error or context.get("exception")
         loop.default_exception_handler(context)
         self._stopping.set()
 
-    async def _leave(self) -> None:
-        """See all clients off, in time."""
+    async def _disconnect_clients(self) -> None:
+        """Close all connections, and cut those that do not close in time."""
         for method in ("close", "abort"):
-            for client in list(self._venue.connections):
+            for client in list(self._state.connections):
                 getattr(client, method)()
-            if self._venue.connections:
-                await asyncio.wait([asyncio.create_task(self._venue.emptied.wait())], timeout=_LEAVE_TIMEOUT)
+            if self._state.connections:
+                await asyncio.wait([asyncio.create_task(self._state.emptied.wait())], timeout=_CLOSE_TIMEOUT)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from loader_ws_trades.sandbox import Exchange, Faults, Market
+from loader_ws_trades.sandbox import Exchange, FaultInjector, Market
 from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import Batch, text_frame
 from tests.tools import recorded
@@ -220,7 +220,7 @@ def check_complete(workflow: Workflow, market: Market) -> None:
         )
 
 
-class BadFramesBetween(Faults):
+class BadFramesBetween(FaultInjector):
     """Sends frames that are no trades of the symbol before each batch of good ones."""
 
     BAD = (

@@ -1,163 +1,97 @@
-"""The sandbox's streams, read by a client that is not the library they are served with."""
+"""The simulated exchange behaves as Binance documents: streams, limits, REST."""
+
+from __future__ import annotations
 
 import json
 import math
-import socket
-import ssl
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from urllib.request import urlopen
 
 import pytest
-import trustme
-from websocket import (
-    ABNF,
-    WebSocket,
-    WebSocketBadStatusException,
-    WebSocketConnectionClosedException,
-    WebSocketTimeoutException,
-    create_connection,
-)
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
+from websocket import ABNF, WebSocket, WebSocketBadStatusException, WebSocketTimeoutException
 
-from loader_ws_trades.sandbox import Exchange, Faults, Limits, Market
-from loader_ws_trades.sandbox.exchange.client import Client
-from loader_ws_trades.sandbox.exchange.frames import Batch
-from tests.tools.recorded import COUNT, frames, frames_file
+from loader_ws_trades.sandbox import Exchange, Limits, Market
+from tests.tools.recorded import frames as recorded_frames
+from tests.tools.recorded import frames_file
+from tests.tools.stream_client import (
+    TARGET,
+    connected,
+    frames,
+    ids,
+    ids_to_the_end,
+    next_frame,
+    raw_socket,
+    received,
+)
 from tests.tools.waiting import wait_for
 
-UNHURRIED = Limits(client_frames=None)
-
-Connect = Callable[..., WebSocket]
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    with ExitStack() as stack:
-
-        def open_one(url: str, **options: Any) -> WebSocket:
-            client: WebSocket = create_connection(url, timeout=10, **options)
-            stack.callback(client.shutdown)
-            return client
-
-        yield open_one
+FIRST, PAST = 1_000_000, 5000
+UNLIMITED = Limits(client_frames=None)
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Exchange]]:
-    with ExitStack() as stack:
-        yield lambda *markets, **options: stack.enter_context(Exchange(markets, **options))
+# Streams.
 
 
-Serve = Callable[..., Exchange]
-
-
-def test_an_address_of_ipv6_stands_in_brackets(serve: Serve, connect: Connect) -> None:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    exchange = serve(Market.generated("BTCUSDT", rate=1000), host="::1")
-    for url in (exchange.ws_url, exchange.combined_url, exchange.rest_url):
-        assert f"://[::1]:{exchange.port}" in url
-    assert read(connect(f"{exchange.ws_url}/btcusdt@trade"), 1)[0]["s"] == "BTCUSDT"
-    with urlopen(f"{exchange.rest_url}/api/v3/time", timeout=10) as answer:  # noqa: S310 - it is the sandbox
-        assert "serverTime" in json.load(answer)
-
-
-def read(client: WebSocket, count: int) -> list[dict[str, Any]]:
-    return [json.loads(client.recv()) for _ in range(count)]
-
-
-def next_frame(client: WebSocket) -> ABNF:
-    """Take the next frame, control frames too, and answer nothing."""
-    frame: ABNF | None = client.recv_frame()  # type: ignore[no-untyped-call]
-    assert frame is not None
-    return frame
-
-
-def read_until_closed(client: WebSocket) -> int:
-    """Read without answering anything but the close frame, and return its code."""
-    for _ in range(1_000_000):
-        frame = next_frame(client)
-        if frame.opcode == ABNF.OPCODE_CLOSE:
-            assert isinstance(frame.data, bytes)
-            client.send_close()
-            return int.from_bytes(frame.data[:2], "big")
-    raise AssertionError("a million frames and no close frame")
-
-
-def raw_client(exchange: Exchange, target: str) -> socket.socket:
-    sock = socket.create_connection((exchange.host, exchange.port), timeout=10)
-    sock.sendall(
-        f"GET {target} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        answer += sock.recv(1)
-    assert answer.startswith(b"HTTP/1.1 101")
-    return sock
-
-
-def text_frames(sock: socket.socket, count: int) -> Iterator[bytes]:
-    """Cut text frames out of what comes, strictly: each is final, not masked, and of the length that it says."""
-    with sock.makefile("rb", buffering=1 << 16) as stream:
-        for _ in range(count):
-            first, length = stream.read(2)
-            assert first == 0x81
-            assert length < 127
-            yield stream.read(int.from_bytes(stream.read(2), "big") if length == 126 else length)
-
-
-def test_a_raw_stream_of_recorded_trades_is_the_recording(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+def test_raw_stream_of_a_recording_is_the_recording(tmp_path: Path) -> None:
     recorded = frames_file(tmp_path)
-    exchange = serve(Market.recorded(recorded, speed=math.inf, start="subscriber"))
-    client = connect(f"{exchange.ws_url}/polusdt@trade", skip_utf8_validation=True)
-    assert [json.loads(client.recv()) for _ in range(COUNT)] == frames(recorded)
-    assert (exchange.counters.frames, exchange.counters.connections) == (COUNT, 1)
+    with Exchange([Market.recorded(recorded, speed=math.inf, start="subscriber")]) as exchange:
+        with connected(exchange, "/ws/polusdt@trade") as client:
+            assert [json.loads(client.recv()) for _ in range(5000)] == recorded_frames(recorded)[:5000]
+        assert exchange.counters.connections == 1
 
 
-def test_generated_trades_are_the_markets_own(serve: Serve, connect: Connect) -> None:
-    market = Market.generated(rate=20_000, start="subscriber")
-    exchange = serve(market)
-    seen = read(connect(f"{exchange.ws_url}/btcusdt@trade"), 3000)
-    assert list(seen[0]) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
-    assert [
-        (one["t"], one["p"], one["q"], one["T"], one["m"], one["s"], one["e"], one["M"], one["E"]) for one in seen
-    ] == [
-        (
-            one.id,
-            one.price,
-            one.quantity,
-            one.time // 1000,
-            one.is_buyer_maker,
-            "BTCUSDT",
-            "trade",
-            True,
-            one.time // 1000,
-        )
-        for one in market.trades(0, 3000)
-    ]
+@pytest.mark.parametrize(
+    ("target", "wrapped", "unit"),
+    [
+        ("/ws/{}", False, 1000),
+        ("/ws/{}/ethusdt@trade", False, 1000),
+        ("/ws/{}?timeUnit=MICROSECOND", False, 1),
+        ("/stream?streams={}", True, 1000),
+        ("/stream?streams={}/ethusdt@trade&timeUnit=MICROSECOND", True, 1),
+    ],
+)
+def test_generated_trades_in_all_forms(target: str, wrapped: bool, unit: int) -> None:
+    market = Market.generated("币安人生USDT", rate=5000, start="subscriber")
+    name = "币安人生usdt@trade"
+    with Exchange([market]) as exchange, connected(exchange, target.format(quote(name))) as client:
+        messages = [json.loads(client.recv()) for _ in range(1500)]
+    if wrapped:
+        assert all((list(one), one["stream"]) == (["stream", "data"], name) for one in messages)
+        messages = [one["data"] for one in messages]
+    assert list(messages[0]) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
+    for message, trade in zip(messages, market.trades(0, 1500), strict=True):
+        moment = trade.time // unit
+        assert message == {
+            "e": "trade",
+            "E": moment,
+            "s": "币安人生USDT",
+            "t": trade.id,
+            "p": trade.price,
+            "q": trade.quantity,
+            "T": moment,
+            "m": trade.is_buyer_maker,
+            "M": True,
+        }
 
 
-@pytest.mark.parametrize("first_id", [0, 8, 95, 999_500])
-def test_frames_are_well_formed_where_ids_grow_by_a_digit(serve: Serve, first_id: int) -> None:
-    exchange = serve(
-        Market.generated("AB", rate=math.inf, first_id=first_id, start="subscriber", price="1", tick="0.0001")
-    )
-    with closing(raw_client(exchange, "/ws/ab@trade")) as sock:
-        ids = [json.loads(payload)["t"] for payload in text_frames(sock, 20_000)]
-    assert ids == list(range(first_id, first_id + 20_000))
+@pytest.mark.parametrize("first_id", [8, 999_500])
+def test_frames_are_well_formed_where_ids_grow_by_a_digit(first_id: int) -> None:
+    market = Market.generated(rate=math.inf, first_id=first_id, start="subscriber", count=5000)
+    with Exchange([market]) as exchange, raw_socket(exchange) as sock:
+        sock.settimeout(1)
+        found, rest = frames(received(sock))
+    assert [json.loads(payload)["t"] for _, payload in found] == list(range(first_id, first_id + 5000))
+    assert {first for first, _ in found} == {0x81}
+    assert not rest
 
 
-def test_flat_out_nothing_is_missing_however_slowly_it_is_read(serve: Serve) -> None:
-    market = Market.generated(rate=math.inf, start="subscriber")
-    exchange = serve(market)
-    with closing(raw_client(exchange, "/ws/btcusdt@trade")) as sock:
+def test_flat_out_nothing_is_missing_however_slowly_it_is_read() -> None:
+    market = Market.generated(rate=math.inf, start="subscriber", count=120_000)
+    with Exchange([market]) as exchange, raw_socket(exchange) as sock:
         wait_for(lambda: market.issued > 10_000, "trades issued")
         seen = [0]
 
@@ -165,262 +99,258 @@ def test_flat_out_nothing_is_missing_however_slowly_it_is_read(serve: Serve) -> 
             seen.append(market.issued)
             return seen[-1] if seen[-1] == seen[-2] else 0
 
-        assert wait_for(at_rest, "the market to wait for its reader") < 100_000
-        ids = [json.loads(payload)["t"] for payload in text_frames(sock, 150_000)]
-        assert ids == list(range(1_000_000, 1_150_000))
-    assert exchange.counters.cut_off == 0
+        assert wait_for(at_rest, "the market to wait for its reader") < 120_000
+        sock.settimeout(1)
+        found, _ = frames(received(sock))
+        assert [json.loads(payload)["t"] for _, payload in found] == list(range(FIRST, FIRST + 120_000))
+        assert exchange.counters.cut_off == 0
 
 
-def test_a_client_that_does_not_read_is_cut_off(serve: Serve) -> None:
-    exchange = serve(Market.generated(rate=100_000), limits=Limits(backlog=1_000_000))
-    with closing(raw_client(exchange, "/ws/btcusdt@trade")):
-        wait_for(lambda: exchange.counters.cut_off, "the client to be cut off")
-        wait_for(lambda: exchange.clients == 0, "the client to be gone")
+def test_a_client_that_does_not_read_is_disconnected() -> None:
+    market = Market.generated(rate=100_000)
+    with Exchange([market], limits=Limits(backlog=1_000_000)) as exchange, raw_socket(exchange):
+        wait_for(lambda: exchange.counters.cut_off and exchange.clients == 0, "the client to be disconnected")
 
 
-def test_a_combined_stream_wraps_each_trade_with_its_streams_name(serve: Serve, connect: Connect) -> None:
-    exchange = serve(*(Market.generated(symbol, rate=500) for symbol in ("BTCUSDT", "ETHUSDT")))
-    seen = read(connect(f"{exchange.combined_url}?streams=btcusdt@trade/ethusdt@trade"), 500)
-    assert all(list(one) == ["stream", "data"] for one in seen)
-    assert all(one["stream"] == one["data"]["s"].lower() + "@trade" for one in seen)
-    assert {one["stream"] for one in seen} == {"btcusdt@trade", "ethusdt@trade"}
-
-
-def test_a_raw_path_may_name_several_streams(serve: Serve, connect: Connect) -> None:
-    exchange = serve(*(Market.generated(symbol, rate=500) for symbol in ("BTCUSDT", "ETHUSDT")))
-    seen = read(connect(f"{exchange.ws_url}/btcusdt@trade/ethusdt@trade"), 500)
-    assert {one["s"] for one in seen} == {"BTCUSDT", "ETHUSDT"}
-
-
-@pytest.mark.parametrize("path", ["/ws/btcusdt@trade?", "/stream?streams=btcusdt@trade&"])
-def test_times_may_be_microseconds(serve: Serve, connect: Connect, path: str) -> None:
-    market = Market.generated(rate=1000, start="subscriber")
-    exchange = serve(market)
-    client = connect(f"ws://{exchange.host}:{exchange.port}{path}timeUnit=MICROSECOND")
-    seen = [one.get("data", one) for one in read(client, 200)]
-    wanted = [trade.time for trade in market.trades(0, 200)]
-    assert [one["T"] for one in seen] == wanted
-    assert [one["E"] for one in seen] == wanted
-    assert all(1e15 < moment < 1e16 for moment in wanted)
-
-
-def test_symbols_need_not_be_ascii(serve: Serve, connect: Connect) -> None:
-    exchange = serve(Market.generated("币安人生USDT", rate=500))
-    raw = read(connect(f"{exchange.ws_url}/{quote('币安人生usdt@trade')}"), 3)
-    combined = read(connect(f"{exchange.combined_url}?streams={quote('币安人生usdt@trade')}"), 3)
-    assert {one["s"] for one in raw} == {one["data"]["s"] for one in combined} == {"币安人生USDT"}
-    assert {one["stream"] for one in combined} == {"币安人生usdt@trade"}
-
-
-def test_each_client_gets_all_trades_from_its_subscription_on(serve: Serve, connect: Connect) -> None:
-    exchange = serve(Market.generated(rate=2000))
-    clients = [connect(f"{exchange.ws_url}/btcusdt@trade") for _ in range(5)]
-    seen = [[one["t"] for one in read(client, 1000)] for client in clients]
-    assert all(ids == list(range(ids[0], ids[0] + 1000)) for ids in seen)
-    assert all(later[0] >= earlier[0] for earlier, later in pairwise(seen))
-
-
-def test_the_market_goes_on_while_no_exchange_is_up(connect: Connect) -> None:
+def test_a_market_continues_while_the_exchange_is_stopped() -> None:
     market = Market.generated(rate=2000)
     exchange = Exchange([market])
-    with exchange:
-        client = connect(f"{exchange.ws_url}/btcusdt@trade")
-        before = read(client, 100)
-        client.close()
+    with exchange, connected(exchange) as client:
+        before = ids(client, 100)
     port, stopped = exchange.port, market.issued
-    wait_for(lambda: market.issued > stopped + 100, "trades that nobody hears")
-    with exchange:
-        after = read(connect(f"{exchange.ws_url}/btcusdt@trade"), 100)
+    wait_for(lambda: market.issued > stopped + 100, "trades that nobody receives")
+    with exchange, connected(exchange) as client:
+        assert ids(client, 1)[0] > before[-1] + 100
     assert exchange.port == port
-    assert after[0]["t"] > before[-1]["t"] + 100
-    assert exchange.counters.connections == 2
+    with exchange, pytest.raises(OSError, match="in use"):
+        Exchange([], port=port).start()
 
 
-def test_a_bounded_market_falls_silent_and_stays_open(serve: Serve, connect: Connect) -> None:
-    market = Market.generated(rate=5000, count=300, start="subscriber")
-    exchange = serve(market, ping_interval=0.05, limits=UNHURRIED)
-    client = connect(f"{exchange.ws_url}/btcusdt@trade")
-    assert len(read(client, 300)) == 300
-    assert [next_frame(client).opcode for _ in range(3)] == [ABNF.OPCODE_PING] * 3
-    assert (market.issued, market.last_id) == (300, 1_000_299)
+# Connections.
 
 
 @pytest.mark.parametrize("name", ["nosuch@trade", "BTCUSDT@trade", "btcusdt@depth"])
-def test_an_unknown_stream_is_silent_but_for_pings(serve: Serve, connect: Connect, name: str) -> None:
-    exchange = serve(Market.generated(rate=5000), ping_interval=0.05, limits=UNHURRIED)
-    client = connect(f"{exchange.ws_url}/{name}")
-    for _ in range(5):
-        assert next_frame(client).opcode == ABNF.OPCODE_PING
+def test_an_unknown_stream_is_silent_but_for_pings(name: str) -> None:
+    market = Market.generated(rate=5000)
+    exchange = Exchange([market], ping_interval=0.03, limits=UNLIMITED)
+    with exchange, connected(exchange, f"/ws/{name}") as client:
+        assert {next_frame(client).opcode for _ in range(5)} == {ABNF.OPCODE_PING}
 
 
-def test_a_client_that_answers_pings_stays(serve: Serve, connect: Connect) -> None:
-    exchange = serve(Market.generated(rate=200), ping_interval=0.05, pong_timeout=0.3, limits=UNHURRIED)
-    client = connect(f"{exchange.ws_url}/btcusdt@trade")
-    assert any(client.recv() and exchange.counters.pings > 15 for _ in range(10_000))
-    assert exchange.clients == 1
+def test_the_newest_pong_answers_earlier_pings() -> None:
+    exchange = Exchange([], ping_interval=0.03, pong_timeout=0.3, limits=UNLIMITED)
+    with exchange, connected(exchange) as client:
+        for count in range(30):
+            payload = next_frame(client).data
+            if count % 3 == 2:
+                client.pong(payload)
+        assert exchange.clients == 1
 
 
-def test_the_newest_pong_answers_earlier_pings(serve: Serve, connect: Connect) -> None:
-    exchange = serve(ping_interval=0.03, pong_timeout=0.3, limits=UNHURRIED)
-    client = connect(f"{exchange.ws_url}/nosuch@trade")
-    for count in range(30):
-        payload = next_frame(client).data
-        if count % 3 == 2:
+@pytest.mark.parametrize("payload", [None, b"12345"])
+def test_a_client_without_the_right_pong_is_closed_with_1008(payload: bytes | None) -> None:
+    with Exchange([], ping_interval=0.1, pong_timeout=0.3, limits=UNLIMITED) as exchange, connected(exchange) as client:
+        if payload is not None:
             client.pong(payload)
-    assert exchange.clients == 1
+        assert ids_to_the_end(client) == ([], 1008)
 
 
-@pytest.mark.parametrize("payload", [None, b"", b"12345"])
-def test_a_client_without_the_right_pong_is_cut(serve: Serve, connect: Connect, payload: bytes | None) -> None:
-    exchange = serve(Market.generated(rate=100), ping_interval=0.1, pong_timeout=0.3, limits=UNHURRIED)
-    client = connect(f"{exchange.ws_url}/btcusdt@trade")
-    if payload is not None:
-        client.pong(payload)
-    assert read_until_closed(client) == 1008
-    wait_for(lambda: exchange.clients == 0, "the client to be gone")
+def test_the_sixth_frame_in_a_second_is_closed_with_1008() -> None:
+    with Exchange([]) as exchange, connected(exchange) as client:
+        for _ in range(5):
+            client.ping()
+        assert [next_frame(client).opcode for _ in range(5)] == [ABNF.OPCODE_PONG] * 5
+        client.pong()
+        assert ids_to_the_end(client) == ([], 1008)
 
 
-def test_a_client_may_send_five_frames_a_second(serve: Serve, connect: Connect) -> None:
-    exchange = serve()
-    client = connect(f"{exchange.ws_url}/nosuch@trade")
-    for _ in range(5):
-        client.ping()
-    assert [next_frame(client).opcode for _ in range(5)] == [ABNF.OPCODE_PONG] * 5
-    client.pong()
-    assert read_until_closed(client) == 1008
+def test_a_connection_is_closed_at_its_maximum_age() -> None:
+    with Exchange([], limits=Limits(connection_age=0.2)) as exchange, connected(exchange) as client:
+        assert ids_to_the_end(client) == ([], 1001)
 
 
-def test_a_connection_has_a_greatest_age(serve: Serve, connect: Connect) -> None:
-    exchange = serve(Market.generated(rate=100), limits=Limits(connection_age=0.3))
-    assert read_until_closed(connect(f"{exchange.ws_url}/btcusdt@trade")) == 1001
-
-
-def test_connection_attempts_are_limited(serve: Serve, connect: Connect) -> None:
-    exchange = serve(limits=Limits(connection_attempts=2))
-    for _ in range(2):
-        connect(f"{exchange.ws_url}/nosuch@trade")
-    with pytest.raises(WebSocketBadStatusException) as refusal:
-        connect(f"{exchange.ws_url}/nosuch@trade")
-    assert refusal.value.status_code == 429
-    assert refusal.value.resp_headers is not None
-    assert 0 < int(refusal.value.resp_headers["retry-after"]) <= 300
-    assert (exchange.counters.connections, exchange.counters.refused) == (2, 1)
-
-
-def test_other_paths_are_refused(serve: Serve, connect: Connect) -> None:
-    exchange = serve()
-    with pytest.raises(WebSocketBadStatusException) as refusal:
-        connect(f"ws://{exchange.host}:{exchange.port}/nothing")
-    assert refusal.value.status_code == 404
-
-
-@pytest.mark.parametrize("code", [1000, 1001, 1008, 1011])
-def test_all_clients_can_be_disconnected(serve: Serve, connect: Connect, code: int) -> None:
-    exchange = serve(Market.generated(rate=100))
-    clients = [connect(f"{exchange.ws_url}/btcusdt@trade") for _ in range(2)]
-    exchange.disconnect(code)
-    assert [read_until_closed(client) for client in clients] == [code, code]
-    assert read(connect(f"{exchange.ws_url}/btcusdt@trade"), 1)
-
-
-def test_clients_can_be_cut_off_without_a_close_frame(serve: Serve, connect: Connect) -> None:
-    exchange = serve()
-    client = connect(f"{exchange.ws_url}/nosuch@trade")
-    exchange.disconnect(1006)
-    with pytest.raises((WebSocketConnectionClosedException, ConnectionResetError)):
-        client.recv()
-
-
-def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(serve: Serve, connect: Connect) -> None:
-    exchange = serve()
-    connect(f"{exchange.ws_url}/nosuch@trade")
-    exchange.disconnect(1008)
-    wait_for(lambda: exchange.clients == 0, "the client to be gone")
-
-
-def test_a_client_may_close(serve: Serve, connect: Connect) -> None:
-    exchange = serve(Market.generated(rate=100))
-    client = connect(f"{exchange.ws_url}/btcusdt@trade")
-    client.send_close(1000)
-    assert read_until_closed(client) == 1000
-    wait_for(lambda: exchange.clients == 0, "the client to be gone")
+def test_handshakes_are_rejected_beyond_the_limit_and_for_other_paths() -> None:
+    with Exchange([], limits=Limits(connection_attempts=2)) as exchange, ExitStack() as stack:
+        stack.enter_context(connected(exchange))
+        statuses = []
+        for target in ("/nothing", TARGET):
+            with pytest.raises(WebSocketBadStatusException) as rejection, connected(exchange, target):
+                pass
+            statuses.append(rejection.value.status_code)
+        assert statuses == [404, 429]
+        assert 0 < int((rejection.value.resp_headers or {})["retry-after"]) <= 300
+        assert (exchange.counters.connections, exchange.counters.refused) == (1, 2)
 
 
 def ask(client: WebSocket, request: object) -> Any:
     client.send(request if isinstance(request, str) else json.dumps(request))
-    while True:
-        answer = json.loads(client.recv())
-        if answer.get("e") != "trade":
-            return answer
+    answers = (json.loads(client.recv()) for _ in range(10_000))
+    return next(answer for answer in answers if answer.get("e") != "trade")
 
 
-def test_streams_can_be_subscribed_to_later(serve: Serve, connect: Connect) -> None:
-    exchange = serve(Market.generated(rate=100, start="subscriber"), limits=UNHURRIED)
-    client = connect(exchange.ws_url)
-    assert ask(client, {"method": "SUBSCRIBE", "params": ["btcusdt@trade", "nosuch@trade"], "id": 1}) == {
-        "result": None,
-        "id": 1,
-    }
-    assert [one["t"] for one in read(client, 20)] == list(range(1_000_000, 1_000_020))
-    assert ask(client, {"method": "LIST_SUBSCRIPTIONS", "id": "x"}) == {
-        "result": ["btcusdt@trade", "nosuch@trade"],
-        "id": "x",
-    }
-    assert ask(client, {"method": "UNSUBSCRIBE", "params": ["btcusdt@trade"], "id": 3}) == {"result": None, "id": 3}
-    client.settimeout(0.3)
-    with pytest.raises(WebSocketTimeoutException):
-        client.recv()
+def test_subscribe_list_and_unsubscribe() -> None:
+    limits = Limits(client_frames=None, streams=2)
+    exchange = Exchange([Market.generated(rate=100, start="subscriber")], limits=limits)
+    with exchange, connected(exchange, "/ws") as client:
+        names = ["btcusdt@trade", "nosuch@trade"]
+        assert ask(client, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {"result": None, "id": 1}
+        assert ids(client, 20) == list(range(FIRST, FIRST + 20))
+        too_many = {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 2}
+        assert ask(client, {"method": "SUBSCRIBE", "params": ["c@trade"], "id": 2}) == too_many
+        assert ask(client, {"method": "LIST_SUBSCRIPTIONS", "id": "x"}) == {"result": names, "id": "x"}
+        assert ask(client, {"method": "UNSUBSCRIBE", "params": names, "id": 3}) == {"result": None, "id": 3}
+        client.settimeout(0.2)
+        with pytest.raises(WebSocketTimeoutException):
+            client.recv()
 
 
-@pytest.mark.parametrize(
-    ("request_", "code"),
-    [
-        ("{", 3),
-        ("[]", 2),
-        ({"id": 1}, 2),
-        ({"method": "BUY", "id": 1}, 2),
-        ({"method": "SUBSCRIBE", "params": ["a@trade"], "id": True}, 2),
-        ({"method": "SUBSCRIBE", "params": "a@trade", "id": 1}, 2),
-    ],
-)
-def test_what_cannot_be_understood_is_answered_with_an_error(
-    serve: Serve, connect: Connect, request_: object, code: int
-) -> None:
-    answer = ask(connect(serve().ws_url), request_)
-    assert answer["code"] == code
-    assert answer["msg"].startswith("Invalid")
+# REST.
 
 
-def test_a_connection_has_a_greatest_number_of_streams(serve: Serve, connect: Connect) -> None:
-    client = connect(serve(limits=Limits(streams=2)).ws_url)
-    request = {"method": "SUBSCRIBE", "params": ["a@trade", "b@trade", "c@trade"], "id": 19}
-    assert ask(client, request) == {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 19}
-    assert ask(client, {"method": "LIST_SUBSCRIPTIONS", "id": 20}) == {"result": [], "id": 20}
+class Client:
+    def __init__(self, exchange: Exchange, pool: HTTPConnectionPool) -> None:
+        self.exchange = exchange
+        self.pool = pool
+        self.market = exchange.markets[0]
+
+    def get(self, path: str, **parameters: object) -> BaseHTTPResponse:
+        fields = {name: str(value) for name, value in parameters.items()}
+        return self.pool.request("GET", f"/api/v3/{path}", fields=fields, retries=False, timeout=10)
+
+    def rows(self, path: str, **parameters: object) -> list[dict[str, Any]]:
+        answer = self.get(path, symbol="BTCUSDT", **parameters)
+        assert answer.status == 200, answer.data
+        found: list[dict[str, Any]] = answer.json()
+        return found
 
 
-def test_tls(serve: Serve, connect: Connect) -> None:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    exchange = serve(Market.generated(rate=1000, start="subscriber"), ssl=context)
-    assert exchange.ws_url.startswith("wss://")
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
-    seen = read(connect(f"{exchange.ws_url}/btcusdt@trade", sslopt={"context": trust}), 500)
-    assert [one["t"] for one in seen] == list(range(1_000_000, 1_000_500))
+@contextmanager
+def rest_client(**limits: Any) -> Iterator[Client]:
+    markets = [Market.generated(past=PAST, count=PAST, seed=3), Market.generated("币安人生USDT", status="HALT")]
+    exchange = Exchange(markets, limits=Limits(**limits))
+    with exchange, HTTPConnectionPool(exchange.host, exchange.port) as pool:
+        yield Client(exchange, pool)
 
 
-def test_a_port_that_is_taken_is_an_error(serve: Serve) -> None:
-    taken = serve()
-    with pytest.raises(OSError, match="in use"):
-        Exchange([], port=taken.port).start()
+def test_historical_trades_page_through_all_of_history() -> None:
+    with rest_client() as client:
+        rows: list[dict[str, Any]] = []
+        while page := client.rows("historicalTrades", fromId=FIRST + len(rows) if rows else 5, limit=1000):
+            rows += page
+        assert list(rows[0]) == ["id", "price", "qty", "quoteQty", "time", "isBuyerMaker", "isBestMatch"]
+        for row, trade in zip(rows, client.market.trades(0, PAST), strict=True):
+            price, quantity, quote_quantity = (int(row[name].replace(".", "")) for name in ("price", "qty", "quoteQty"))
+            assert quote_quantity * 10**8 == price * quantity
+            assert row == {
+                "id": trade.id,
+                "price": trade.price,
+                "qty": trade.quantity,
+                "quoteQty": row["quoteQty"],
+                "time": trade.time // 1000,
+                "isBuyerMaker": trade.is_buyer_maker,
+                "isBestMatch": True,
+            }
+        for path in ("historicalTrades", "trades"):
+            assert [row["id"] for row in client.rows(path)] == list(range(FIRST + PAST - 500, FIRST + PAST))
+            assert [row["id"] for row in client.rows(path, limit=1)] == [FIRST + PAST - 1]
 
 
-def test_faults_may_change_the_frames(serve: Serve, connect: Connect) -> None:
-    class EverySecondBatch(Faults):
-        def frames(self, client: Client, batch: Batch) -> bytes:
-            return b"" if batch.ids[0] // 1024 % 2 else batch.data
+def test_aggregates_cover_each_trade_once_and_map_times_to_trades() -> None:
+    with rest_client() as client:
+        rows: list[dict[str, Any]] = []
+        while page := client.rows("aggTrades", fromId=rows[-1]["a"] + 1 if rows else 0, limit=1000):
+            rows += page
+        assert list(rows[0]) == ["a", "p", "q", "f", "l", "T", "m", "M"]
+        trades = client.market.trades(0, PAST)
+        assert [trade.id for trade in trades] == [one for row in rows for one in range(row["f"], row["l"] + 1)]
+        for row in rows:
+            members = trades[row["f"] - FIRST : row["l"] + 1 - FIRST]
+            shared = {(trade.price, trade.time // 1000, trade.is_buyer_maker) for trade in members}
+            assert shared == {(row["p"], row["T"], row["m"])}
+            assert int(row["q"].replace(".", "")) == sum(int(trade.quantity.replace(".", "")) for trade in members)
+        for wanted in trades[::500]:
+            moment = wanted.time // 1000
+            same = [trade.id for trade in trades if trade.time // 1000 == moment]
+            within = client.rows("aggTrades", startTime=moment, endTime=moment)
+            assert (within[0]["f"], within[-1]["l"]) == (same[0], same[-1])
+            assert client.rows("aggTrades", startTime=moment, limit=1)[0]["f"] == same[0]
+            assert client.rows("aggTrades", endTime=moment, limit=1)[0]["l"] == same[-1]
+        assert client.rows("aggTrades", limit=1)[-1]["l"] == FIRST + PAST - 1
+        assert client.rows("aggTrades", startTime=rows[-1]["T"] + 1) == []
 
-    exchange = serve(Market.generated(rate=math.inf, first_id=0, start="subscriber"), faults=EverySecondBatch())
-    seen = [one["t"] for one in read(connect(f"{exchange.ws_url}/btcusdt@trade"), 2048)]
-    assert seen == [*range(1024), *range(2048, 3072)]
+
+def test_exchange_info_and_time() -> None:
+    with rest_client() as client:
+        [info] = client.get("exchangeInfo", symbol="币安人生USDT").json()["symbols"]
+        assert (info["symbol"], info["status"]) == ("币安人生USDT", "HALT")
+        client.market.status = "BREAK"
+        assert [one["status"] for one in client.get("exchangeInfo").json()["symbols"]] == ["BREAK", "HALT"]
+        assert 10**12 < client.get("time").json()["serverTime"] < 10**13
+        assert client.get("nothing").status == 404
+
+
+def test_tickers_name_the_first_and_the_last_trade_of_a_day() -> None:
+    markets = [
+        Market.generated("OLDUSDT", rate=0.05, past=9000, count=9000),
+        Market.generated("NEWUSDT", start="subscriber"),
+    ]
+    with Exchange(markets) as exchange, HTTPConnectionPool(exchange.host, exchange.port) as pool:
+        client = Client(exchange, pool)
+        old, new = client.get("ticker/24hr", type="MINI").json()
+        assert (new["symbol"], new["firstId"], new["lastId"], new["count"]) == ("NEWUSDT", -1, -1, 0)
+        assert (old["lastId"], old["count"]) == (1_008_999, 1_008_999 - old["firstId"] + 1)
+        assert 0.9 * 0.05 * 86_400 < old["count"] < 1.1 * 0.05 * 86_400, "only trades of 24 h"
+        full = client.get("ticker/24hr", symbol="OLDUSDT").json()
+        assert (full["lastPrice"], full["lastQty"]) == markets[0].trades(8999, 9000)[0][1:3]
+        named = client.get("ticker/24hr", symbols='["NEWUSDT","OLDUSDT"]', type="MINI").json()
+        assert [row["symbol"] for row in named] == ["NEWUSDT", "OLDUSDT"]
+        for count, weight in ((1, 2), (20, 2), (21, 40), (100, 40), (101, 80), (None, 80)):
+            before = exchange.counters.weight
+            parameters = {} if count is None else {"symbols": json.dumps(["OLDUSDT"] * count)}
+            assert client.get("ticker/24hr", **parameters).status == 200
+            assert exchange.counters.weight - before == weight, count
+
+
+def test_bad_requests_get_the_codes_of_the_exchange() -> None:
+    symbol: dict[str, object] = {"symbol": "BTCUSDT"}
+    cases: list[tuple[str, dict[str, object], int]] = [
+        ("trades", {"symbol": "NOSUCH"}, -1121),
+        ("exchangeInfo", {"symbol": "NOSUCH"}, -1121),
+        ("trades", {}, -1102),
+        ("trades", {"symbol": ""}, -1105),
+        ("trades", {"symbol": "btcusdt"}, -1100),
+        ("historicalTrades", symbol | {"fromId": -1}, -1100),
+        ("trades", symbol | {"limit": 1001}, -1130),
+        ("trades", symbol | {"limit": 0}, -1130),
+        ("aggTrades", symbol | {"fromId": 1, "startTime": 1}, -1128),
+        ("ticker/24hr", {"symbols": '["BTCUSDT","NOSUCH"]'}, -1121),
+        ("ticker/24hr", {"symbols": "BTCUSDT"}, -1100),
+        ("ticker/24hr", symbol | {"type": "mini"}, -1130),
+        ("ticker/24hr", symbol | {"symbols": "[]"}, -1128),
+    ]
+    with rest_client() as client:
+        for path, parameters, code in cases:
+            answer = client.get(path, **parameters)
+            assert (answer.status, answer.json()["code"]) == (400, code), (path, parameters)
+
+
+def test_weights_are_those_of_the_exchange() -> None:
+    with rest_client() as client:
+        answers = [client.get("time"), client.get("exchangeInfo"), client.get("trades", symbol="NOSUCH")]
+        answers += [client.get(path, symbol="BTCUSDT") for path in ("trades", "historicalTrades", "aggTrades")]
+        assert [answer.headers["X-MBX-USED-WEIGHT-1M"] for answer in answers] == ["1", "21", "46", "71", "96", "100"]
+        assert client.exchange.used_weight() == client.exchange.counters.weight == 100
+
+
+def test_too_much_weight_is_rejected_and_then_banned() -> None:
+    # A window so long that it will not end within the test.
+    with rest_client(weight=50, weight_window=1e9, refusals=2, ban=100.0) as client:
+        answers = [client.get("trades", symbol="BTCUSDT") for _ in range(6)]
+        assert [answer.status for answer in answers] == [200, 200, 429, 429, 418, 418]
+        assert all(answer.json()["code"] == -1003 for answer in answers[2:])
+        assert int(answers[2].headers["Retry-After"]) > 0
+        assert [int(answer.headers["Retry-After"]) for answer in answers[4:]] == [100, 100]
+    with rest_client(weight=30, weight_window=0.5, refusals=10**9) as client:
+        for status in (429, 200):
+            wait_for(lambda: client.get("trades", symbol="BTCUSDT").status == status, f"status {status}")  # noqa: B023
+        assert client.exchange.counters.peak_weight >= 25

@@ -1,28 +1,24 @@
-"""The faults of the sandbox's streams, seen by clients that are not the library they are served with."""
+"""Each fault of the simulated exchange does what it says: the fault matrix relies on it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from itertools import accumulate, pairwise
+from contextlib import contextmanager
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import pytest
-from urllib3 import HTTPConnectionPool
-from websocket import (
-    ABNF,
-    WebSocket,
-    WebSocketBadStatusException,
-    WebSocketConnectionClosedException,
-    WebSocketTimeoutException,
-    create_connection,
-)
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+from websocket import ABNF, WebSocketException, WebSocketTimeoutException
 
 from loader_ws_trades.sandbox import (
+    KINDS,
     Cut,
     Delay,
     Duplicate,
@@ -39,372 +35,126 @@ from loader_ws_trades.sandbox import (
     Limits,
     Malformed,
     Market,
+    Random,
     Replay,
+    RestCut,
+    RestDrip,
+    RestLag,
+    RestOtherRows,
+    RestSilence,
+    RestStatus,
+    RestTruncated,
     ServerShutdown,
     Shuffle,
     Skip,
 )
 from loader_ws_trades.sandbox.faults.malformed import KINDS as MALFORMED
-from tests.integration.test_sandbox_exchange import next_frame, raw_client, read_until_closed
+from tests.tools.stream_client import (
+    TARGET,
+    connected,
+    frames,
+    ids,
+    ids_to_the_end,
+    next_frame,
+    raw_socket,
+    read,
+    received,
+)
 from tests.tools.waiting import wait_for
 
 FIRST = 1_000_000
-PATH = "/ws/btcusdt@trade"
-UNHURRIED = Limits(client_frames=None)
-
-
-@contextmanager
-def connected(exchange: Exchange, url: str | None = None) -> Iterator[WebSocket]:
-    client: WebSocket = create_connection(
-        url or f"{exchange.ws_url}/btcusdt@trade", timeout=10, skip_utf8_validation=True
-    )
-    try:
-        yield client
-    finally:
-        client.shutdown()  # type: ignore[no-untyped-call]
+COMBINED = "/stream?streams=btcusdt@trade"
 
 
 @contextmanager
 def exchange_with(*faults: Fault, rate: float = 2000, **options: Any) -> Iterator[Exchange]:
-    """An exchange whose only market waits for its first subscriber, so that ids are known beforehand."""
+    """An exchange whose only market waits for its first subscriber, so that ids are known in advance."""
     with Exchange([Market.generated(rate=rate, start="subscriber")], faults=faults, **options) as exchange:
         yield exchange
 
 
-def ids(client: WebSocket, count: int) -> list[int]:
-    return [json.loads(client.recv())["t"] for _ in range(count)]
-
-
-def ids_to_the_end(client: WebSocket) -> list[int]:
-    """Read until the connection ends, however it does."""
-    found = []
-    for _ in range(1_000_000):
-        try:
-            frame = next_frame(client)
-        except (WebSocketConnectionClosedException, ConnectionResetError):
-            break
-        if frame.opcode == ABNF.OPCODE_CLOSE:
-            break
-        if frame.opcode == ABNF.OPCODE_TEXT:
-            found.append(json.loads(frame.data).get("t"))
-    return [one for one in found if one is not None]
-
-
-def rows(exchange: Exchange, path: str, **parameters: object) -> list[dict[str, Any]]:
+def get(exchange: Exchange, path: str = "time", *, timeout: float = 10, **parameters: Any) -> BaseHTTPResponse:
     with HTTPConnectionPool(exchange.host, exchange.port) as pool:
-        fields = {"symbol": "BTCUSDT"} | {name: str(value) for name, value in parameters.items()}
-        answer = pool.request("GET", f"/api/v3/{path}", fields=fields, retries=False, timeout=10)
-        assert answer.status == 200, answer.data
-        found: list[dict[str, Any]] = answer.json()
-        return found
+        fields = {name: str(value) for name, value in parameters.items()}
+        return pool.request("GET", f"/api/v3/{path}", fields=fields, retries=False, timeout=timeout)
 
 
-def is_silent(client: WebSocket, seconds: float = 0.2) -> bool:
-    client.settimeout(seconds)
-    try:
-        next_frame(client)
-    except WebSocketTimeoutException:
-        return True
-    else:
-        return False
-    finally:
-        client.settimeout(10)
-
-
-def bytes_to_the_end(sock: socket.socket) -> tuple[bytes, OSError | None]:
-    """Read until the connection ends or nothing more comes in time; what came, and why it ended otherwise."""
-    found = b""
-    try:
-        while data := sock.recv(65536):
-            found += data
-    except OSError as error:
-        return found, error
-    return found, None
-
-
-def payloads(data: bytes) -> tuple[list[bytes], bytes]:
-    """Cut bytes into the payloads of whole frames, and what is left."""
-    found = []
-    while len(data) >= 4:
-        length, begin = (data[1], 2) if data[1] < 126 else (int.from_bytes(data[2:4], "big"), 4)
-        if len(data) < begin + length:
-            break
-        found.append(data[begin : begin + length])
-        data = data[begin + length :]
-    return found, data
-
-
-# Cuts.
-
-
-@pytest.mark.parametrize("code", [1000, 1001, 1008, 1011])
-def test_a_connection_is_closed_with_a_code_before_a_trade(code: int) -> None:
-    with exchange_with(Cut(code, at_id=FIRST + 300)) as exchange, connected(exchange) as client:
-        assert ids(client, 300)[-1] == FIRST + 299
-        assert read_until_closed(client) == code
-        with connected(exchange) as another:
-            assert ids(another, 10)[0] > FIRST + 299
-
-
-@pytest.mark.parametrize("reset", [False, True])
-def test_a_connection_ends_without_a_close_frame(reset: bool) -> None:
-    with exchange_with(Cut(reset=reset, after=100)) as exchange, closing(raw_client(exchange, PATH)) as sock:
-        found, error = bytes_to_the_end(sock)
-        assert isinstance(error, ConnectionResetError) == reset
-        whole, rest = payloads(found)
-        assert [json.loads(one)["t"] for one in whole] == list(range(FIRST, FIRST + 100))
-        assert rest == b""
-
-
-def test_a_connection_ends_in_the_middle_of_a_frame() -> None:
-    with (
-        exchange_with(Cut(within_frame=True, at_id=FIRST + 50)) as exchange,
-        closing(raw_client(exchange, PATH)) as sock,
-    ):
-        found, error = bytes_to_the_end(sock)
-        assert error is None
-        whole, rest = payloads(found)
-        assert [json.loads(one)["t"] for one in whole] == list(range(FIRST, FIRST + 50))
-        assert rest.startswith(b"\x81\x7e")
-        assert len(rest) > 20
-
-
-def test_a_fault_may_concern_one_connection_alone() -> None:
-    with exchange_with(Cut(1008, connection=2, after=20)) as exchange:
-        with connected(exchange) as first, connected(exchange) as second:
-            found = ids_to_the_end(second)
-            assert found == list(range(found[0], found[0] + 20))
-            assert ids(first, 200) == list(range(FIRST, FIRST + 200))
-        with connected(exchange) as third:
-            assert len(ids(third, 200)) == 200
-
-
-def test_a_fault_may_concern_each_new_connection_until_a_time() -> None:
-    with exchange_with(Cut(1008, connection=2, each=True, after=20, until=1.0)) as exchange:
-        with connected(exchange) as first:
-            for _ in range(3):
-                with connected(exchange) as client:
-                    assert len(ids_to_the_end(client)) == 20
-            assert len(ids(first, 200)) == 200
-        wait_for(lambda: time.monotonic() > exchange.counters.sessions[0].opened + 1.0, "the time to pass")
-        with connected(exchange) as last:
-            assert len(ids(last, 200)) == 200
-
-
-def test_a_connection_may_lose_what_another_brings() -> None:
-    with exchange_with(Skip(5, connection=1, each=True, after=10)) as exchange:
-        with connected(exchange) as client:
-            assert ids(client, 12) == [*range(FIRST, FIRST + 10), FIRST + 15, FIRST + 16]
-        with connected(exchange) as client:
-            found = ids(client, 12)
-            assert [one - found[0] for one in found] == [*range(10), 15, 16]
-
-
-def test_a_fault_strikes_at_its_time() -> None:
-    with exchange_with(Cut(1001, at=0.3), Cut(1008, connection=2, at=0.2)) as exchange:
-        with connected(exchange) as client:
-            assert read_until_closed(client) == 1001
-        with connected(exchange) as client:
-            assert read_until_closed(client) == 1008
-        assert [fault for _, fault in exchange.struck] == [Cut(1001, at=0.3), Cut(1008, connection=2, at=0.2)]
-        assert 0.3 <= exchange.struck[0][0] <= exchange.struck[1][0]
-
-
-def test_a_fault_can_be_inflicted_by_hand() -> None:
-    with exchange_with() as exchange, connected(exchange) as client:
-        ids(client, 10)
-        exchange.inflict(Cut(1011))
-        assert read_until_closed(client) == 1011
-    with pytest.raises(RuntimeError, match="stopped"):
-        exchange.inflict(Cut())
-
-
-def test_what_falls_due_while_the_exchange_is_stopped_strikes_at_the_next_start() -> None:
-    exchange = Exchange([Market.generated(rate=2000)], faults=[HandshakeStatus(503, at=0.1)])
-    exchange.start()
-    exchange.stop()
-    began = time.monotonic()
-    wait_for(lambda: time.monotonic() > began + 0.2, "the moment to pass")
-    with exchange, pytest.raises(WebSocketBadStatusException), connected(exchange):
-        pass
-
-
-# Delays.
-
-
-def test_trades_arrive_late_and_in_order() -> None:
-    with exchange_with(Delay(0.2, p99=0.3, connection=2)) as exchange, connected(exchange) as prompt:
-        with connected(exchange) as late:
-            found = ids(late, 500)
-            behind = exchange.markets[0].position(found[-1])
-        assert found == list(range(found[0], found[0] + 500))
-        assert exchange.markets[0].issued - behind > 100, "at 2,000 trades/s"
-        assert ids(prompt, 500) == list(range(FIRST, FIRST + 500))
-
-
-def test_some_trades_arrive_late_and_others_pass_them() -> None:
-    with exchange_with(Delay(0.1, share=10, overtaking=True, connection=1)) as exchange, connected(exchange) as client:
-        found = ids(client, 2000)
-    late = sum(trade_id < highest for trade_id, highest in zip(found, accumulate(found, max), strict=True))
-    assert 100 < late < 300
-    assert len(set(found)) == len(found)
-
-
-def test_healing_sends_what_was_late() -> None:
-    with exchange_with(Delay(30.0, connection=1)) as exchange, connected(exchange) as client:
-        assert is_silent(client)
-        exchange.heal()
-        assert ids(client, 500) == list(range(FIRST, FIRST + 500))
-
-
-# Silence.
-
-
-def test_half_a_frame_and_then_nothing() -> None:
-    with exchange_with(HalfOpen(at_id=FIRST + 50), ping_interval=0.05) as exchange:
-        with closing(raw_client(exchange, PATH)) as sock, connected(exchange) as other:
-            assert ids(other, 40)
-            sock.settimeout(0.3)
-            found, error = bytes_to_the_end(sock)
-            assert isinstance(error, TimeoutError)
-            whole, rest = payloads(found)
-            texts = [json.loads(one) for one in whole if one.startswith(b"{")]
-            assert [one["t"] for one in texts] == list(range(FIRST, FIRST + 50))
-            assert len(rest) > 20
-            assert exchange.clients == 2
-        with connected(exchange) as sound:
-            assert len(ids(sound, 100)) == 100
-
-
-def test_the_other_half_may_come_after_all() -> None:
-    with exchange_with(HalfOpen(0.2, at_id=FIRST + 50)) as exchange, connected(exchange) as client:
-        assert ids(client, 2000) == list(range(FIRST, FIRST + 2000))
-
-
-def test_nothing_comes_not_even_pings_or_the_answer_to_a_close_frame() -> None:
-    with exchange_with(ping_interval=0.05, pong_timeout=0.2) as exchange, connected(exchange) as client:
-        ids(client, 100)
-        exchange.inflict(Freeze())
-        client.send_close()
-        client.settimeout(0.5)
-        opcodes: set[int] = set()
-        with pytest.raises(WebSocketTimeoutException):
-            opcodes.update(next_frame(client).opcode for _ in range(100_000))
-        assert ABNF.OPCODE_CLOSE not in opcodes
-        assert exchange.clients == 1
-        client.shutdown()  # type: ignore[no-untyped-call]
-        wait_for(lambda: exchange.clients == 0, "the exchange to see that the client has gone")
-
-
-def test_trades_stop_and_pings_go_on() -> None:
-    with exchange_with(ping_interval=0.03, limits=UNHURRIED) as exchange, connected(exchange) as client:
-        ids(client, 100)
-        exchange.inflict(Freeze(pings=True))
-        opcodes: list[int] = []
-        for _ in range(100_000):
-            opcodes.append(next_frame(client).opcode)
-            if opcodes[-10:] == [ABNF.OPCODE_PING] * 10:
-                break
-        assert opcodes[-10:] == [ABNF.OPCODE_PING] * 10
-
-
-@pytest.mark.parametrize("pings", [False, True])
-@pytest.mark.parametrize("lasting", [0.2, 3600])
-def test_what_a_passing_silence_kept_back_comes_after_it(lasting: float, pings: bool) -> None:
-    freeze = Freeze(lasting, pings=pings, at_id=FIRST + 100)
-    with exchange_with(freeze) as exchange, connected(exchange) as client:
-        assert ids(client, 100) == list(range(FIRST, FIRST + 100))
-        if lasting > 1:
-            assert is_silent(client)
-            exchange.heal()
-        assert ids(client, 1000) == list(range(FIRST + 100, FIRST + 1100))
+def rest_ids(exchange: Exchange, path: str = "historicalTrades", **parameters: Any) -> list[int]:
+    return [row["id"] for row in get(exchange, path, symbol="BTCUSDT", **parameters).json()]
 
 
 # Trades.
 
-
-def test_skipped_ids_are_not_on_the_stream_but_in_rest() -> None:
-    with exchange_with(Skip(5, at_id=FIRST + 20)) as exchange, connected(exchange) as one, connected(exchange) as other:
-        wanted = [number for number in range(FIRST, FIRST + 100) if not FIRST + 20 <= number < FIRST + 25]
-        assert ids(one, 95) == wanted
-        later = ids(other, 50)
-        assert later == [number for number in range(later[0], later[-1] + 1) if number in set(wanted) | set(later)]
-        assert [row["id"] for row in rows(exchange, "historicalTrades", fromId=FIRST + 18, limit=9)] == list(
-            range(FIRST + 18, FIRST + 27)
-        )
-        assert exchange.markets[0].holes == []
+NEXT = range(FIRST, FIRST + 2000)
 
 
-def test_a_hole_is_nowhere() -> None:
-    hole = range(FIRST + 20, FIRST + 25)
-    with exchange_with(Hole(5, at_id=FIRST + 20)) as exchange, connected(exchange) as client:
-        wanted = [number for number in range(FIRST, FIRST + 1500) if number not in hole]
-        assert ids(client, len(wanted)) == wanted
-        # A page is full all the same: who asks for 1000 rows and gets fewer takes it for the end.
-        page = [row["id"] for row in rows(exchange, "historicalTrades", fromId=FIRST + 10, limit=1000)]
-        assert page == wanted[10:1010]
-        assert [row["id"] for row in rows(exchange, "historicalTrades", fromId=FIRST + 22, limit=1)] == [FIRST + 25]
+@pytest.mark.parametrize(
+    ("faults", "expected"),
+    [
+        ([Skip(5, at_id=FIRST + 20)], [*NEXT[:20], *NEXT[25:]]),
+        ([Hole(5, at_id=FIRST + 20)], [*NEXT[:20], *NEXT[25:]]),
+        ([Duplicate(2, at_id=FIRST + 2)], [*NEXT[:3], NEXT[2], NEXT[3], NEXT[3], *NEXT[4:]]),
+        ([IdReset(7, at_id=FIRST + 100)], [*NEXT[:100], *range(7, 2000)]),
+        ([IdReset(100, at_id=FIRST + 50), IdReset(95)], [*range(95, 145), *range(100, 2000)]),
+        ([Freeze(0.2, at_id=FIRST + 100)], NEXT),
+        ([Freeze(0.2, pings=True, at_id=FIRST + 100)], NEXT),
+        ([HalfOpen(0.2, at_id=FIRST + 50)], NEXT),
+    ],
+    ids=str,
+)
+def test_ids_on_the_stream(faults: list[Fault], expected: list[int]) -> None:
+    with exchange_with(*faults) as exchange, connected(exchange) as client:
+        messages = read(client, 1900)
+    assert [one["t"] for one in messages] == list(expected)[:1900]
+    assert all(earlier["T"] <= later["T"] for earlier, later in pairwise(messages))
+
+
+def test_rest_has_skipped_ids_but_no_hole_and_nothing_before_a_reset() -> None:
+    faults = [Skip(5, at_id=FIRST + 10), Hole(5, at_id=FIRST + 20)]
+    with exchange_with(*faults) as exchange, connected(exchange) as client:
+        ids(client, 1300)
+        # A page is full all the same: a client takes fewer rows than it asked for as the end.
+        page = rest_ids(exchange, fromId=FIRST, limit=1000)
+        assert page == [*NEXT[:20], *NEXT[25:1005]]
         market = exchange.markets[0]
-        assert market.holes == list(hole)
-        assert market.ids(0, 30) == wanted[:25]
-        with pytest.raises(ValueError, match="issued already"):
+        assert market.holes == list(NEXT[20:25])
+        with pytest.raises(ValueError, match="already been issued"):
             exchange.inflict(Hole(5, at_id=FIRST + 30))
-
-
-def test_a_hole_may_be_made_now() -> None:
-    with exchange_with() as exchange, connected(exchange) as client:
-        before = ids(client, 100)
-        exchange.inflict(Hole(3))
-        seen = before + ids(client, 2000)
-        missing = sorted(set(range(FIRST, seen[-1] + 1)) - set(seen))
-        assert missing == exchange.markets[0].holes
-        assert len(missing) == 3
-
-
-def test_trades_come_twice() -> None:
-    with exchange_with(Duplicate(3, at_id=FIRST + 2)) as exchange, connected(exchange) as client:
-        assert [one - FIRST for one in ids(client, 10)] == [0, 1, 2, 2, 3, 3, 4, 4, 5, 6]
+        exchange.inflict(IdReset(7))
+        wait_for(lambda: len(rest_ids(exchange, fromId=0, limit=50)) == 50, "trades after the reset")
+        assert rest_ids(exchange, fromId=0, limit=50) == list(range(7, 57))
+        assert get(exchange, "aggTrades", symbol="BTCUSDT", fromId=0, limit=1).json()[0]["f"] == 7
+        assert [one.first_id for one in market.sequences] == [FIRST, 7]
 
 
 @pytest.mark.parametrize(("query", "later"), [("", 1500), ("?timeUnit=MICROSECOND", 1_500_000)])
-def test_the_second_of_two_may_be_dated_later(query: str, later: int) -> None:
-    with (
-        exchange_with(Duplicate(1, later=1.5, at_id=FIRST + 1)) as exchange,
-        connected(exchange, f"{exchange.ws_url}/btcusdt@trade{query}") as client,
-    ):
-        _, first, second, _ = (json.loads(client.recv()) for _ in range(4))
+def test_a_duplicate_may_have_a_later_time(query: str, later: int) -> None:
+    with exchange_with(Duplicate(1, later=1.5, at_id=FIRST)) as exchange, connected(exchange, TARGET + query) as client:
+        first, second = read(client, 2)
     assert second == first | {"T": first["T"] + later}
 
 
-def test_trades_come_out_of_order_within_windows() -> None:
+def test_trades_are_shuffled_within_windows() -> None:
     def shuffled(seed: int) -> list[int]:
         fault = Shuffle(100, window=10, seed=seed, at_id=FIRST + 5)
         with exchange_with(fault) as exchange, connected(exchange) as client:
             return ids(client, 200)
 
     seen = shuffled(1)
-    assert sorted(seen) == list(range(FIRST, FIRST + 200))
-    windows = [seen[start : start + 10] for start in range(5, 105, 10)]
-    for number, window in enumerate(windows):
-        begin = FIRST + 5 + 10 * number
-        assert sorted(window) == list(range(begin, begin + 10))
-        assert window != sorted(window)
-    assert seen[105:] == list(range(FIRST + 105, FIRST + 200))
-    assert shuffled(1) == seen
-    assert shuffled(2) != seen
+    for begin in range(5, 105, 10):
+        window = seen[begin : begin + 10]
+        assert sorted(window) == list(NEXT[begin : begin + 10]) != window
+    assert seen[:5] + seen[105:] == [*NEXT[:5], *NEXT[105:200]]
+    assert shuffled(1) == seen != shuffled(2)
 
 
-def test_a_new_connection_begins_with_a_replay() -> None:
-    with exchange_with(Replay(50, connection=2)) as exchange:
-        with connected(exchange) as first:
-            before = ids(first, 300)
-            with connected(exchange) as second:
-                replayed = ids(second, 100)
-            with connected(exchange) as third:
-                assert ids(third, 1)[0] > replayed[50]
-            before += ids(first, 300)
-        assert replayed == list(range(replayed[0], replayed[0] + 100))
-        assert before == list(range(FIRST, FIRST + 600))
+def test_a_new_connection_starts_with_a_replay() -> None:
+    with exchange_with(Replay(50, connection=2)) as exchange, connected(exchange) as first:
+        ids(first, 300)
+        with connected(exchange) as second, connected(exchange) as third:
+            replayed = ids(second, 100)
+            assert replayed == list(range(replayed[0], replayed[0] + 100))
+            assert ids(third, 1)[0] > replayed[49]
 
 
 IS_OF_KIND: dict[str, Callable[[Any], bool]] = {
@@ -417,226 +167,344 @@ IS_OF_KIND: dict[str, Callable[[Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("kind", MALFORMED)
-@pytest.mark.parametrize("target", [PATH, "/stream?streams=btcusdt@trade"])
-def test_malformed_frames_come_between_good_ones(kind: str, target: str) -> None:
-    malformed, cut = Malformed(20, what=(kind,), at_id=FIRST + 10), Cut(after=50)
-    with exchange_with(malformed, cut) as exchange, closing(raw_client(exchange, target)) as sock:
-        whole, _ = payloads(bytes_to_the_end(sock)[0])
-    good = [*whole[:10], *whole[11:51:2], *whole[50:]]
-    assert [unwrapped(one)["t"] for one in good] == list(range(FIRST, FIRST + 50))
-    assert all(IS_OF_KIND[kind](unwrapped(one)) for one in whole[10:50:2])
+@pytest.mark.parametrize("target", [TARGET, COMBINED])
+def test_malformed_frames_of_all_kinds_precede_good_ones(target: str) -> None:
+    def decoded(payload: bytes) -> Any:
+        with contextlib.suppress(ValueError):
+            message = json.loads(payload)
+            return message.get("data", message)
+
+    with (
+        exchange_with(Malformed(78, at_id=FIRST + 10), Cut(after=88)) as exchange,
+        raw_socket(exchange, target) as sock,
+    ):
+        payloads = [decoded(payload) for _, payload in frames(received(sock))[0]]
+    assert [one["t"] for one in payloads[:10] + payloads[11::2]] == list(NEXT[:88])
+    for number, malformed in enumerate(payloads[10::2]):
+        assert IS_OF_KIND[MALFORMED[number % 6]](malformed), malformed
 
 
-def unwrapped(payload: bytes) -> Any:
-    try:
-        frame = json.loads(payload)
-    except ValueError:
-        return None
-    return frame.get("data", frame)
+# Connections.
 
 
-def test_malformed_frames_are_of_all_kinds_in_turn() -> None:
-    with exchange_with(Malformed(12, after=0), Malformed(12, after=0), Duplicate(12, after=0)) as exchange:
-        exchange.inflict(Cut(after=12))
-        with closing(raw_client(exchange, PATH)) as sock:
-            whole, _ = payloads(bytes_to_the_end(sock)[0])
-    assert len(whole) == 12 * 4
-    for number, kind in enumerate(MALFORMED):
-        assert IS_OF_KIND[kind](unwrapped(whole[4 * number]))
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        *((Cut(code, at_id=FIRST + 60), code) for code in (1000, 1001, 1008, 1011)),
+        (Cut(after=60), 1006),
+        (Cut(reset=True, after=60), 0),
+        (Cut(within_frame=True, at_id=FIRST + 60), 1006),
+        (ServerShutdown(after=60, code=1012), 1012),
+    ],
+    ids=str,
+)
+def test_a_cut_ends_the_connection_at_its_trade(fault: Fault, code: int) -> None:
+    with exchange_with(fault) as exchange:
+        with connected(exchange) as client:
+            assert ids_to_the_end(client) == (list(NEXT[:60]), code)
+        with connected(exchange) as another:
+            assert ids(another, 1)[0] >= FIRST + 60
 
 
-def test_a_huge_frame() -> None:
+@pytest.mark.parametrize(
+    ("fault", "half"), [(Cut(after=50), False), (Cut(within_frame=True, after=50), True), (HalfOpen(after=50), True)]
+)
+def test_half_a_frame(fault: Fault, half: bool) -> None:
+    with exchange_with(fault) as exchange, raw_socket(exchange) as sock:
+        sock.settimeout(0.3)
+        whole, rest = frames(received(sock))
+    assert [json.loads(payload)["t"] for _, payload in whole] == list(NEXT[:50])
+    assert rest.startswith(b"\x81\x7e") == (len(rest) > 20) == half
+
+
+def test_a_frozen_connection_is_open_and_silent() -> None:
+    with exchange_with(ping_interval=0.05, pong_timeout=0.2) as exchange:
+        with connected(exchange) as client:
+            ids(client, 100)
+            exchange.inflict(Freeze())
+            client.send_close()
+            client.settimeout(0.5)
+            opcodes: set[int] = set()
+            with pytest.raises(WebSocketTimeoutException):
+                opcodes.update(next_frame(client).opcode for _ in range(100_000))
+            assert ABNF.OPCODE_CLOSE not in opcodes
+            assert exchange.clients == 1
+        wait_for(lambda: exchange.clients == 0, "the exchange to see that the client has gone")
+
+
+def test_a_frozen_stream_still_pings() -> None:
+    with (
+        exchange_with(ping_interval=0.03, limits=Limits(client_frames=None)) as exchange,
+        connected(exchange) as client,
+    ):
+        ids(client, 100)
+        exchange.inflict(Freeze(pings=True))
+        opcodes: list[int] = []
+        while opcodes[-10:] != [ABNF.OPCODE_PING] * 10:
+            opcodes.append(next_frame(client).opcode)
+            assert len(opcodes) < 100_000
+
+
+@pytest.mark.parametrize("target", [TARGET, COMBINED])
+def test_a_shutdown_is_announced_before_it_happens(target: str) -> None:
+    with exchange_with(ServerShutdown(0.3, at_id=FIRST + 50)) as exchange, connected(exchange, target) as client:
+        read(client, 50)
+        event = json.loads(client.recv())
+        if target == COMBINED:
+            assert event.pop("stream") == "!serverShutdown"
+            event = event["data"]
+        assert abs(event.pop("E") / 1000 - time.time()) < 60
+        assert event == {"e": "serverShutdown"}
+        with connected(exchange) as successor:
+            assert ids_to_the_end(client)[1] == 1001
+            assert len(ids(successor, 100)) == 100
+        assert exchange.counters.most_open == 2
+
+
+def test_a_huge_frame_is_sent_and_the_exchange_still_listens() -> None:
     with exchange_with(HugeFrame(at_id=FIRST + 10)) as exchange, connected(exchange) as client:
         assert len(ids(client, 10)) == 10
+        client.ping("hello")
         huge = client.recv()
         assert len(huge) == 64 * 1024 * 1024
         assert json.loads(huge)["e"] == "trade"
-        assert ids(client, 100) == list(range(FIRST + 10, FIRST + 110))
-
-
-def test_who_sends_a_huge_frame_still_listens() -> None:
-    limits = Limits(client_frames=None)
-    with exchange_with(ping_interval=0.05, pong_timeout=0.5, limits=limits) as exchange, connected(exchange) as client:
-        ids(client, 10)
-        exchange.inflict(HugeFrame())
-        client.ping("hello")
-        frames = (next_frame(client) for _ in range(100_000))
-        assert any(frame.opcode == ABNF.OPCODE_PONG and frame.data == b"hello" for frame in frames)
+        assert any((frame := next_frame(client)).opcode == ABNF.OPCODE_PONG for _ in range(1000))
+        assert frame.data == b"hello"
 
 
 @pytest.mark.parametrize("size", [1, 65536])
 def test_a_message_of_endless_fragments(size: int) -> None:
-    with exchange_with() as exchange, closing(raw_client(exchange, PATH)) as sock:
-        exchange.inflict(Fragments(size))
-        found = b""
-        while b'"padding"' not in found:
-            found += sock.recv(65536)
-        found = found[found.index(b'{"e":"trade","padding":"') - 2 :]
-        while len(found) < 3_000_000:
-            found += sock.recv(65536)
-        (first, *others), _ = fragments(found)
-        assert first == (0x01, 24)
-        assert set(others) == {(0x00, size)}
-    wait_for(lambda: exchange.clients == 0, "the client to be gone")
+    with exchange_with(Fragments(size, after=0)) as exchange, raw_socket(exchange) as sock:
+        (first, *others), _ = frames(received(sock, 1_000_000))
+    assert (first[0], len(first[1])) == (0x01, 24)
+    assert {(start, len(payload)) for start, payload in others} == {(0x00, size)}
 
 
-def fragments(data: bytes) -> tuple[list[tuple[int, int]], int]:
-    """First byte and length of each frame."""
-    found, place = [], 0
-    while place + 10 <= len(data):
-        first, length = data[place], data[place + 1]
-        begin = 2
-        if length >= 126:
-            size = 2 if length == 126 else 8
-            begin, length = 2 + size, int.from_bytes(data[place + 2 : place + 2 + size], "big")
-        found.append((first, length))
-        place += begin + length
-    return found, place
+def test_faults_of_one_connection_and_at_a_time() -> None:
+    scenario = [Cut(1008, connection=2, after=20), Cut(1001, connection=3, at=0.2)]
+    with exchange_with(*scenario) as exchange, connected(exchange) as first:
+        for code in (1008, 1001):
+            with connected(exchange) as client:
+                found, end = ids_to_the_end(client)
+                assert found == list(range(found[0], found[0] + len(found)))
+                assert (end, code == 1001 or len(found) == 20) == (code, True)
+        assert ids(first, 200) == list(NEXT[:200])
+        assert [fault for _, fault in exchange.struck] == scenario
+        exchange.inflict(Cut(1011))
+        assert ids_to_the_end(first)[1] == 1011
 
 
-def test_ids_restart_from_a_low_number_and_times_go_on() -> None:
-    with exchange_with(IdReset(7, at_id=FIRST + 100)) as exchange, connected(exchange) as client:
-        frames = [json.loads(client.recv()) for _ in range(3000)]
-        assert [one["t"] for one in frames] == [*range(FIRST, FIRST + 100), *range(7, 2907)]
-        assert all(earlier["T"] <= later["T"] for earlier, later in pairwise(frames))
-        found = [row["id"] for row in rows(exchange, "historicalTrades", fromId=0, limit=1000)]
-        assert found == list(range(7, 1007))
-        assert rows(exchange, "historicalTrades", fromId=FIRST) == []
-        aggregates = rows(exchange, "aggTrades", fromId=0, limit=10)
-        assert aggregates[0]["f"] == 7
-        assert aggregates[0]["a"] == 1
-        before, after = exchange.markets[0].sequences
-        assert (before.first_id, before.last_id, after.first_id) == (FIRST, FIRST + 99, 7)
-        assert exchange.markets[0].holes == []
+def test_a_fault_may_affect_each_new_connection_until_a_time() -> None:
+    faults = [
+        Cut(1008, connection=2, each=True, after=20, until=1.0),
+        Skip(5, connection=1, each=True, after=10, until=1.0),
+    ]
+    with exchange_with(*faults) as exchange, connected(exchange) as first:
+        assert ids(first, 12) == [*NEXT[:10], *NEXT[15:17]]
+        for _ in range(2):
+            with connected(exchange) as client:
+                found, code = ids_to_the_end(client)
+                assert ([one - found[0] for one in found], code) == ([*range(10), *range(15, 20)], 1008)
+        wait_for(lambda: time.monotonic() > exchange.counters.sessions[0].opened + 1.0, "the time to pass")
+        with connected(exchange) as last:
+            found = ids(last, 200)
+            assert found == list(range(found[0], found[0] + 200))
 
 
-def test_ids_may_restart_more_than_once() -> None:
-    with exchange_with(IdReset(100, at_id=FIRST + 50), IdReset(95)) as exchange, connected(exchange) as client:
-        assert ids(client, 100) == [*range(95, 145), *range(100, 150)]
-        exchange.inflict(IdReset(5))
-        wait_for(lambda: ids(client, 1) == [5], "the restart")
-        assert ids(client, 100) == list(range(6, 106))
-        assert [one.first_id for one in exchange.markets[0].sequences] == [95, 100, 5]
+def test_delayed_trades_arrive_late_and_in_order() -> None:
+    with exchange_with(Delay(0.2, p99=0.3, connection=2)) as exchange, connected(exchange) as prompt:
+        with connected(exchange) as late:
+            found = ids(late, 500)
+            behind = exchange.markets[0].position(found[-1])
+        assert found == list(range(found[0], found[0] + 500))
+        assert exchange.markets[0].issued - behind > 100, "at 2,000 trades/s"
+        assert ids(prompt, 500) == list(NEXT[:500])
 
 
-# Rotation.
-
-
-@pytest.mark.parametrize(
-    ("target", "frame"),
-    [
-        ("/ws/btcusdt@trade", {"e": "serverShutdown"}),
-        ("/stream?streams=btcusdt@trade", {"stream": "!serverShutdown", "data": {"e": "serverShutdown"}}),
-    ],
-)
-def test_a_shutdown_is_announced_and_comes(target: str, frame: dict[str, Any]) -> None:
-    with exchange_with(ServerShutdown(0.3, at_id=FIRST + 50)) as exchange:
-        base = f"ws://{exchange.host}:{exchange.port}{target}"
-        with connected(exchange, base) as client:
-            for _ in range(50):
-                client.recv()
-            event = json.loads(client.recv())
-            moment = event.get("data", event).pop("E")
-            assert event == frame
-            assert abs(moment / 1000 - time.time()) < 60
-            with connected(exchange, base) as successor:
-                assert read_until_closed(client) == 1001
-                assert len([successor.recv() for _ in range(100)]) == 100
-        assert exchange.counters.most_open == 2
-
-
-def test_a_shutdown_may_come_at_once() -> None:
-    with exchange_with(ServerShutdown(after=50, code=1012)) as exchange, connected(exchange) as client:
-        ids(client, 50)
-        assert json.loads(client.recv())["e"] == "serverShutdown"
-        assert read_until_closed(client) == 1012
+def test_delayed_trades_may_be_overtaken() -> None:
+    with exchange_with(Delay(0.1, share=10, overtaking=True, connection=1)) as exchange, connected(exchange) as client:
+        found = ids(client, 2000)
+    late = sum(trade_id < highest for trade_id, highest in zip(found, accumulate(found, max), strict=True))
+    assert 100 < late < 300
+    assert len(set(found)) == len(found)
 
 
 # Handshakes.
 
 
-@pytest.mark.parametrize(("status", "retry_after"), [(403, None), (429, 7), (418, 120), (451, None), (503, None)])
-def test_a_handshake_is_refused(status: int, retry_after: int | None) -> None:
-    with exchange_with(HandshakeStatus(status, retry_after=retry_after, times=2)) as exchange:
+@pytest.mark.parametrize(
+    ("fault", "header", "value"),
+    [
+        (HandshakeStatus(403, times=2), "retry-after", None),
+        (HandshakeStatus(429, retry_after=7, times=2), "retry-after", "7"),
+        (HandshakeStatus(418, retry_after="9" * 5000, times=2), "retry-after", "9" * 5000),
+        (HandshakeStatus(302, times=2), "location", "/moved"),
+    ],
+    ids=["403", "429", "418", "302"],
+)
+def test_a_handshake_is_rejected(fault: HandshakeStatus, header: str, value: str | None) -> None:
+    with exchange_with(fault) as exchange:
         for _ in range(2):
-            with pytest.raises(WebSocketBadStatusException) as refusal, connected(exchange):
-                pass
-            assert refusal.value.status_code == status
-            assert refusal.value.resp_headers is not None
-            assert refusal.value.resp_headers.get("retry-after") == (retry_after and str(retry_after))
-        with connected(exchange) as client:
-            assert len(ids(client, 10)) == 10
-        assert [attempt.status for attempt in exchange.counters.attempts] == [status, status, 101]
-        assert exchange.counters.most_attempts(60) == 3
-
-
-def test_a_handshake_is_redirected() -> None:
-    with exchange_with(HandshakeStatus(302)) as exchange, HTTPConnectionPool(exchange.host, exchange.port) as pool:
-        headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-        headers["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
-        answer = pool.request("GET", PATH, headers=headers, retries=False, timeout=10)
-        assert (answer.status, answer.headers["Location"]) == (302, f"{exchange.rest_url}/moved")
+            with socket.create_connection((exchange.host, exchange.port), timeout=10) as sock:
+                upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                sock.sendall(
+                    f"GET {TARGET} HTTP/1.1\r\nHost: a\r\n{upgrade}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
+                )
+                status, _, head = received(sock).decode("latin-1").partition("\r\n")
+            found = re.search(f"^{header}: (.*)\r$", head, re.MULTILINE | re.IGNORECASE)
+            assert status.split()[1] == str(fault.status)
+            assert (found and found[1].removeprefix(exchange.rest_url)) == value
+        with connected(exchange):
+            assert [one.status for one in exchange.counters.attempts] == [fault.status, fault.status, 101]
 
 
 def test_a_handshake_is_not_answered() -> None:
-    with exchange_with(HandshakeSilence(connection=2)) as exchange:
-        with connected(exchange) as client:
-            ids(client, 10)
-        with pytest.raises(WebSocketTimeoutException):
-            create_connection(f"{exchange.ws_url}/btcusdt@trade", timeout=0.2)
-        with connected(exchange) as client:
-            ids(client, 10)
-        assert [attempt.status for attempt in exchange.counters.attempts] == [101, None, 101]
+    with exchange_with(HandshakeSilence(connection=2)) as exchange, connected(exchange):
+        with pytest.raises(WebSocketTimeoutException), connected(exchange, timeout=0.2):
+            pass
+        with connected(exchange):
+            assert [one.status for one in exchange.counters.attempts] == [101, None, 101]
 
 
-def test_refusals_may_last_a_while() -> None:
-    with exchange_with(HandshakeStatus(503, lasting=0.4)) as exchange:
-
-        def succeeds() -> bool:
-            try:
-                with connected(exchange):
-                    return True
-            except WebSocketBadStatusException:
-                return False
-
-        assert not succeeds()
-        wait_for(succeeds, "the refusals to end")
-        assert exchange.counters.refused > 1
+# REST.
 
 
-# The end of it.
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        *((RestStatus(status, times=2), status, code) for status, code in ((451, 0), (500, -1007), (503, -1008))),
+        *((RestStatus(status, retry_after="soon", times=2), status, -1003) for status in (429, 418)),
+        (RestStatus(502, times=2), 502, None),
+    ],
+    ids=str,
+)
+def test_rest_answers_with_a_status(fault: RestStatus, status: int, code: int | None) -> None:
+    with exchange_with(fault) as exchange:
+        for _ in range(2):
+            answer = get(exchange)
+            assert answer.status == status
+            assert answer.headers.get("Retry-After") == fault.retry_after
+            # A gateway in front of the exchange does not answer in JSON.
+            assert answer.data.startswith(b"<html>") if code is None else answer.json()["code"] == code
+        assert get(exchange).status == 200
+        assert exchange.counters.answers == {("/api/v3/time", status): 2, ("/api/v3/time", 200): 1}
 
 
-def test_all_faults_can_be_ended() -> None:
-    faults: list[Callable[[], Fault]] = [Freeze, HalfOpen, Fragments, lambda: Freeze(3600)]
-    with exchange_with(HandshakeStatus(403, at=3600), rate=5000) as exchange, connected(exchange) as client:
-        for fault in faults:
-            with connected(exchange) as victim:
-                ids(victim, 10)
-                exchange.inflict(fault())
-        exchange.inflict(HandshakeStatus(403, lasting=3600), Skip(10**9), Cut(at=3600))
-        exchange.heal()
-        ids_to_the_end(client)
-        with connected(exchange) as sound:
-            found = ids(sound, 1000)
-            assert found == list(range(found[0], found[0] + 1000))
+def test_which_rest_requests_a_fault_affects() -> None:
+    for faults, statuses in (
+        ([RestStatus(500), RestStatus(429, times=2)], [500, 429, 429, 200]),
+        ([RestStatus(503, every=3, times=2, path="time")], [200, 200, 503, 200, 200, 503, 200, 200, 200]),
+        ([RestStatus(503, path="trades")], [200, 200]),
+    ):
+        with exchange_with(*faults) as exchange:
+            assert [get(exchange).status for _ in statuses] == statuses
+    with exchange_with(RestStatus(503, lasting=0.3)) as exchange:
+        assert get(exchange).status == 503
+        wait_for(lambda: get(exchange).status == 200, "the fault to end")
 
 
-def test_healing_lets_go_what_was_kept_back() -> None:
-    freeze, shuffle = Freeze(3600, at_id=FIRST + 10), Shuffle(10**6, window=10**6, at_id=FIRST + 10)
-    with exchange_with(freeze, shuffle) as exchange, connected(exchange) as client:
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(RestSilence(), ReadTimeoutError), (RestCut(), ProtocolError), (RestTruncated(), HTTPError)],
+    ids=str,
+)
+def test_rest_does_not_answer_in_full(fault: Fault, error: type[Exception]) -> None:
+    with exchange_with(fault) as exchange:
+        with pytest.raises(error):
+            get(exchange, timeout=0.3)
+        assert get(exchange).status == 200
+
+
+@pytest.mark.parametrize(("body", "first"), [(False, b"H"), (True, b"HTTP/1.1 200 OK\r\n")])
+def test_rest_answers_byte_by_byte(body: bool, first: bytes) -> None:
+    with exchange_with(RestDrip(0.001, body=body), RestDrip(0.05)) as exchange:
+        for heal in (False, True):
+            with socket.create_connection((exchange.host, exchange.port), timeout=10) as sock:
+                sock.sendall(b"GET /api/v3/time HTTP/1.1\r\nHost: test\r\n\r\n")
+                pieces = [sock.recv(65536)]
+                if heal:
+                    exchange.heal()
+                while pieces[-1] and not pieces[-1].endswith(b"}"):
+                    pieces.append(sock.recv(65536))
+            if heal:
+                assert pieces[-1] == b"", "the answer is cut off"
+            else:
+                assert pieces[0].startswith(first)
+                assert len(pieces) > 5
+                assert json.loads(b"".join(pieces).split(b"\r\n\r\n")[1])["serverTime"]
+        assert get(exchange).status == 200
+
+
+def test_rest_answers_with_other_rows() -> None:
+    with exchange_with(RestOtherRows(7, path="historicalTrades")) as exchange, connected(exchange) as client:
+        ids(client, 100)
+        assert [rest_ids(exchange, fromId=FIRST, limit=3) for _ in range(2)] == [[7, 8, 9], list(NEXT[:3])]
+
+
+def test_rest_lags_behind_the_stream() -> None:
+    with exchange_with(RestLag(100, lasting=0.5)) as exchange, connected(exchange) as client:
+        newest = ids(client, 100)[-1]
+        assert rest_ids(exchange, fromId=newest) == []
+        assert get(exchange, "aggTrades", symbol="BTCUSDT").json() == []
+        assert rest_ids(exchange, "trades")[-1] >= newest
+        wait_for(lambda: rest_ids(exchange, fromId=newest), "the lag to end")
+
+
+# All of them.
+
+
+def test_heal_ends_all_faults_and_sends_what_was_held_back() -> None:
+    held = [
+        Delay(3600, at_id=FIRST + 10),
+        Freeze(3600, at_id=FIRST + 10),
+        Shuffle(10**6, window=10**6, at_id=FIRST + 10),
+    ]
+    with exchange_with(*held, HandshakeStatus(403, at=3600)) as exchange, connected(exchange) as client:
         assert len(ids(client, 10)) == 10
-        assert is_silent(client)
+        for fault in (Freeze(connection=2), HalfOpen(connection=3), Fragments(connection=4)):
+            exchange.inflict(fault)
+            with connected(exchange):
+                wait_for(lambda: exchange.struck[-1][1] == fault, "the fault")  # noqa: B023
+        exchange.inflict(HandshakeStatus(403, lasting=3600), Cut(at=3600))
         exchange.heal()
-        assert ids(client, 1000) == list(range(FIRST + 10, FIRST + 1010))
+        assert ids(client, 1000) == list(NEXT[10:1010])
+        with connected(exchange) as sound:
+            found = ids(sound, 500)
+            assert found == list(range(found[0], found[0] + 500))
 
 
-def test_flat_out_faults_strike_at_their_trade() -> None:
-    market = Market.generated(rate=math.inf, start="subscriber")
-    faults = [Skip(3, at_id=FIRST + 1000), Duplicate(2, at_id=FIRST + 5000), Cut(1008, after=70_000)]
-    with Exchange([market], faults=faults) as exchange, connected(exchange) as client:
-        found = ids_to_the_end(client)
-    assert set(range(FIRST, FIRST + 70_000)) - set(found) == {FIRST + 1000, FIRST + 1001, FIRST + 1002}
-    assert found == sorted(found)
-    assert len(found) == 70_000 - 3 + 2
+def test_the_exchange_survives_all_kinds_at_once() -> None:
+    everything = Random(seed=1, every=0.02, kinds=tuple(kind for kind in KINDS if kind != "random"))
+    with exchange_with(everything, limits=Limits(connection_attempts=None)) as exchange:
+
+        def enough() -> bool:
+            # Whatever happens to the client: the exchange raises an error of its own when it is stopped.
+            with contextlib.suppress(OSError, ValueError, WebSocketException), connected(exchange) as client:
+                client.settimeout(0.05)
+                for _ in range(50):
+                    client.recv()
+            return len(exchange.struck) > 80
+
+        wait_for(enough, "many faults")
+        struck = [fault for _, fault in exchange.struck]
+        assert struck == [everything, *(fault for _, fault in islice(everything.plan(), len(struck) - 1))]
+        exchange.heal()
+        with connected(exchange) as client:
+            found = ids(client, 500)
+        assert found == list(range(found[0], found[0] + 500))
+
+
+def test_counters_tell_what_clients_did() -> None:
+    with exchange_with() as exchange:
+        for _ in range(5):
+            get(exchange)
+        with connected(exchange), connected(exchange), connected(exchange):
+            pass
+        counters = exchange.counters
+        wait_for(lambda: len([one for one in counters.sessions if one.closed]) == 3, "all to be closed")
+        with connected(exchange):
+            wait_for(lambda: [one.number for one in counters.sessions] == [1, 2, 3, 4], "the fourth session")
+            assert counters.sessions[-1].closed is None
+        assert [request.path for request in counters.history] == ["/api/v3/time"] * 5
+        assert (counters.most_requests(60), counters.most_requests(1e-9)) == (5, 1)
+        assert (counters.most_open, counters.most_attempts(60)) == (3, 4)

@@ -1,18 +1,18 @@
-"""What streams, REST answers and faults may know of a client's connection, and do to it."""
+"""The interface of a client's connection for REST answers and faults."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 from loader_ws_trades.sandbox.exchange.frames import Form
-from loader_ws_trades.sandbox.exchange.outlet import Outlet
 from loader_ws_trades.sandbox.exchange.subscriptions import Subscriptions
+from loader_ws_trades.sandbox.exchange.writer import Writer
 
 
 class Client(Protocol):
     """A connection of a WebSocket or REST client."""
 
     form: Form
-    outlet: Outlet
+    writer: Writer
     subscriptions: Subscriptions
 
     @property
@@ -52,5 +52,5 @@ class Client(Protocol):
     def reject(self, status: int, text: str, headers: Mapping[str, str]) -> None:
         """Reject the WebSocket handshake."""
 
-    def neglect_handshake(self) -> None:
+    def ignore_handshake(self) -> None:
         """Leave the WebSocket handshake unanswered."""

@@ -1,4 +1,4 @@
-"""One client of the exchange: handshake, streams, pings and closing, or REST requests one after another."""
+"""One connection to the exchange: a WebSocket from handshake to close, or a series of REST requests."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,13 +11,13 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from loader_ws_trades.sandbox.counters import Session
-from loader_ws_trades.sandbox.exchange.asked import Asked
 from loader_ws_trades.sandbox.exchange.frames import Batch, Form, text_frame
 from loader_ws_trades.sandbox.exchange.heartbeat import Heartbeat
-from loader_ws_trades.sandbox.exchange.limits import Rolling
-from loader_ws_trades.sandbox.exchange.outlet import Outlet
-from loader_ws_trades.sandbox.exchange.subscriptions import Subscriptions, obey, wanted
-from loader_ws_trades.sandbox.exchange.venue import Venue
+from loader_ws_trades.sandbox.exchange.limits import RollingLimit
+from loader_ws_trades.sandbox.exchange.pending_answer import PendingAnswer
+from loader_ws_trades.sandbox.exchange.state import ExchangeState
+from loader_ws_trades.sandbox.exchange.subscriptions import Subscriptions, answer_command, parse_target
+from loader_ws_trades.sandbox.exchange.writer import Writer
 
 _CLOSE_TIMEOUT = 1.0
 _ABNORMAL = 1006
@@ -26,61 +26,61 @@ _ABNORMAL = 1006
 class Connection(asyncio.Protocol):
     """A client's connection, in the exchange's event loop.
 
-    The websockets library does handshake and control frames without touching the socket; trade frames go past it, many
-    in one write, and always whole ones.
+    The websockets library handles the handshake and control frames without touching the socket; trade frames bypass
+    it, many in one write, always whole ones.
     """
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, state: ExchangeState) -> None:
         self.form = Form(combined=False, microseconds=False)
         self.ip = ""
         self.session: Session | None = None
         """None for a REST client, and before the handshake."""
-        self.outlet: Outlet
-        self.subscriptions = Subscriptions(self, venue.streams, venue.limits.streams)
-        self._venue = venue
+        self.writer: Writer
+        self.subscriptions = Subscriptions(self, state.streams, state.limits.streams)
+        self._state = state
         self._protocol = ServerProtocol()
         self._transport: asyncio.Transport
         self._message = b""
         self._unread = b""
-        self._forsaken = False
-        self._sent = Rolling(venue.limits.client_frames, 1.0)
+        self._abandoned = False
+        self._sent = RollingLimit(state.limits.client_frames, 1.0)
         self._timers: list[asyncio.TimerHandle] = []
-        self._heartbeat = Heartbeat(venue.ping_interval, venue.pong_timeout, self._ping, self._overdue)
+        self._heartbeat = Heartbeat(state.ping_interval, state.pong_timeout, self._ping, self._overdue)
 
     @property
     def open(self) -> bool:
-        """Whether it is a stream's, and neither side has begun to close it."""
+        """Whether it is a WebSocket connection that neither side has begun to close."""
         return self.session is not None and self.session.closed is None
 
     @property
     def number(self) -> int:
-        """Number of the stream connection, from 1; 0 if it is none."""
+        """Number of the WebSocket connection, from 1; 0 for any other connection."""
         return self.session.number if self.session else 0
 
     @property
     def url(self) -> str:
         """Base URL of the exchange."""
-        return self._venue.url
+        return self._state.url
 
     @property
     def stuck(self) -> bool:
-        """Whether it can not go on as if nothing had been."""
-        return self._forsaken or self.outlet.stuck
+        """Whether it cannot continue as if nothing had happened."""
+        return self._abandoned or self.writer.stuck
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take up a connection."""
+        """Accept a connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self._transport = transport
-        self.outlet = Outlet(transport)
+        self.writer = Writer(transport)
         self.ip = transport.get_extra_info("peername")[0]
-        self._venue.connections.add(self)
-        self._venue.emptied.clear()
+        self._state.connections.add(self)
+        self._state.emptied.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent; who says nothing does not listen either."""
-        if self.outlet.silent:
+        """Process what the client sent; a silent exchange does not listen either."""
+        if self.writer.silent:
             self._unread += data
             return
         self._protocol.receive_data(data)
@@ -92,85 +92,85 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def eof_received(self) -> None:
-        """Take note that the client will send nothing more; asyncio then closes the connection."""
+        """The client will send nothing more; asyncio then closes the connection."""
         self._protocol.receive_eof()
         self._flush()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Forget the client."""
-        self._leave()
-        # Python 3.10 complains of a TLS transport that the client ended and nobody closed.
+        """Clean up after the client."""
+        self._stop()
+        # Python 3.10 warns of a TLS transport that the client ended and nobody closed.
         self._transport.close()
-        self.outlet.lost()
-        self._venue.connections.discard(self)
-        if not self._venue.connections:
-            self._venue.emptied.set()
+        self.writer.lost()
+        self._state.connections.discard(self)
+        if not self._state.connections:
+            self._state.emptied.set()
 
     def pause_writing(self) -> None:
-        """Take note that the client reads too slowly."""
-        self.outlet.pause()
+        """The client reads too slowly."""
+        self.writer.pause()
 
     def resume_writing(self) -> None:
-        """Take note that the client has caught up."""
-        self.outlet.resume()
+        """The client has caught up."""
+        self.writer.resume()
 
-    # What goes out.
+    # Outgoing.
 
     def deliver(self, batch: Batch) -> None:
-        """Send trade frames; a client that is too far behind is cut off."""
-        self._venue.counters.frames += len(batch.ids)
-        self.outlet.write_trades(self._venue.faults.frames(self, batch))
-        if self.outlet.backlog > self._venue.limits.backlog:
-            self._venue.counters.cut_off += 1
+        """Send trade frames; a client that is too far behind is disconnected."""
+        self._state.counters.frames += len(batch.ids)
+        self.writer.write_trades(self._state.faults.frames(self, batch))
+        if self.writer.backlog > self._state.limits.backlog:
+            self._state.counters.cut_off += 1
             self.abort()
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was sent, or is gone."""
-        await self.outlet.drained()
+        """Wait until the client has read most of what was sent, or is gone."""
+        await self.writer.drained()
 
     def close(self, code: int = 1001, reason: str = "") -> None:
-        """Close with a close frame, or without one (1006); a client that does not answer it is cut off."""
-        if self._protocol.state is not State.OPEN or self.outlet.silent or code == _ABNORMAL:
+        """Close with a close frame, or without one (1006); a client that does not answer it is disconnected."""
+        if self._protocol.state is not State.OPEN or self.writer.silent or code == _ABNORMAL:
             self.abort()
             return
-        self._leave()
+        self._stop()
         self._protocol.send_close(code, reason)
         self._flush()
         self._later(_CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
-        """Cut the connection, with all that is not sent yet."""
-        self._leave()
+        """Cut the connection and drop what is not sent yet."""
+        self._stop()
         self._transport.abort()
 
     def end(self) -> None:
-        """End the connection without a close frame, behind all that is written."""
-        self._leave()
+        """End the connection without a close frame, after everything that is already written."""
+        self._stop()
         self._transport.close()
-        # A client that does not read what is left would keep the connection for ever.
+        # A client that does not read the rest would keep the connection open for ever.
         self._later(_CLOSE_TIMEOUT, self._transport.abort)
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
-        self._leave()
-        self.outlet.reset()
+        self._stop()
+        self.writer.reset()
 
     def freeze(self, *, pings: bool, for_good: bool) -> None:
-        """Say nothing, or nothing but pings, and keep what there is to say until `thaw`; for good, drop it."""
+        """Send nothing, or nothing but pings, and hold the rest back until `thaw`; if for good, drop it."""
         if not pings:
-            self._heartbeat.forgive()
-        self._forsaken = self._forsaken or for_good
+            self._heartbeat.forget_pings()
+        self._abandoned = self._abandoned or for_good
         if not for_good:
-            self.outlet.hold(trades_only=pings)
+            self.writer.hold(trades_only=pings)
             return
         self.subscriptions.clear()
         if not pings:
-            self._heartbeat.end()
-            self.outlet.shut()
+            self._heartbeat.stop()
+            self.writer.shut()
 
     def thaw(self) -> None:
-        """Say what there was to say since `freeze`."""
-        self.outlet.release()
+        """Send what was held back by `freeze`."""
+        self.writer.release()
         unread, self._unread = self._unread, b""
         if unread:
             self.data_received(unread)
@@ -178,26 +178,26 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
             if data:
-                self.outlet.write(data)
+                self.writer.write(data)
             else:
                 self.end()
 
-    # What the client asks.
+    # Incoming.
 
     def _on_request(self, request: Request) -> None:
         if request.path.startswith("/api/"):
-            # The connection is kept for further requests: each begins with a fresh protocol.
+            # The connection is kept alive: each request starts with a fresh protocol.
             self._protocol = ServerProtocol()
-            answer = self._venue.rest.get(request.path, self.ip)
-            self._venue.faults.answer(Asked(self, urlsplit(request.path).path, answer, self._venue.counters))
+            answer = self._state.rest.get(request.path, self.ip)
+            self._state.faults.answer(PendingAnswer(self, urlsplit(request.path).path, answer, self._state.counters))
         else:
             self._handshake(request)
 
     def _handshake(self, request: Request) -> None:
-        attempts, streams = self._venue.attempts(self.ip), wanted(request.path)
+        attempts, streams = self._state.attempts(self.ip), parse_target(request.path)
         if not attempts.allows():
             self.reject(429, "Too many connection attempts.\n", {"Retry-After": str(attempts.wait())})
-        elif not self._venue.faults.handshake(self):
+        elif not self._state.faults.handshake(self):
             return
         elif streams is None:
             self.reject(404, "No such stream.\n", {})
@@ -205,33 +205,33 @@ class Connection(asyncio.Protocol):
             response = self._protocol.accept(request)
             self._answer_handshake(response)
             if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-                self._welcome(*streams)
+                self._open(*streams)
 
     def reject(self, status: int, text: str, headers: Mapping[str, str]) -> None:
-        """Refuse the WebSocket handshake."""
+        """Reject the WebSocket handshake."""
         response = self._protocol.reject(HTTPStatus(status), text)
         for name, value in headers.items():
             response.headers[name] = value
         self._answer_handshake(response)
 
-    def neglect_handshake(self) -> None:
-        """Give no answer to the WebSocket handshake."""
-        self._venue.counters.tried(None)
+    def ignore_handshake(self) -> None:
+        """Leave the WebSocket handshake unanswered."""
+        self._state.counters.count_handshake(None)
 
     def _answer_handshake(self, response: Response) -> None:
-        self._venue.counters.tried(response.status_code)
+        self._state.counters.count_handshake(response.status_code)
         self._protocol.send_response(response)
         self._flush()
 
-    def _welcome(self, names: list[str], form: Form) -> None:
+    def _open(self, names: list[str], form: Form) -> None:
         self.form = form
-        self.session = Session(self._venue.counters.connections)
-        self._venue.counters.sessions.append(self.session)
-        self._heartbeat.begin()
-        if self._venue.limits.connection_age is not None:
-            self._later(self._venue.limits.connection_age, self.close)
+        self.session = Session(self._state.counters.connections)
+        self._state.counters.sessions.append(self.session)
+        self._heartbeat.start()
+        if self._state.limits.connection_age is not None:
+            self._later(self._state.limits.connection_age, self.close)
         self.subscriptions.subscribe(names)
-        self._venue.faults.opened(self)
+        self._state.faults.opened(self)
 
     def _on_frame(self, frame: Frame) -> None:
         if not self._sent.allows():
@@ -242,14 +242,14 @@ class Connection(asyncio.Protocol):
             self._message += frame.data
             if frame.fin:
                 message, self._message = self._message, b""
-                self.outlet.write(text_frame(obey(message, self.subscriptions)))
+                self.writer.write(text_frame(answer_command(message, self.subscriptions)))
 
-    # Time.
+    # Timers.
 
     def _ping(self, payload: bytes) -> bool:
-        if self.outlet.silent:
+        if self.writer.silent:
             return False
-        self._venue.counters.pings += 1
+        self._state.counters.pings += 1
         self._protocol.send_ping(payload)
         self._flush()
         return True
@@ -262,11 +262,11 @@ class Connection(asyncio.Protocol):
         self._timers = [timer for timer in self._timers if timer.when() > now]
         self._timers.append(asyncio.get_running_loop().call_later(seconds, action))
 
-    def _leave(self) -> None:
+    def _stop(self) -> None:
         if self.session is not None:
             self.session.end()
         self.subscriptions.clear()
-        self._heartbeat.end()
+        self._heartbeat.stop()
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()

@@ -14,7 +14,7 @@ _WRAPPED = '{"stream":"%s","data":%s}'
 
 
 class Form(NamedTuple):
-    """How a client wants its frames: wrapped with the stream's name, times in microseconds."""
+    """The form of a client's frames: wrapped with the stream's name, times in microseconds."""
 
     combined: bool
     microseconds: bool
@@ -22,7 +22,7 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Whole frames of consecutive positions, as they go to a client."""
+    """Whole frames of consecutive positions, as they are sent."""
 
     market: Market
     position: int
@@ -50,7 +50,7 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def payload(frame: bytes) -> bytes:
-    """Return what is in a server's frame of less than 64 KiB."""
+    """Return the payload of a server's frame of less than 64 KiB."""
     return frame[2:] if frame[1] < 126 else frame[4:]
 
 
@@ -64,7 +64,7 @@ def header(length: int, first: int = 0x81) -> bytes:
 
 
 class Encoder:
-    """The frames of one market; keeps the blocks encoded last, because many clients and ticks share a block."""
+    """The frames of one market; caches recent blocks, because many clients and ticks share a block."""
 
     def __init__(self, market: Market) -> None:
         self._market = market
@@ -73,9 +73,9 @@ class Encoder:
 
     def batches(self, start: int, stop: int, form: Form) -> Iterator[Batch]:
         """Yield the frames of the positions from `start` up to `stop`."""
-        market, ledger = self._market, self._market.ledger
-        for position, number, shift, part in ledger.pieces(start, stop):
-            ids = ledger.block(number, shift).ids
+        market, numbering = self._market, self._market.numbering
+        for position, number, shift, part in numbering.pieces(start, stop):
+            ids = numbering.block(number, shift).ids
             ends, data = self._encoded(number, shift, form)
             if part.stop - part.start == len(ends):
                 yield Batch(market, position, ids, ends, data)
@@ -85,9 +85,9 @@ class Encoder:
                 yield Batch(market, position, ids[part], ends, data[begin : begin + ends[-1]])
 
     def _encode(self, number: int, shift: int, form: Form) -> tuple[Sequence[int], bytes]:
-        block = self._market.ledger.block(number, shift)
+        block = self._market.numbering.block(number, shift)
         digits = len(str(block.ids[0]))
-        # Where ids restart from a low number, those of the block that lie before are below 0, and never sent.
+        # After a restart at a low id, earlier ids of the block are below 0; they are never sent.
         if block.ids[0] >= 0 and digits == len(str(block.ids[-1])):
             ends, template = self._template(block.shape, form, digits)
         else:

@@ -1,4 +1,4 @@
-"""The exchange's limits on its clients."""
+"""Rate limits of the exchange."""
 
 import math
 import time
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What the exchange allows; none switches a limit off. Seconds, unless said otherwise."""
+    """The exchange's limits; none disables one. Times in seconds."""
 
     connection_age: float | None = 24 * 3600.0
     connection_attempts: int | None = 300
     """Handshakes in 5 minutes, per IP."""
     client_frames: int | None = 5
-    """Frames a second from a client, its pongs included: who pings at more than that rate must allow more."""
+    """Frames a second from a client, pongs included: to ping faster than that, raise it."""
     streams: int = 1024
     """Streams per connection."""
     backlog: int = 64 * 1024 * 1024
-    """Bytes kept for a client that is too slow to read; past it, the client is cut off."""
+    """Bytes buffered for a slow client, which is disconnected beyond it."""
     weight: int = 6000
     """Request weight per window, per IP."""
     weight_window: float = 60.0
@@ -27,8 +27,8 @@ class Limits:
     ban: float = 120.0
 
 
-class Rolling:
-    """Counts events in a rolling window; at most `most` of them may lie within `seconds`."""
+class RollingLimit:
+    """Allows at most `most` events in any `seconds`."""
 
     def __init__(self, most: int | None, seconds: float) -> None:
         self._most = most
@@ -36,7 +36,7 @@ class Rolling:
         self._times: deque[float] = deque()
 
     def allows(self) -> bool:
-        """Count one event that happens now, and say whether it is within the limit."""
+        """Count an event that happens now, and return whether it is within the limit."""
         if self._most is None:
             return True
         now = time.monotonic()
@@ -51,45 +51,45 @@ class Rolling:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A request is not served: 429, or 418 for an IP that went on all the same."""
+class Rejection:
+    """A request is rejected: 429, or 418 for an IP that did not back off."""
 
     status: int
     retry_after: int
 
 
-class Weights:
-    """The request weight that one IP has used in the present window."""
+class WeightWindow:
+    """The request weight that one IP has used in the current window."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._window = 0
-        self._refused = 0
+        self._rejected = 0
         self._banned_until = 0.0
         self._used = 0
 
     @property
     def used(self) -> int:
-        """Weight used in the present window."""
-        self._turn(time.monotonic())
+        """Weight used in the current window."""
+        self._roll_over(time.monotonic())
         return self._used
 
-    def spend(self, weight: int) -> Refusal | None:
-        """Count a request, and say whether it is refused."""
+    def spend(self, weight: int) -> Rejection | None:
+        """Count a request, and return a rejection if it exceeds the limit."""
         now = time.monotonic()
-        self._turn(now)
+        self._roll_over(now)
         if now < self._banned_until:
-            return Refusal(418, math.ceil(self._banned_until - now))
+            return Rejection(418, math.ceil(self._banned_until - now))
         self._used += weight
         if self._used <= self._limits.weight:
             return None
-        self._refused += 1
-        if self._refused > self._limits.refusals:
+        self._rejected += 1
+        if self._rejected > self._limits.refusals:
             self._banned_until = now + self._limits.ban
-            return Refusal(418, math.ceil(self._limits.ban))
-        return Refusal(429, math.ceil((self._window + 1) * self._limits.weight_window - now))
+            return Rejection(418, math.ceil(self._limits.ban))
+        return Rejection(429, math.ceil((self._window + 1) * self._limits.weight_window - now))
 
-    def _turn(self, now: float) -> None:
+    def _roll_over(self, now: float) -> None:
         window = int(now / self._limits.weight_window)
         if window != self._window:
-            self._window, self._used, self._refused = window, 0, 0
+            self._window, self._used, self._rejected = window, 0, 0

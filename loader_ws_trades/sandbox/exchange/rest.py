@@ -1,4 +1,4 @@
-"""The exchange's REST answers about its markets, as values: no socket here."""
+"""The exchange's REST answers, as values: no socket here."""
 
 import re
 import time
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from loader_ws_trades.sandbox.counters import Counters
-from loader_ws_trades.sandbox.exchange.limits import Limits, Refusal, Weights
+from loader_ws_trades.sandbox.exchange.limits import Limits, Rejection, WeightWindow
 from loader_ws_trades.sandbox.exchange.rows import (
     first_aggregates,
     first_trades,
@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 @dataclass
 class Answer:
-    """A REST answer; the body is a JSON value yet to be encoded, or a text of another kind."""
+    """A REST answer; the body is a JSON value to be encoded, or text of another kind."""
 
     status: int
     body: Any
@@ -39,7 +39,7 @@ class Answer:
     kind: str = "application/json;charset=UTF-8"
 
     def encoded(self) -> tuple[bytes, bytes]:
-        """Return head and body as they go out."""
+        """Return head and body as bytes."""
         body = msgspec.json.encode(self.body) if "json" in self.kind else str(self.body).encode()
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         headers = {"Content-Type": self.kind, "Content-Length": len(body), **self.headers}
@@ -48,7 +48,7 @@ class Answer:
 
 
 class RestError(Exception):
-    """The request is refused with HTTP 400 and a code of the exchange's."""
+    """The request is rejected with HTTP 400 and an error code of the exchange."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class RestError(Exception):
 
 
 class Rest:
-    """Answers requests, and counts their weight by IP."""
+    """Answers requests and counts their weight by IP."""
 
     def __init__(
         self,
@@ -66,16 +66,16 @@ class Rest:
         lag: Callable[[], float],
         clock_offset: float = 0.0,
     ) -> None:
-        """Take the markets to tell of.
+        """Take the markets to serve.
 
-        `lag` says how many seconds the database is behind, `clock_offset` how many the clock is ahead.
+        `lag` returns how many seconds the database is behind; the clock is `clock_offset` seconds ahead.
         """
         self._lag = lag
         self._ahead = round(clock_offset * 1000)
         self._markets = {market.symbol: market for market in markets}
         self._limits = limits
         self._counters = counters
-        self._weights: dict[str, Weights] = {}
+        self._weights: dict[str, WeightWindow] = {}
         self._endpoints: dict[str, tuple[int | Callable[[Parameters], int], Callable[[Parameters], Any]]] = {
             "/api/v3/time": (1, self._time),
             "/api/v3/exchangeInfo": (20, self._exchange_info),
@@ -85,9 +85,9 @@ class Rest:
             "/api/v3/ticker/24hr": (_ticker_weight, self._tickers),
         }
 
-    def weights(self, ip: str) -> Weights:
-        """Return the weight that `ip` uses."""
-        return self._weights.setdefault(ip, Weights(self._limits))
+    def weights(self, ip: str) -> WeightWindow:
+        """Return the weight window of `ip`."""
+        return self._weights.setdefault(ip, WeightWindow(self._limits))
 
     def get(self, target: str, ip: str) -> Answer:
         """Answer a GET for `target` (path and query) from `ip`."""
@@ -100,10 +100,10 @@ class Rest:
         weight = weight(parameters) if callable(weight) else weight
         weights = self.weights(ip)
         self._counters.weight += weight
-        refusal = weights.spend(weight)
+        rejection = weights.spend(weight)
         self._counters.peak_weight = max(self._counters.peak_weight, weights.used)
-        if refusal is not None:
-            answer = _refused(refusal, self._limits)
+        if rejection is not None:
+            answer = _rejected(rejection, self._limits)
         else:
             try:
                 answer = Answer(200, endpoint(parameters))
@@ -152,13 +152,13 @@ class Rest:
         from_id, start, end = (_number(parameters, name) for name in ("fromId", "startTime", "endTime"))
         if from_id is not None and (start is not None or end is not None):
             raise RestError(-1128, "Combination of optional parameters invalid.")
-        stop, opening = self._known(market), market.opening
+        stop, sequence_start = self._known(market), market.sequence_start
         if end is not None:
             stop = min(stop, market.position_at((end + 1) * 1000))
         if from_id is None and start is None:
             return last_aggregates(market, stop, limit)
-        begin = opening + max((from_id or 1) - 1, 0) if start is None else market.position_at(start * 1000)
-        return first_aggregates(market, max(begin, opening), stop, limit)
+        begin = sequence_start + max((from_id or 1) - 1, 0) if start is None else market.position_at(start * 1000)
+        return first_aggregates(market, max(begin, sequence_start), stop, limit)
 
     def _tickers(self, parameters: Parameters) -> Any:
         """Answer from memory: it does not lag."""
@@ -174,9 +174,9 @@ class Rest:
         return [ticker_row(market, self._now(), full=kind == "FULL") for market in markets]
 
     def _known(self, market: Market) -> int:
-        """Return the number of positions that the database has; it may lag the stream."""
+        """Return the number of positions in the database, which may lag the stream."""
         lag = self._lag()
-        return market.aged(lag) if lag else market.issued
+        return market.issued_before(lag) if lag else market.issued
 
     def _market(self, parameters: Parameters) -> Market:
         symbol = parameters.get("symbol")
@@ -233,9 +233,9 @@ def _limit(parameters: Parameters) -> int:
     return limit
 
 
-def _refused(refusal: Refusal, limits: Limits) -> Answer:
-    if refusal.status == 418:
-        until = time.time_ns() // 1_000_000 + refusal.retry_after * 1000
+def _rejected(rejection: Rejection, limits: Limits) -> Answer:
+    if rejection.status == 418:
+        until = time.time_ns() // 1_000_000 + rejection.retry_after * 1000
         message = (
             f"Way too much request weight used; IP banned until {until}. "
             "Please use WebSocket Streams for live updates to avoid bans."
@@ -245,4 +245,4 @@ def _refused(refusal: Refusal, limits: Limits) -> Answer:
             f"Too much request weight used; current limit is {limits.weight} request weight per 1 MINUTE. "
             "Please use WebSocket Streams for live updates to avoid polling the API."
         )
-    return Answer(refusal.status, {"code": -1003, "msg": message}, {"Retry-After": str(refusal.retry_after)})
+    return Answer(rejection.status, {"code": -1003, "msg": message}, {"Retry-After": str(rejection.retry_after)})

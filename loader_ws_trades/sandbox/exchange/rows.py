@@ -24,15 +24,15 @@ def trade_row(trade: Trade) -> dict[str, Any]:
 
 
 def ticker_row(market: Market, now: int, *, full: bool) -> dict[str, Any]:
-    """Return the statistics of the 24 h before `now` (ms); of a pair without trades in them the ids are -1.
+    """Return the statistics of the 24 h before `now` (ms); without trades in them the ids are -1.
 
-    Highs, lows and volumes are left out: they would cost a look at each trade.
+    Highs, lows and volumes are omitted: they would have to be computed from every trade.
     """
     stop = market.issued
-    start = market.opening
+    start = market.sequence_start
     if market.history.origin is None:  # recorded trades keep their times, and may be old
         start = max(start, market.position_at((now - _DAY) * 1000))
-    pieces = list(market.ledger.pieces(start, stop))
+    pieces = list(market.numbering.pieces(start, stop))
     count = sum(piece.part.stop - piece.part.start for piece in pieces)
     zero = Trade(-1, "0.00000000", "0.00000000", 0, False)
     first, last = (
@@ -69,24 +69,24 @@ def first_trades(market: Market, begin: int, stop: int, limit: int) -> list[Trad
 
 
 def last_trades(market: Market, stop: int, limit: int) -> list[Trade]:
-    """Return the last `limit` trades of the present sequence before the position `stop`."""
+    """Return the last `limit` trades of the current sequence before the position `stop`."""
     found: list[Trade] = []
-    opening = market.opening
-    while stop > opening and len(found) < limit:
-        begin = max(stop - limit + len(found), opening)
+    sequence_start = market.sequence_start
+    while stop > sequence_start and len(found) < limit:
+        begin = max(stop - limit + len(found), sequence_start)
         found = market.trades(begin, stop) + found
         stop = begin
     return found
 
 
 def _block_aggregates(market: Market, number: int, stop: int) -> list[dict[str, Any]]:
-    """Return one block's trades as far as `stop`, those of the same millisecond, price and side together.
+    """Return the aggregates of one block up to `stop`: trades of the same millisecond, price and side.
 
-    An aggregate ends with its block, so that it is the same for whoever asks. Its id is the position of its first
+    An aggregate ends with its block, so that it is the same in every answer. Its id is the position of its first
     trade, counted from 1: ascending, but with gaps, and not a trade id.
     """
-    rows, opening = [], market.opening
-    placed = market.placed(max(number * BLOCK, opening), min(stop, (number + 1) * BLOCK))
+    rows, sequence_start = [], market.sequence_start
+    placed = market.placed(max(number * BLOCK, sequence_start), min(stop, (number + 1) * BLOCK))
     for (moment, price, maker), group in groupby(
         placed, key=lambda one: (one[1].time // 1000, one[1].price, one[1].is_buyer_maker)
     ):
@@ -94,7 +94,7 @@ def _block_aggregates(market: Market, number: int, stop: int) -> list[dict[str, 
         quantity = sum(Decimal(trade.quantity) for _, trade in members)
         rows.append(
             {
-                "a": members[0][0] - opening + 1,
+                "a": members[0][0] - sequence_start + 1,
                 "p": price,
                 "q": f"{quantity:.8f}",
                 "f": members[0][1].id,
@@ -110,18 +110,18 @@ def _block_aggregates(market: Market, number: int, stop: int) -> list[dict[str, 
 def first_aggregates(market: Market, begin: int, stop: int, limit: int) -> list[dict[str, Any]]:
     """Return the first `limit` aggregates that begin at one of the positions from `begin` up to `stop`."""
     found: list[dict[str, Any]] = []
-    least = begin - market.opening + 1
+    lowest = begin - market.sequence_start + 1
     for number in range(begin // BLOCK, -(-stop // BLOCK)):
-        found += [row for row in _block_aggregates(market, number, stop) if row["a"] >= least]
+        found += [row for row in _block_aggregates(market, number, stop) if row["a"] >= lowest]
         if len(found) >= limit:
             break
     return found[:limit]
 
 
 def last_aggregates(market: Market, stop: int, limit: int) -> list[dict[str, Any]]:
-    """Return the last `limit` aggregates of the present sequence before the position `stop`."""
+    """Return the last `limit` aggregates of the current sequence before the position `stop`."""
     found: list[dict[str, Any]] = []
-    for number in range((stop - 1) // BLOCK, market.opening // BLOCK - 1, -1):
+    for number in range((stop - 1) // BLOCK, market.sequence_start // BLOCK - 1, -1):
         found = _block_aggregates(market, number, stop) + found
         if len(found) >= limit:
             break

@@ -1,4 +1,4 @@
-"""A market's stream: hands out what the market issues to all who subscribed, encoded once for each form."""
+"""A market's stream: sends its trades to all subscribers, encoded once per form."""
 
 import asyncio
 from typing import Protocol
@@ -12,12 +12,12 @@ _IDLE = 0.25
 
 
 class Subscriber(Protocol):
-    """Who can take frames."""
+    """A client that takes frames."""
 
     form: Form
 
     def deliver(self, batch: Batch) -> None:
-        """Take frames; does not block."""
+        """Send frames, without blocking."""
 
     async def drained(self) -> None:
         """Wait until there is room for more."""
@@ -26,18 +26,17 @@ class Subscriber(Protocol):
 class StreamFaults(Protocol):
     """The faults that strike at a trade."""
 
-    def mark(self, market: Market, start: int, stop: int) -> int | None:
+    def next_strike(self, market: Market, start: int, stop: int) -> int | None:
         """Return the position before `stop` at which the next fault strikes; none: no fault does."""
 
-    def reach(self, position: int) -> None:
-        """Let strike what is due before the trade at `position` goes out."""
+    def strike_at(self, position: int) -> None:
+        """Make those faults strike that are due before the trade at `position` is sent."""
 
 
 class Stream:
     """One market's subscribers, served by `run` in the exchange's event loop.
 
-    In step with the clock a subscriber that is too slow piles up a backlog of its own; flat out, the slowest one sets
-    the pace for all.
+    By the clock, a slow subscriber builds up its own backlog; flat out, the slowest one sets the pace for all.
     """
 
     def __init__(self, market: Market, faults: StreamFaults) -> None:
@@ -46,38 +45,38 @@ class Stream:
         self._encoder = Encoder(market)
         self._subscribers: dict[Subscriber, None] = {}
         self._position = 0
-        self._wanted = asyncio.Event()
+        self._subscribed = asyncio.Event()
 
     @property
     def position(self) -> int:
-        """Position of the trade that goes out next."""
+        """Position of the next trade to send."""
         return self._position if self._subscribers else self.market.issued
 
     def newest(self, count: int, form: Form) -> bytes:
-        """Return the frames of the last `count` trades that went out."""
-        start = max(self.position - count, self.market.opening)
+        """Return the frames of the last `count` trades that were sent."""
+        start = max(self.position - count, self.market.sequence_start)
         return b"".join(batch.data for batch in self._encoder.batches(start, self.position, form))
 
     def add(self, subscriber: Subscriber) -> None:
-        """Send `subscriber` what is issued from now on; the first one of all may set the market going."""
+        """Send `subscriber` what is issued from now on; the first one may start the market."""
         if not self._subscribers:
             # Read before the market begins, or its first trades would be missed.
             self._position = self.market.issued
-            self._wanted.set()
+            self._subscribed.set()
         self._subscribers[subscriber] = None
         self.market.begin()
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Send `subscriber` nothing more."""
+        """Stop sending to `subscriber`."""
         self._subscribers.pop(subscriber, None)
         if not self._subscribers:
-            self._wanted.clear()
+            self._subscribed.clear()
 
     async def run(self) -> None:
         """Serve until cancelled."""
         turn = self._flat_out if self.market.flat_out else self._by_the_clock
         while True:
-            await self._wanted.wait()
+            await self._subscribed.wait()
             await turn()
 
     async def _by_the_clock(self) -> None:
@@ -98,9 +97,9 @@ class Stream:
         await asyncio.sleep(0)
 
     def _advance(self, stop: int) -> None:
-        while (mark := self._faults.mark(self.market, self._position, stop)) is not None:
-            self._send(mark)
-            self._faults.reach(mark)
+        while (next_strike := self._faults.next_strike(self.market, self._position, stop)) is not None:
+            self._send(next_strike)
+            self._faults.strike_at(next_strike)
         self._send(stop)
 
     def _send(self, stop: int) -> None:

@@ -13,17 +13,17 @@ METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 
 
 class Subscriptions:
-    """The streams of one client, by name; it may name unknown ones too."""
+    """The streams of one client by name, unknown ones included."""
 
     def __init__(self, subscriber: Subscriber, streams: Mapping[str, Stream], most: int) -> None:
-        """Allow at most that many of them."""
+        """Allow at most `most` streams."""
         self._subscriber = subscriber
         self._streams = streams
         self._most = most
         self._names: dict[str, None] = {}
 
     def subscribe(self, names: list[str]) -> bool:
-        """Add streams; false if they are too many."""
+        """Add streams; return false if there would be too many."""
         if len(self._names.keys() | names) > self._most:
             return False
         for name in names:
@@ -33,7 +33,7 @@ class Subscriptions:
         return True
 
     def unsubscribe(self, names: Iterable[str]) -> None:
-        """Take streams away."""
+        """Remove streams."""
         for name in names:
             self._names.pop(name, None)
             if name in self._streams:
@@ -44,12 +44,12 @@ class Subscriptions:
         return list(self._names)
 
     def clear(self) -> None:
-        """Take all streams away."""
+        """Remove all streams."""
         self.unsubscribe(self.names())
 
 
-def wanted(target: str) -> tuple[list[str], Form] | None:
-    """Return the streams that a target names, and their form; none for a target that is no stream's."""
+def parse_target(target: str) -> tuple[list[str], Form] | None:
+    """Return the streams that a request target names, and their form; none if it is not a stream's."""
     url = urlsplit(target)
     query = parse_qs(url.query)
     combined = url.path == "/stream"
@@ -60,8 +60,8 @@ def wanted(target: str) -> tuple[list[str], Form] | None:
     return names, Form(combined, "MICROSECOND" in query.get("timeUnit", []))
 
 
-def obey(message: bytes, subscriptions: Subscriptions) -> bytes:
-    """Do what a client's message says, and return the answer to it."""
+def answer_command(message: bytes, subscriptions: Subscriptions) -> bytes:
+    """Execute a client's command, and return the answer."""
     return msgspec.json.encode(_answer(message, subscriptions))
 
 
@@ -70,9 +70,9 @@ def _answer(message: bytes, subscriptions: Subscriptions) -> dict[str, Any]:
         request = msgspec.json.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return {"code": 3, "msg": f"Invalid JSON: {error}"}
-    fault = _fault(request)
-    if fault is not None:
-        return {"code": 2, "msg": f"Invalid request: {fault}"}
+    problem = _problem(request)
+    if problem is not None:
+        return {"code": 2, "msg": f"Invalid request: {problem}"}
     result: list[str] | None = None
     if request["method"] == "SUBSCRIBE":
         if not subscriptions.subscribe(request["params"]):
@@ -84,8 +84,8 @@ def _answer(message: bytes, subscriptions: Subscriptions) -> dict[str, Any]:
     return {"result": result, "id": request.get("id")}
 
 
-def _fault(request: object) -> str | None:
-    """Say what is wrong with a request."""
+def _problem(request: object) -> str | None:
+    """Return what is wrong with a command."""
     if not isinstance(request, dict) or "method" not in request:
         return "missing field `method`"
     method, params, request_id = request["method"], request.get("params"), request.get("id")

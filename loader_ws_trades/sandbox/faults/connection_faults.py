@@ -1,6 +1,6 @@
-"""Faults of WebSocket connections: cuts, freezes, a shutdown that is announced, and frames without end.
+"""Faults of WebSocket connections: cuts, freezes, an announced shutdown, oversized frames and messages.
 
-They strike the connections that are open at the moment; those that come later are sound.
+They affect the connections that are open when they strike, not later ones.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import msgspec
 
 from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import header, text_frame
-from loader_ws_trades.sandbox.faults.fault import Fault, Injector, Occasion
-from loader_ws_trades.sandbox.faults.tampering import Break
+from loader_ws_trades.sandbox.faults.fault import Context, Fault, Injector
+from loader_ws_trades.sandbox.faults.frame_filters import Interruption
 
 _ABNORMAL = 1006
 _CHUNK = 64 * 1024
@@ -35,14 +35,14 @@ class Cut(Fault):
         super().__post_init__()
         _check_code(self.code)
         if self.code != _ABNORMAL and (self.reset or self.within_frame):
-            raise ValueError("reset and within_frame go without a code: there is no close frame")
+            raise ValueError("code cannot be combined with reset or within_frame: there is no close frame")
 
-    def strike(self, occasion: Occasion) -> None:
+    def strike(self, context: Context) -> None:
         """Cut."""
         if self.within_frame:
-            occasion.faults.tamper(Break(occasion.connections, self._cut))
+            context.injector.add_filter(Interruption(context.connections, self._cut))
             return
-        for connection in occasion.connections:
+        for connection in context.connections:
             self._cut(connection)
 
     def _cut(self, connection: Client) -> None:
@@ -56,46 +56,46 @@ class Cut(Fault):
 
 @dataclass(frozen=True)
 class Freeze(Fault):
-    """The connection stays open, and nothing comes; the client's frames and its closing are not answered."""
+    """The connection stays open but silent; neither the client's frames nor its close frame are answered."""
 
     lasting: float | None = None
-    """Seconds, after which all that was kept back comes; none: for good."""
+    """Seconds, after which everything that was held back is sent; none: for good."""
     pings: bool = False
-    """Only the trades stop, pings and answers go on."""
+    """Stop only trades; pings and answers continue."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("lasting")
 
-    def strike(self, occasion: Occasion) -> None:
+    def strike(self, context: Context) -> None:
         """Freeze."""
-        for connection in occasion.connections:
-            _freeze(connection, occasion.faults, self.lasting, pings=self.pings)
+        for connection in context.connections:
+            _freeze(connection, context.injector, self.lasting, pings=self.pings)
 
 
 @dataclass(frozen=True)
 class HalfOpen(Fault):
-    """Half of the next trade frame comes, and then nothing."""
+    """Half of the next trade frame is sent, then nothing."""
 
     lasting: float | None = None
-    """Seconds, after which the other half and all that was kept back comes; none: for good."""
+    """Seconds, after which the other half and everything held back is sent; none: for good."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("lasting")
 
-    def strike(self, occasion: Occasion) -> None:
+    def strike(self, context: Context) -> None:
         """Freeze in the middle of a frame."""
 
         def freeze(connection: Client) -> None:
-            _freeze(connection, occasion.faults, self.lasting, pings=False)
+            _freeze(connection, context.injector, self.lasting, pings=False)
 
-        occasion.faults.tamper(Break(occasion.connections, freeze))
+        context.injector.add_filter(Interruption(context.connections, freeze))
 
 
 @dataclass(frozen=True)
 class ServerShutdown(Fault):
-    """The event `serverShutdown` comes, and after `lead` seconds the exchange closes the connection."""
+    """The exchange sends `serverShutdown`, and closes the connection `lead` seconds later."""
 
     lead: float = 0.0
     code: int = 1001
@@ -106,9 +106,9 @@ class ServerShutdown(Fault):
         if self.lead < 0:
             raise ValueError("lead must not be below 0")
 
-    def strike(self, occasion: Occasion) -> None:
-        """Announce it, and do it."""
-        for connection in occasion.connections:
+    def strike(self, context: Context) -> None:
+        """Announce the shutdown, then close."""
+        for connection in context.connections:
             now = time.time_ns() // 1000
             event: dict[str, object] = {
                 "e": "serverShutdown",
@@ -116,22 +116,22 @@ class ServerShutdown(Fault):
             }
             if connection.form.combined:
                 event = {"stream": "!serverShutdown", "data": event}
-            connection.outlet.write(text_frame(msgspec.json.encode(event)))
+            connection.writer.write(text_frame(msgspec.json.encode(event)))
 
         def close() -> None:
-            for connection in occasion.connections:
+            for connection in context.connections:
                 if connection.open:
                     connection.close(self.code)
 
         if self.lead:
-            occasion.faults.later(self.lead, close)
+            context.injector.later(self.lead, close)
         else:
             close()
 
 
 @dataclass(frozen=True)
 class HugeFrame(Fault):
-    """One frame of `size` bytes comes; all else waits until it is sent."""
+    """One frame of `size` bytes is sent; everything else waits behind it."""
 
     size: int = 64 * 1024 * 1024
 
@@ -140,10 +140,10 @@ class HugeFrame(Fault):
         if self.size < 100:
             raise ValueError("size must be at least 100")
 
-    def strike(self, occasion: Occasion) -> None:
+    def strike(self, context: Context) -> None:
         """Send the frame."""
-        for connection in occasion.connections:
-            connection.outlet.occupy(self._chunks())
+        for connection in context.connections:
+            connection.writer.stream_slowly(self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
         yield header(self.size) + _BEGINNING
@@ -157,7 +157,7 @@ class HugeFrame(Fault):
 
 @dataclass(frozen=True)
 class Fragments(Fault):
-    """One message of fragments of `size` bytes comes, and never ends: not before `count` of them."""
+    """A message in fragments of `size` bytes, practically endless: it ends after `count` of them."""
 
     size: int = 64 * 1024
     count: int = 1024 * 1024
@@ -166,14 +166,14 @@ class Fragments(Fault):
         super().__post_init__()
         self.require_positive("size", "count")
 
-    def strike(self, occasion: Occasion) -> None:
+    def strike(self, context: Context) -> None:
         """Send the fragments."""
-        for connection in occasion.connections:
-            connection.outlet.occupy(self._fragments())
+        for connection in context.connections:
+            connection.writer.stream_slowly(self._fragments())
 
     def _fragments(self) -> Iterator[bytes]:
         yield header(len(_BEGINNING), 0x01) + _BEGINNING
-        # Many small fragments in one write: a turn of the event loop for each would be slower than any client.
+        # Many small fragments in one write: one turn of the event loop each would be slower than any client.
         fragment = header(self.size, 0x00) + b"x" * self.size
         together = max(_CHUNK // len(fragment), 1)
         for _ in range(0, self.count, together):

@@ -1,4 +1,4 @@
-"""What every fault of the simulated exchange has: a moment at which it strikes."""
+"""The base classes of faults, with the moment at which they strike."""
 
 from __future__ import annotations
 
@@ -9,79 +9,78 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple, Protocol
 
-from loader_ws_trades.sandbox.exchange.asked import Asked
 from loader_ws_trades.sandbox.exchange.client import Client
-from loader_ws_trades.sandbox.exchange.venue import Venue
-from loader_ws_trades.sandbox.faults.tampering import Tampering
+from loader_ws_trades.sandbox.exchange.pending_answer import PendingAnswer
+from loader_ws_trades.sandbox.exchange.state import ExchangeState
+from loader_ws_trades.sandbox.faults.frame_filters import FrameFilter
 from loader_ws_trades.sandbox.market.market import Market
 
 
 class Injector(Protocol):
-    """What a fault may do at the exchange."""
+    """What a fault may use to take effect."""
 
     @property
     def market(self) -> Market:
-        """The market whose trades are meant."""
+        """The market that faults of trades affect: the exchange's first."""
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something after a time."""
+        """Call `action` after a time."""
 
-    def tamper(self, tampering: Tampering) -> None:
-        """Change the trade frames on their way to clients."""
+    def add_filter(self, frame_filter: FrameFilter) -> None:
+        """Put a filter between the stream and its subscribers."""
 
     def activate(self, fault: Fault, *, seconds: float | None, times: int | None) -> None:
-        """Keep a fault active for a time and for a number of times; none: without end."""
+        """Keep a fault active for a time and for a number of uses; none: no limit."""
 
     def strike(self, fault: Fault) -> None:
-        """Let a fault strike now."""
+        """Make a fault strike now."""
 
 
-class Occasion(NamedTuple):
-    """What a fault finds when it strikes."""
+class Context(NamedTuple):
+    """The state of the exchange when a fault strikes."""
 
-    faults: Injector
+    injector: Injector
     connections: list[Client]
-    """Those that it concerns."""
+    """The connections that it affects."""
     position: int
     """Position of the market's next trade."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(ABC):
-    """Something that goes wrong once: when it does, and what it is; a value, without a state.
+    """What goes wrong, and when; a value without state.
 
-    At most one of `at`, `at_id` and `after` is said; none of them: at once. Trades are those of the exchange's first
-    market.
+    At most one of `at`, `at_id` and `after` is given; none: at once. Trades are those of the exchange's first market.
     """
 
     at: float | None = None
     """Seconds after the exchange first started."""
     at_id: int | None = None
-    """Before the trade of that id goes out, or the first one after it that does."""
+    """Before the trade of that id is sent, or the first later one."""
     after: int | None = None
-    """When that many trades have been issued since the exchange first started."""
+    """After that many trades since the exchange first started."""
     connection: int | None = None
-    """Only on the connection of that number, counted from 1; `at` and `after` then count from its opening."""
+    """Only on the connection of that number, from 1; `at` and `after` then count from its opening."""
     each: bool = False
-    """Also on each connection that opens after that one, as with a pool of servers that drains."""
+    """Also on each later connection, as with a pool of servers that drains."""
     until: float | None = None
-    """With `each`: seconds after the exchange first started from which new connections are spared."""
+    """With `each`: seconds after the exchange first started, from which new connections are spared."""
 
-    ahead: ClassVar[bool] = False
-    """Whether it is settled beforehand which trade it begins with, whoever listens then."""
-    awaits_connection: ClassVar[bool] = True
-    """Whether it strikes the connection of a number when that is open, and not on its way there."""
+    in_advance: ClassVar[bool] = False
+    """Whether the trade it starts with is fixed in advance, even if nobody is connected then."""
+    needs_connection: ClassVar[bool] = True
+    """Whether, given a connection number, it strikes once that connection is open."""
 
     def __post_init__(self) -> None:
         moments = [value for value in (self.at, self.at_id, self.after) if value is not None]
         if len(moments) > 1:
-            raise ValueError("at, at_id and after exclude each other")
+            raise ValueError("only one of at, at_id and after may be given")
         if self.at_id is not None and self.connection is not None:
-            raise ValueError("at_id and connection exclude each other")
+            raise ValueError("at_id and connection cannot be combined")
         if moments and moments[0] < 0:
             raise ValueError("at, at_id and after must not be below 0")
         if (self.each and self.connection is None) or (self.until is not None and not self.each):
-            raise ValueError("each needs a connection to begin with, until needs each")
+            raise ValueError("each needs a connection to start with, until needs each")
         self.require_positive("connection", "until")
 
     @classmethod
@@ -96,13 +95,13 @@ class Fault(ABC):
                 raise ValueError(f"{name} must be above 0")
 
     @abstractmethod
-    def strike(self, occasion: Occasion) -> None:
-        """Do it, in the exchange's event loop."""
+    def strike(self, context: Context) -> None:
+        """Take effect, in the exchange's event loop."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passing(Fault):
-    """A fault that stays for `lasting` seconds, or for the next `times`; neither: for the next one."""
+class LastingFault(Fault):
+    """A fault that is active for `lasting` seconds, or `times` times; neither: once."""
 
     lasting: float | None = None
     times: int | None = None
@@ -111,59 +110,59 @@ class Passing(Fault):
         super().__post_init__()
         self.require_positive("lasting", "times")
 
-    def strike(self, occasion: Occasion) -> None:
-        """Stay, to be met by whom it concerns."""
-        next_one = 1 if self.lasting is None else None
-        occasion.faults.activate(self, seconds=self.lasting, times=self.times or next_one)
+    def strike(self, context: Context) -> None:
+        """Become active."""
+        once = 1 if self.lasting is None else None
+        context.injector.activate(self, seconds=self.lasting, times=self.times or once)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnHandshake(Passing):
-    """What becomes of the next WebSocket handshakes; `connection`: of those that would be the one of that number."""
+class OnHandshake(LastingFault):
+    """A fault of the next WebSocket handshakes; `connection`: of what would be the connection of that number."""
 
-    awaits_connection: ClassVar[bool] = False
+    needs_connection: ClassVar[bool] = False
 
     @abstractmethod
-    def receive(self, connection: Client) -> None:
-        """Answer the handshake, or do not."""
+    def respond(self, connection: Client) -> None:
+        """Handle the handshake in place of the exchange."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnOpening(Passing):
-    """What becomes of the next WebSocket connections as they open."""
+class OnOpening(LastingFault):
+    """A fault of the next WebSocket connections as they open."""
 
-    awaits_connection: ClassVar[bool] = False
+    needs_connection: ClassVar[bool] = False
 
     @abstractmethod
-    def greet(self, connection: Client, venue: Venue) -> None:
-        """Do something before the first trade goes out."""
+    def on_open(self, connection: Client, state: ExchangeState) -> None:
+        """Act before the first trade is sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnAnswer(Passing):
-    """What becomes of the next REST answers."""
+class OnAnswer(LastingFault):
+    """A fault of the next REST answers."""
 
     path: str | None = None
-    """Only for paths that end so, as in `historicalTrades`."""
+    """Only paths with this ending, as in `historicalTrades`."""
     every: int | None = None
-    """Only for every so many-th of these requests, beginning with the one of that number; none: for each."""
+    """Only every n-th of these requests, starting with the n-th; none: each."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("every")
 
     @abstractmethod
-    def give(self, asked: Asked) -> None:
-        """Answer the request otherwise, or do not."""
+    def answer(self, pending: PendingAnswer) -> None:
+        """Handle the request in place of the exchange."""
 
 
 def check_status(status: int) -> None:
-    """Raise `ValueError` for what is no HTTP status of a refusal."""
+    """Raise `ValueError` for anything but an HTTP status of a redirect or an error."""
     if status < HTTPStatus.MULTIPLE_CHOICES or status not in set(HTTPStatus):
         raise ValueError("status must be an HTTP status from 300 on")
 
 
 def check_header(name: str, value: object) -> None:
-    """Raise `ValueError` for what no line of HTTP can say, whatever it may mean."""
+    """Raise `ValueError` for a value that does not fit into a header line."""
     if not re.fullmatch(r"[\x20-\x7e\xa0-\xff]*", str(value)):
         raise ValueError(f"{name} must be one line of Latin-1")

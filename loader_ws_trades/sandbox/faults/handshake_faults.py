@@ -1,4 +1,4 @@
-"""Faults of the WebSocket handshake: refusals, and silence."""
+"""Faults of the WebSocket handshake: rejected or unanswered."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from loader_ws_trades.sandbox.faults.fault import OnHandshake, check_header, che
 
 @dataclass(frozen=True)
 class HandshakeStatus(OnHandshake):
-    """The handshake is refused with a status."""
+    """The handshake is rejected with a status."""
 
     status: int = 403
     retry_after: int | str | None = None
-    """Seconds of the header `Retry-After`, or any text in their place; none: without it."""
+    """Value of the `Retry-After` header, seconds or any text; none: no such header."""
     location: str | None = None
-    """The header `Location`; none: for a 3xx another path of the exchange, else without it."""
+    """Value of the `Location` header; none: another path of the exchange for a 3xx, else no such header."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_status(self.status)
         check_header("retry_after", self.retry_after)
 
-    def receive(self, connection: Client) -> None:
-        """Refuse."""
+    def respond(self, connection: Client) -> None:
+        """Reject the handshake."""
         location = self.location
         if location is None and self.status < 400:
             location = f"{connection.url}/moved"
@@ -37,6 +37,6 @@ class HandshakeStatus(OnHandshake):
 class HandshakeSilence(OnHandshake):
     """The handshake is not answered; the connection stays open."""
 
-    def receive(self, connection: Client) -> None:
-        """Answer nothing."""
-        connection.neglect_handshake()
+    def respond(self, connection: Client) -> None:
+        """Leave the handshake unanswered."""
+        connection.ignore_handshake()

@@ -1,4 +1,4 @@
-"""Frames that are no trades of the stream, made of one that is: whoever takes one for a trade gets a wrong trade."""
+"""Malformed frames, made from a trade's frame; whoever accepts one publishes a visibly wrong trade."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from loader_ws_trades.sandbox.exchange.frames import payload, text_frame
 
 
 def malformed(kind: str, number: int, frame: bytes) -> bytes:
-    """Return the frame number `number` of a kind, made of a trade's."""
+    """Return malformed frame `number` of a kind, made from a trade's frame."""
     message = msgspec.json.decode(payload(frame))
     trade = message.get("data", message)
-    # Taken for the real one, it would be seen.
+    # A price that gives the frame away if it is accepted.
     trade["p"] = "0.00000001"
     made = _MAKERS[kind](trade, number)
     if isinstance(made, bytes):
@@ -79,4 +79,4 @@ _MAKERS: dict[str, Callable[[dict[str, Any], int], Any]] = {
 }
 
 KINDS = tuple(_MAKERS)
-"""Kinds of malformed frames: no JSON, wrong types, another symbol, unknown events, control acks, errors."""
+"""Kinds: invalid JSON, wrong types, another symbol, unknown events, acknowledgements, errors."""

@@ -1,12 +1,12 @@
-"""Faults of REST: refusals, silence, cuts, answers in pieces or with other rows, and a database that lags."""
+"""Faults of REST: errors, silence, resets, truncated, slow or wrong answers, and a lagging database."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from loader_ws_trades.sandbox.exchange.asked import Asked
-from loader_ws_trades.sandbox.faults.fault import Fault, Occasion, OnAnswer, check_header, check_status
+from loader_ws_trades.sandbox.exchange.pending_answer import PendingAnswer
+from loader_ws_trades.sandbox.faults.fault import Context, Fault, OnAnswer, check_header, check_status
 
 _BODIES: dict[int, dict[str, Any]] = {
     418: {"code": -1003, "msg": "Way too much request weight used; IP banned. Please use WebSocket Streams."},
@@ -26,52 +26,52 @@ class RestStatus(OnAnswer):
 
     status: int = 429
     retry_after: int | str | None = None
-    """Seconds of the header `Retry-After`, or any text in their place; none: without it."""
+    """Value of the `Retry-After` header, seconds or any text; none: no such header."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_status(self.status)
         check_header("retry_after", self.retry_after)
 
-    def give(self, asked: Asked) -> None:
+    def answer(self, pending: PendingAnswer) -> None:
         """Answer with the status."""
-        answer = asked.answer
-        answer.status = self.status
+        response = pending.answer
+        response.status = self.status
         if self.retry_after is not None:
-            answer.headers["Retry-After"] = str(self.retry_after)
+            response.headers["Retry-After"] = str(self.retry_after)
         if self.status in _BODIES:
-            answer.body = _BODIES[self.status]
+            response.body = _BODIES[self.status]
         else:
-            # What stands before the exchange answers so, and not in JSON.
-            answer.kind, answer.body = "text/html", f"<html><body>{self.status}</body></html>\n"
-        asked.respond()
+            # As a gateway in front of the exchange does: not JSON.
+            response.kind, response.body = "text/html", f"<html><body>{self.status}</body></html>\n"
+        pending.respond()
 
 
 @dataclass(frozen=True)
 class RestSilence(OnAnswer):
-    """REST does not answer, and leaves the connection open."""
+    """REST does not answer and leaves the connection open."""
 
-    def give(self, asked: Asked) -> None:
-        """Answer nothing."""
-        asked.neglect()
+    def answer(self, pending: PendingAnswer) -> None:
+        """Leave the request unanswered."""
+        pending.withhold()
 
 
 @dataclass(frozen=True)
 class RestCut(OnAnswer):
-    """REST resets the connection in place of an answer."""
+    """REST resets the connection instead of answering."""
 
-    def give(self, asked: Asked) -> None:
+    def answer(self, pending: PendingAnswer) -> None:
         """Reset the connection."""
-        asked.reset()
+        pending.reset()
 
 
 @dataclass(frozen=True)
 class RestTruncated(OnAnswer):
-    """REST ends the connection in the middle of an answer's body."""
+    """REST closes the connection in the middle of a response body."""
 
-    def give(self, asked: Asked) -> None:
-        """Give half of the answer."""
-        asked.break_off()
+    def answer(self, pending: PendingAnswer) -> None:
+        """Send half of the body."""
+        pending.truncate()
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,20 @@ class RestDrip(OnAnswer):
 
     pause: float = 2.0
     body: bool = False
-    """Whether the head comes at once, and the body alone so."""
+    """Send the head at once and only the body slowly."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("pause")
 
-    def give(self, asked: Asked) -> None:
-        """Let the answer drip."""
-        asked.drip(self.pause, body_alone=self.body)
+    def answer(self, pending: PendingAnswer) -> None:
+        """Send the answer slowly."""
+        pending.drip(self.pause, body_only=self.body)
 
 
 @dataclass(frozen=True)
 class RestOtherRows(OnAnswer):
-    """REST answers with rows of other ids, as a cache does that mixes up its answers: from `first_id` on."""
+    """REST answers with the wrong rows, as from a confused cache: ids start at `first_id`."""
 
     first_id: int = 1
 
@@ -102,21 +102,21 @@ class RestOtherRows(OnAnswer):
         if self.first_id < 0:
             raise ValueError("first_id must not be below 0")
 
-    def give(self, asked: Asked) -> None:
-        """Number the rows otherwise; an answer without rows of trades stays as it is."""
-        answer = asked.answer
-        if isinstance(answer.body, list):
-            answer.body = [
-                row | {"id": number} if "id" in row else row for number, row in enumerate(answer.body, self.first_id)
+    def answer(self, pending: PendingAnswer) -> None:
+        """Renumber the rows; an answer without trades is unchanged."""
+        response = pending.answer
+        if isinstance(response.body, list):
+            response.body = [
+                row | {"id": number} if "id" in row else row for number, row in enumerate(response.body, self.first_id)
             ]
-        asked.respond()
+        pending.respond()
 
 
 @dataclass(frozen=True)
 class RestLag(Fault):
-    """The database behind `historicalTrades` and `aggTrades` does not know trades younger than `seconds`.
+    """The database behind `historicalTrades` and `aggTrades` lacks trades younger than `seconds`.
 
-    `/api/v3/trades` comes from memory, and does not lag.
+    `/api/v3/trades` is served from memory and does not lag.
     """
 
     seconds: float = 5.0
@@ -127,6 +127,6 @@ class RestLag(Fault):
         super().__post_init__()
         self.require_positive("seconds", "lasting")
 
-    def strike(self, occasion: Occasion) -> None:
-        """Lag from now on."""
-        occasion.faults.activate(self, seconds=self.lasting, times=None)
+    def strike(self, context: Context) -> None:
+        """Start lagging."""
+        context.injector.activate(self, seconds=self.lasting, times=None)

@@ -1,4 +1,4 @@
-"""The trades of one symbol, any of which can be asked for by its position: made from a seed, or recorded ones."""
+"""The trades of one symbol by position: generated from a seed, or recorded."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ BLOCK = 1024
 """Trades in a block; the last block of a recording may hold fewer."""
 
 PATTERNS = 32
-"""Different blocks of generated trades; after them prices, quantities and sides repeat, ids and times go on."""
+"""Different blocks of generated trades; after them prices, quantities and sides repeat, ids and times do not."""
 
 _UNIT = 10**8  # Prices and quantities are whole numbers of the eighth decimal: no float touches them.
 
@@ -36,7 +36,7 @@ class Trade(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What a block's trades are, apart from their ids and times; compared and hashed by identity."""
+    """A block's trades without their ids and times; compared and hashed by identity."""
 
     prices: Sequence[str]
     quantities: Sequence[str]
@@ -45,7 +45,7 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Consecutive trades as columns; `times` are microseconds since the history's own beginning."""
+    """Consecutive trades as columns; `times` are microseconds since the start of the history."""
 
     shape: Shape
     ids: Sequence[int]
@@ -53,19 +53,19 @@ class Block:
 
 
 class History(Protocol):
-    """The trades that a market will print, in order of id; positions count from 0."""
+    """The trades that a market will issue, in order of id; positions count from 0."""
 
     symbol: str
     size: int | None
     """Number of trades; none: endless."""
     origin: int | None
-    """Unix microseconds of the beginning; none: the market's own."""
+    """Unix microseconds of the start; none: chosen by the market."""
 
     def block(self, number: int) -> Block:
         """Return the block of positions `number * BLOCK` and following."""
 
     def position(self, trade_id: int) -> int:
-        """Return the position of the first trade whose id is `trade_id` or greater; may lie behind the end."""
+        """Return the position of the first trade whose id is at least `trade_id`; may be past the end."""
 
     def due(self, elapsed: int) -> int:
         """Return how many trades lie within the first `elapsed` microseconds."""
@@ -147,9 +147,9 @@ class Generated:
 
 
 class Recorded:
-    """Trades out of a file of recorded stream frames, one JSON frame a line, gzipped if its name ends in `.gz`.
+    """Trades from a file of recorded stream frames, one JSON frame a line, gzipped if its name ends in `.gz`.
 
-    Frames of combined streams are taken too; what is no trade, or no newer one, is passed over.
+    Frames of combined streams are accepted too; anything but a newer trade is skipped.
     """
 
     def __init__(self, path: str | Path) -> None:

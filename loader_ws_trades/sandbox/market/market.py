@@ -1,4 +1,4 @@
-"""One symbol's market: it issues the trades of a history by the clock, whether or not anybody listens."""
+"""One symbol's market: it issues the trades of a history by the clock, whether or not anybody is connected."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from loader_ws_trades.sandbox.market.history import BLOCK, Generated, History, Recorded, Trade
-from loader_ws_trades.sandbox.market.ledger import Ledger, Sequence
+from loader_ws_trades.sandbox.market.numbering import Numbering, Sequence
 
 _FASTEST = 5_000_000.0
 
@@ -15,10 +15,10 @@ Status = Literal["TRADING", "HALT", "BREAK", "CANCEL_ONLY"]
 
 
 class Market:
-    """Issues trades by the clock; it lives without an exchange, and what nobody heard can be asked for by position.
+    """Issues trades by the clock, with or without an exchange; past trades are available by position.
 
     Positions count the trades from 0, holes included; `issued` of them have passed. At a `speed` of `math.inf` there
-    is no clock: the exchange issues trades as fast as its clients take them.
+    is no clock: the exchange issues trades as fast as its clients read them.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class Market:
         status: Status = "TRADING",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take `past` trades as issued before the start, and stop after `count` of them in all (none: never).
+        """Consider `past` trades issued before the start, and stop after `count` trades in all (none: never).
 
-        `status` is a label for `exchangeInfo`, and may be set at any time; it does not keep trades back.
+        `status` is a label for `exchangeInfo` and may be set at any time; it does not stop trades.
         """
         if not speed > 0 or past < 0:
             raise ValueError("the speed must be above 0, the past not below 0")
@@ -44,10 +44,10 @@ class Market:
         self.status: Status = status
         sizes = [size for size in (history.size, count) if size is not None]
         self.size = min(sizes) if sizes else None
-        """Number of trades that will ever be issued; none: endless."""
+        """Number of trades in all; none: endless."""
         self._past = past if self.size is None else min(past, self.size)
-        self._given = self._past
-        self.ledger = Ledger(history)
+        self._issued_flat_out = self._past
+        self.numbering = Numbering(history)
         self._clock = clock
         self._began: float | None = None
         last = history.size
@@ -72,8 +72,8 @@ class Market:
         count: int | None = None,
         status: Status = "TRADING",
     ) -> "Market":
-        """Make a market of trades from a seed, at a mean `rate` in trades a second; `math.inf`: flat out."""
-        # Flat out, trade times advance more slowly than trades can be read: never into the future.
+        """Return a market of trades from a seed, at a mean `rate` in trades a second; `math.inf`: flat out."""
+        # Flat out, trades may be read faster than this, so trade times never lie in the future.
         nominal = min(rate, _FASTEST)
         history = Generated(symbol, seed=seed, rate=nominal, first_id=first_id, price=price, tick=tick, lot=lot)
         speed = math.inf if rate == math.inf else 1.0
@@ -91,7 +91,7 @@ class Market:
         count: int | None = None,
         status: Status = "TRADING",
     ) -> "Market":
-        """Make a market of recorded frames, at their own pace times `speed`, or at a mean `rate` (trades a second).
+        """Return a market of recorded frames, at their own pace times `speed`, or at a mean `rate` (trades a second).
 
         `math.inf` for either: flat out. Raises `ValueError` if the file holds no trades.
         """
@@ -107,12 +107,12 @@ class Market:
 
     @property
     def flat_out(self) -> bool:
-        """Whether trades are issued as fast as they are taken."""
+        """Whether trades are issued as fast as clients read them."""
         return self.speed == math.inf
 
     @property
     def first_id(self) -> int:
-        """Id of the first trade of all."""
+        """Id of the very first trade."""
         return self.history.block(0).ids[0]
 
     @property
@@ -123,41 +123,41 @@ class Market:
 
     @property
     def sequences(self) -> list[Sequence]:
-        """The ids issued, anew from each restart of the numbering on."""
-        return self.ledger.sequences(self.issued)
+        """The ranges of ids issued, one for each restart of the numbering."""
+        return self.numbering.sequences(self.issued)
 
     @property
     def holes(self) -> list[int]:
-        """Ids that were passed over between others: they are neither on the stream nor in REST, and never will be."""
-        return self.ledger.holes(self.issued)
+        """Ids skipped between others, which neither the stream nor REST will ever have."""
+        return self.numbering.holes(self.issued)
 
     @property
     def issued(self) -> int:
         """Number of positions that have passed."""
         if self._began is None or self.flat_out:
-            return self._given
+            return self._issued_flat_out
         return max(self._due(self._clock() - self._began), self._past)
 
-    def aged(self, seconds: float) -> int:
-        """Return the number of positions that had passed `seconds` ago; flat out, where no trade has an age, all."""
+    def issued_before(self, seconds: float) -> int:
+        """Return the number of positions that had passed `seconds` ago; flat out, all of them."""
         if self._began is None or self.flat_out:
-            return self._given
+            return self._issued_flat_out
         return self._due(self._clock() - self._began - seconds)
 
     @property
-    def opening(self) -> int:
-        """Position at which the present sequence of ids began."""
-        return self.ledger.opening(self.issued)
+    def sequence_start(self) -> int:
+        """Position at which the current sequence of ids began."""
+        return self.numbering.sequence_start(self.issued)
 
     @property
     def origin(self) -> int:
-        """Unix microseconds that the times of the history count from."""
+        """Start of the history's times in Unix microseconds."""
         if self.history.origin is not None:
             return self.history.origin
         return self._now() if self._origin is None else self._origin
 
     def begin(self) -> None:
-        """Start the clock; a market that has begun stays as it is."""
+        """Start the clock, unless it is running."""
         if self._began is None:
             self._began = self._clock()
             if self._origin is None:
@@ -165,7 +165,7 @@ class Market:
 
     def issue(self, position: int) -> None:
         """Issue the trades before `position`, in a market that runs flat out."""
-        self._given = max(self._given, position)
+        self._issued_flat_out = max(self._issued_flat_out, position)
 
     def wait(self, position: int) -> float:
         """Return the seconds until the trade at `position` is due; `math.inf` if it never will be."""
@@ -174,19 +174,19 @@ class Market:
         return max((self._offset(position) - self._lead) / 1_000_000 / self.speed + self._began - self._clock(), 0.0)
 
     def restart(self, first_id: int, position: int | None = None, *, or_now: bool = False) -> None:
-        """Number the trades from `first_id` from `position` on, which must not be issued yet (none: from now on).
+        """Restart ids at `first_id` from `position` on, which must not have been issued (none: from now on).
 
-        REST then knows only what came after; the times go on. `or_now`: from now on if it is issued already.
+        REST then has only later trades; times continue. `or_now`: from now on if it has been issued.
         """
-        self.ledger.restart(self._ahead(position, or_now=or_now), first_id)
+        self.numbering.restart(self._future_position(position, or_now=or_now), first_id)
 
     def omit(self, count: int, position: int | None = None, *, or_now: bool = False) -> None:
-        """Pass over `count` ids from `position` on, which must not be issued yet (none: from now on).
+        """Skip `count` ids from `position` on, which must not have been issued (none: from now on).
 
-        `or_now`: from now on if it is issued already.
+        `or_now`: from now on if it has been issued.
         """
-        position = self._ahead(position, or_now=or_now)
-        self.ledger.omit(position, position + count)
+        position = self._future_position(position, or_now=or_now)
+        self.numbering.omit(position, position + count)
 
     def trades(self, start: int, stop: int) -> list[Trade]:
         """Return the issued trades of the positions from `start` up to `stop`."""
@@ -196,8 +196,8 @@ class Market:
         """Return the issued trades of the positions from `start` up to `stop`, each with its position."""
         origin = self.origin
         found: list[tuple[int, Trade]] = []
-        for position, number, shift, part in self.ledger.pieces(max(start, 0), min(stop, self.issued)):
-            block = self.ledger.block(number, shift)
+        for position, number, shift, part in self.numbering.pieces(max(start, 0), min(stop, self.issued)):
+            block = self.numbering.block(number, shift)
             shape = block.shape
             columns = zip(
                 block.ids[part],
@@ -212,14 +212,11 @@ class Market:
 
     def ids(self, start: int, stop: int) -> list[int]:
         """Return the ids of the issued trades of the positions from `start` up to `stop`."""
-        return self.ledger.ids(max(start, 0), min(stop, self.issued))
+        return self.numbering.ids(max(start, 0), min(stop, self.issued))
 
     def position(self, trade_id: int) -> int:
-        """Return the position of the first trade of the present sequence with that id or a greater one.
-
-        It need not be issued yet.
-        """
-        return self.ledger.position(trade_id, self.issued)
+        """Return the position of the first trade with at least that id in the current sequence, issued or not."""
+        return self.numbering.position(trade_id, self.issued)
 
     def position_at(self, moment: int) -> int:
         """Return the position of the first trade at or after `moment` (Unix microseconds); `issued` if none is."""
@@ -229,11 +226,11 @@ class Market:
         due = self.history.due(int(elapsed * self.speed * 1_000_000) + self._lead)
         return due if self.size is None else min(due, self.size)
 
-    def _ahead(self, position: int | None, *, or_now: bool) -> int:
-        # Asked once: the clock goes on.
+    def _future_position(self, position: int | None, *, or_now: bool) -> int:
+        # Read once: the clock is running.
         issued = self.issued
         if position is not None and position < issued and not or_now:
-            raise ValueError(f"position {position} of {self.symbol} is issued already")
+            raise ValueError(f"position {position} of {self.symbol} has already been issued")
         return issued if position is None else max(position, issued)
 
     def _offset(self, position: int) -> int:

@@ -31,5 +31,5 @@ def first_sign(log: str, since: float, until: float | None) -> float | None:
 
 def recovery(market: Market, arrivals: Mapping[int, float], healed_at: float) -> float:
     """Seconds from `healed_at` until everything issued by then had arrived, both in Unix seconds."""
-    ids = market.ids(0, market.aged(time.time() - healed_at))
+    ids = market.ids(0, market.issued_before(time.time() - healed_at))
     return max(0.0, max((arrivals.get(trade_id, 0.0) for trade_id in ids), default=0.0) - healed_at)

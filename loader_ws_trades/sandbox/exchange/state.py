@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from loader_ws_trades.sandbox.counters import Counters
-from loader_ws_trades.sandbox.exchange.asked import Asked
 from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import Batch
-from loader_ws_trades.sandbox.exchange.limits import Limits, Rolling
+from loader_ws_trades.sandbox.exchange.limits import Limits, RollingLimit
+from loader_ws_trades.sandbox.exchange.pending_answer import PendingAnswer
 from loader_ws_trades.sandbox.exchange.rest import Rest
 from loader_ws_trades.sandbox.exchange.stream import Stream
 from loader_ws_trades.sandbox.market.market import Market
@@ -26,12 +26,12 @@ class ConnectionFaults(Protocol):
     def frames(self, client: Client, batch: Batch) -> bytes:
         """Return the bytes to send in place of the batch's; may be none."""
 
-    def answer(self, asked: Asked) -> None:
-        """Give a REST answer, or what a fault makes of it."""
+    def answer(self, pending: PendingAnswer) -> None:
+        """Send a REST answer, or what a fault makes of it."""
 
 
 @dataclass
-class Venue:
+class ExchangeState:
     """What the connections of one exchange share; belongs to its event loop."""
 
     url: str
@@ -48,8 +48,8 @@ class Venue:
     connections: set[Client] = field(default_factory=set)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last connection has gone."""
-    _attempts: dict[str, Rolling] = field(default_factory=dict)
+    _attempts: dict[str, RollingLimit] = field(default_factory=dict)
 
-    def attempts(self, ip: str) -> Rolling:
+    def attempts(self, ip: str) -> RollingLimit:
         """Return the handshakes of the last 5 minutes from `ip`."""
-        return self._attempts.setdefault(ip, Rolling(self.limits.connection_attempts, 300.0))
+        return self._attempts.setdefault(ip, RollingLimit(self.limits.connection_attempts, 300.0))

@@ -1,4 +1,4 @@
-"""A history as it is issued: under ids that may restart from another one, and without ids that are passed over."""
+"""The ids of a history as it is issued: they may restart at another number, and some may be skipped."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -8,7 +8,7 @@ from loader_ws_trades.sandbox.market.history import BLOCK, Block, History
 
 
 class Run(NamedTuple):
-    """Positions without an interruption; the ids of the history are moved by `shift`."""
+    """Positions without a hole; the ids of the history are shifted by `shift`."""
 
     start: int
     stop: int
@@ -16,7 +16,7 @@ class Run(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """The `part` of a block that is meant, and the position where it begins; the ids are moved by `shift`."""
+    """The `part` of a block and the position where it begins; its ids are shifted by `shift`."""
 
     position: int
     number: int
@@ -30,36 +30,36 @@ class Sequence(NamedTuple):
     start: int
     """Position of its first trade."""
     stop: int
-    """Position behind its newest trade."""
+    """Position after its newest trade."""
     first_id: int
     last_id: int
 
 
-class Ledger:
-    """The trades of a history by position, with restarts and holes; both may lie ahead of what is issued."""
+class Numbering:
+    """The trades of a history by position, with restarts and holes, which may lie in the future."""
 
     def __init__(self, history: History) -> None:
         self.history = history
         # Replaced, never changed: other threads read them.
         self._restarts: tuple[tuple[int, int], ...] = ((0, 0),)
         self._holes: tuple[tuple[int, int], ...] = ()
-        self._moved = lru_cache(maxsize=8)(self._move)
+        self._shifted = lru_cache(maxsize=8)(self._shift)
 
     def restart(self, position: int, first_id: int) -> None:
-        """Number the trades from `first_id` on, from `position` on."""
+        """Restart ids at `first_id` from `position` on."""
         shift = first_id - self._id(position)
         self._restarts = tuple(sorted((dict(self._restarts) | {position: shift}).items()))
 
     def omit(self, start: int, stop: int) -> None:
-        """Pass over the positions from `start` up to `stop`."""
+        """Skip the positions from `start` up to `stop`."""
         self._holes = tuple(sorted((*self._holes, (start, stop))))
 
     def block(self, number: int, shift: int) -> Block:
-        """Return a block of the history, its ids moved by `shift`."""
-        return self._moved(number, shift) if shift else self.history.block(number)
+        """Return a block of the history, its ids shifted by `shift`."""
+        return self._shifted(number, shift) if shift else self.history.block(number)
 
     def pieces(self, start: int, stop: int) -> Iterator[Piece]:
-        """Cut the positions from `start` up to `stop` by blocks and restarts, and leave holes out."""
+        """Split the positions from `start` up to `stop` by blocks and restarts, leaving out holes."""
         for begin, end, shift in self._runs(start, stop):
             position = begin
             while position < end:
@@ -76,17 +76,17 @@ class Ledger:
             for trade_id in self.block(number, shift).ids[part]
         ]
 
-    def opening(self, issued: int) -> int:
-        """Return where the sequence began to which the trade at position `issued` belongs."""
-        return self._present(issued)[0]
+    def sequence_start(self, issued: int) -> int:
+        """Return the start of the sequence that position `issued` belongs to."""
+        return self._sequence_at(issued)[0]
 
     def position(self, trade_id: int, issued: int) -> int:
-        """Return the position of the first trade of that id or a greater one, in the same sequence."""
-        opening, shift = self._present(issued)
-        return max(self.history.position(trade_id - shift), opening)
+        """Return the position of the first trade with at least that id in the same sequence."""
+        sequence_start, shift = self._sequence_at(issued)
+        return max(self.history.position(trade_id - shift), sequence_start)
 
     def sequences(self, issued: int) -> list[Sequence]:
-        """Return the ids of the first `issued` positions, by restarts."""
+        """Return the sequences of the first `issued` positions."""
         found = []
         for start, stop, shift in self._between_restarts(issued):
             if runs := list(self._runs(start, stop)):
@@ -123,10 +123,10 @@ class Ledger:
         ends = [*(start for start, _ in starts), stop][1:]
         return [Run(start, end, shift) for (start, shift), end in zip(starts, ends, strict=True)]
 
-    def _present(self, issued: int) -> tuple[int, int]:
+    def _sequence_at(self, issued: int) -> tuple[int, int]:
         return [one for one in self._restarts if one[0] <= issued][-1]
 
-    def _move(self, number: int, shift: int) -> Block:
+    def _shift(self, number: int, shift: int) -> Block:
         block = self.history.block(number)
         return Block(block.shape, [trade_id + shift for trade_id in block.ids], block.times)
 

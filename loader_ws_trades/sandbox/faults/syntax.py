@@ -1,4 +1,4 @@
-"""Faults as people write them: `cut:at=5s,code=1008`."""
+"""Faults as text, as in `cut:at=5s,code=1008`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from loader_ws_trades.sandbox.faults import connection_faults, delays, handshake_faults, rest_faults, trade_faults
-from loader_ws_trades.sandbox.faults.chance import Random
 from loader_ws_trades.sandbox.faults.fault import Fault
+from loader_ws_trades.sandbox.faults.random_faults import Random
 
 _CLASSES: tuple[type[Fault], ...] = (
     connection_faults.Cut,
@@ -39,49 +39,49 @@ _CLASSES: tuple[type[Fault], ...] = (
 )
 
 KINDS = {kind.kind(): kind for kind in _CLASSES}
-"""Every kind of fault, by its name."""
+"""The kinds of faults by name."""
 
-# `for` is the better word, but no name in Python.
-_WORDS = {"lasting": "for"}
+# `for` is the better word, but a keyword in Python.
+_RENAMED = {"lasting": "for"}
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
 def parse_fault(text: str) -> Fault:
-    """Return the fault that a text says: a kind, and after a colon values by name; raises `ValueError`."""
+    """Return the fault that a text describes: KIND[:NAME=VALUE,...]; raises `ValueError`."""
     name, _, rest = text.partition(":")
     if name not in KINDS:
-        raise ValueError(f"the fault {text!r} is of no kind there is: say one of {', '.join(KINDS)}")
+        raise ValueError(f"unknown fault {text!r}; expected one of {', '.join(KINDS)}")
     kind = KINDS[name]
     readers = _readers(kind)
     values: dict[str, Any] = {}
     for part in rest.split(",") if rest else ():
         key, given, value = part.partition("=")
         if key not in readers:
-            raise ValueError(f"the fault {text!r} says {key!r}: what can be said of {name} is {', '.join(readers)}")
+            raise ValueError(f"fault {text!r}: {name} has no {key!r}; it takes {', '.join(readers)}")
         field, read = readers[key]
         try:
             values[field] = read(value if given else "true")
         except ValueError as error:
-            raise ValueError(f"the fault {text!r}: {key} must be {error}, not {value!r}") from error
+            raise ValueError(f"fault {text!r}: {key} must be {error}, not {value!r}") from error
     try:
         return kind(**values)
     except ValueError as error:
         message = str(error)
-        for field, word in _WORDS.items():
+        for field, word in _RENAMED.items():
             message = message.replace(field, word)
-        raise ValueError(f"the fault {text!r} cannot be: {message}") from error
+        raise ValueError(f"fault {text!r}: {message}") from error
 
 
 def fault_text(fault: Fault) -> str:
-    """Return what `parse_fault` takes for the fault, without what goes without saying."""
-    said = [
-        f"{_WORDS.get(field.name, field.name)}={_written(value)}"
+    """Return the text for `parse_fault`, without values that are the default."""
+    values = [
+        f"{_RENAMED.get(field.name, field.name)}={_written(value)}"
         for field in dataclasses.fields(fault)
         if (value := getattr(fault, field.name)) != field.default
     ]
-    return ":".join([fault.kind(), *([",".join(said)] if said else [])])
+    return ":".join([fault.kind(), *([",".join(values)] if values else [])])
 
 
 def _written(value: object) -> str:
@@ -93,9 +93,9 @@ def _written(value: object) -> str:
 
 
 def _readers(kind: type[Fault]) -> dict[str, tuple[str, Callable[[str], Any]]]:
-    """Return the fields of a kind by the words for them, each with what reads its value."""
+    """Return the fields of a kind by their names in the text, each with the function that reads its value."""
     return {
-        _WORDS.get(field.name, field.name): (field.name, _READERS[str(field.type).removesuffix(" | None")])
+        _RENAMED.get(field.name, field.name): (field.name, _READERS[str(field.type).removesuffix(" | None")])
         for field in dataclasses.fields(kind)
     }
 
@@ -114,10 +114,10 @@ def _whole_or_text(text: str) -> int | str:
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else text
 
 
-def _measure(text: str, number: str, units: Iterable[str], meant: str) -> tuple[str, str]:
+def _measure(text: str, number: str, units: Iterable[str], expected: str) -> tuple[str, str]:
     match = re.fullmatch(f"({number})({'|'.join(units)})", text)
     if match is None:
-        raise ValueError(meant)
+        raise ValueError(expected)
     return match[1], match[2]
 
 
@@ -127,7 +127,7 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
-def _several(text: str) -> tuple[str, ...]:
+def _list(text: str) -> tuple[str, ...]:
     return tuple(text.split("+"))
 
 
@@ -137,5 +137,5 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "int | str": _whole_or_text,
     "bool": _flag,
     "str": str,
-    "tuple[str, ...]": _several,
+    "tuple[str, ...]": _list,
 }
