@@ -75,7 +75,8 @@ def _load(
     sys.exit(service.run(settings, make_source, make_sink, reports=not stdout, display=display))
 
 
-_OF_A_STREAM: dict[str, Any] = {"duration": None, "gap_repair": "on", "feed_connections": 1}  # whatever a shared .env sets them to
+# Whatever a shared .env sets them to.
+_OF_A_STREAM: dict[str, Any] = {"duration": None, "gap_repair": "on", "feed_connections": 1}
 _ALONE = ("symbol",)  # what a run without Kafka needs
 _OF_THE_STREAM = {"binance_ws_url", "feed_silence_limit", "feed_outage_limit", "max_connection_age", "duration"}
 _OF_THE_STREAM |= {"feed_connections", "stream_check_interval"}
