@@ -137,11 +137,12 @@ class Feed:
             if thread.serial == connection and thread.opened is not None:
                 thread.announced = True
 
-    def rotate(self, why: str, reason: str = "rotation") -> None:
-        """Replace the oldest connection; it is closed once the new one delivers."""
+    def rotate(self, why: str, reason: str = "rotation") -> bool:
+        """Replace the oldest connection; it is closed once the new one delivers. False if none can be replaced now."""
         ready = [thread for thread in self._heads() if thread.opened is not None and thread.predecessor is None]
         if ready:
             self._replace(min(ready, key=lambda thread: thread.opened or 0.0), why, reason)
+        return bool(ready)
 
     def tick(self) -> None:
         """Replace connections that are due, and let successors take over that received no trade; called regularly.

@@ -36,7 +36,7 @@ class StreamCheck:
         newest_id: REST's newest trade id, -1 if it has none; raises `UnavailableError`.
         ingest: has the trades of the stream.
         is_open: whether any connection is open.
-        replace: replaces a connection.
+        replace: replaces a connection; whether it could.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StreamCheck:
         newest_id: Callable[[], int],
         ingest: TradeReceiver,
         is_open: Callable[[], bool],
-        replace: Callable[[], None],
+        replace: Callable[[], bool],
     ) -> None:
         self._interval = settings.stream_check_interval
         self._limit = settings.resume_limit
@@ -111,19 +111,20 @@ class StreamCheck:
             self._suspected = newest, now + _LAG
 
     def _is_silent(self, now: float, newest: int) -> None:
-        if not self.silent or now >= self._replace_at:
-            self._lines.warn(
-                "stream_silent",
-                f"No trade from the stream for {format_duration(now - self._spoke_at)}, but REST has newer ones up to "
-                f"id {newest}; fetching them and replacing the connection",
-                newest=newest,
-            )
         if self._baseline >= 0:
             self._ingest.start_after(self._baseline)
             self._baseline = -1
-        self.silent = True
         self._ingest.expect(newest, hint=True)
-        if now >= self._replace_at:
+        # A replacement that is still taking over is not replaced yet; the pauses grow with those that are.
+        replaced = now >= self._replace_at and self._replace()
+        if replaced:
             self._replace_at = now + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-            self._replace()
+        if replaced or not self.silent:
+            self._lines.warn(
+                "stream_silent",
+                f"No trade from the stream for {format_duration(now - self._spoke_at)}, but REST has newer ones up to "
+                f"id {newest}; fetching them{' and replacing the connection' if replaced else ''}",
+                newest=newest,
+            )
+        self.silent = True

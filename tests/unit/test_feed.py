@@ -319,9 +319,10 @@ def test_rotation_waits_while_a_trade_is_missing(scene: Callable[..., Scene]) ->
 def test_rotation_ends_after_a_time_without_a_trade(scene: Callable[..., Scene], in_order: bool) -> None:
     made = scene()
     old = made.opened()
-    made.feed.rotate("a test")
+    assert made.feed.rotate("a test")
     new = made.next()
     made.wait(100)
+    assert not made.feed.rotate("another"), "the first one is not over"
     new.open()
     made.is_in_order = in_order
     made.wait(30)

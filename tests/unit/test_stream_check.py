@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -22,15 +23,22 @@ class Scene(Stage):
         self.asked_for_newest: list[float] = []
         self.replaced: list[float] = []
         self.is_open = True
+        self.takes_over = False  # whether a replacement has not taken over yet
         self.connection = self.ingest.connect()
         self.check = StreamCheck(
             load(GIVEN | limits),
             newest_id=self.newest_id,
             ingest=self.ingest,
             is_open=lambda: self.is_open,
-            replace=lambda: self.replaced.append(self.passed),
+            replace=self.replace,
         )
         self.repair._on_idle = self.check.turn
+
+    def replace(self) -> bool:
+        if self.takes_over:
+            return False
+        self.replaced.append(self.passed)
+        return True
 
     def newest_id(self) -> int:
         self.asked_for_newest.append(round(self.passed))
@@ -159,3 +167,15 @@ def test_nothing_is_asked_while_there_is_no_connection(scene: Scene) -> None:
     scene.clock.after(200, lambda: setattr(scene, "is_open", True))
     scene.run(250)
     assert scene.asked_for_newest == []
+
+
+def test_a_replacement_that_must_wait_does_not_lengthen_the_pauses(clock: FakeClock) -> None:
+    scene = Scene(clock, stream_check_interval="5")
+    scene.bring(1)
+    scene.has_until(*((second, second) for second in range(2, 200)))
+    scene.clock.after(21, lambda: setattr(scene, "takes_over", True))
+    scene.clock.after(51, lambda: setattr(scene, "takes_over", False))
+    scene.run(100)
+    pauses = [later - earlier for earlier, later in pairwise(scene.replaced)]
+    assert pauses == pytest.approx([35, 10, 20], abs=1), "5 s, and then 10 s and 20 s after the one before"
+    assert scene.out[-1] > 90
