@@ -18,13 +18,22 @@ import click
 from loader_ws_trades.sandbox import EmbeddedBroker
 from tests.tools.apache_kafka import Cluster
 from tests.tools.apache_kafka.distribution import UnavailableError, obtain
-from tests.tools.chaos import broker_rows, exchange_rows, exchange_scripts, outage_rows, process_rows, restart_rows
+from tests.tools.chaos import (
+    broker_rows,
+    exchange_rows,
+    exchange_scripts,
+    outage_rows,
+    process_rows,
+    restart_rows,
+    stream_rows,
+)
 from tests.tools.chaos.outcome import Outcome
 from tests.tools.chaos.stage import Brokers, Scenario, Stage
 from tests.tools.chaos.table import report
 
 # Those that take longest first.
 SCENARIOS = [
+    *stream_rows.SCENARIOS,
     *exchange_scripts.SCENARIOS,
     *exchange_rows.SCENARIOS,
     *process_rows.SCENARIOS,

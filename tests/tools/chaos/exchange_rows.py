@@ -165,7 +165,8 @@ def _note_times(trial: Trial, row: Row) -> None:
     trial.limits_on_times(seen=row.seen_within, recovered=row.recovered_within)
 
 
-def _scenario(row: Row) -> Scenario:
+def row_scenario(row: Row) -> Scenario:
+    """The scenario that plays a row."""
     number, _, title = row.name.partition(" ")
 
     def play(stage: Stage) -> None:
@@ -174,4 +175,4 @@ def _scenario(row: Row) -> Scenario:
     return Scenario(int(number), title, play, alone=False, anywhere=row not in ONCE)
 
 
-SCENARIOS = [_scenario(row) for row in (LONG_FROZEN, *ROWS, *ONCE)]
+SCENARIOS = [row_scenario(row) for row in (LONG_FROZEN, *ROWS, *ONCE)]
