@@ -17,7 +17,7 @@ from tests.tools.apache_kafka.distribution import UnavailableError
 from tests.tools.apache_kafka.node import NodeError
 from tests.tools.bench.arena import Arena
 from tests.tools.bench.contenders import CACHE, CONTENDERS, Contender
-from tests.tools.bench.measures import FULL, PARTS, QUICK, Bench
+from tests.tools.bench.measures import BY_DEFAULT, FULL, PARTS, QUICK, Bench
 from tests.tools.bench.process import ROOT, RunError
 from tests.tools.bench.results import Results, comparison, load, summary
 
@@ -34,7 +34,7 @@ def main() -> None:
 @click.option("--bursts", type=click.FloatRange(5, 1700), help="Seconds of recorded bursts, in place of 50 or 15.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the table goes as JSON.")
 def run(parts: tuple[str, ...], quick: bool, alone: bool, bursts: float | None, out: Path | None) -> None:
-    """Measure PARTS, all of them by default, and print the table."""
+    """Measure PARTS (by default all but cuts, connections and racing) and print the table."""
     contenders = CONTENDERS[:1] if alone else CONTENDERS
     now = datetime.now(timezone.utc)
     out = out or CACHE / f"{now:%Y-%m-%dT%H%M%S}.json"
@@ -51,7 +51,7 @@ def run(parts: tuple[str, ...], quick: bool, alone: bool, bursts: float | None, 
             with Cluster(Path(folder, "kafka")) as cluster:
                 arena = Arena(Path(folder), cluster)
                 bench = Bench(arena, results, scale, contenders, lambda text: click.echo(text, err=True))
-                for part in parts or PARTS:
+                for part in parts or BY_DEFAULT:
                     PARTS[part](bench)
                     results.save(out)
         except (UnavailableError, NodeError, RunError) as error:

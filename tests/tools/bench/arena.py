@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ class Outcome(NamedTuple):
     """MiB of memory at the most."""
     begun: float
     """Monotonic time at which the market began."""
+    repairs: int
+    """Requests for missing trades that the exchange had."""
+    connections: int
+    """Connections that it accepted."""
 
 
 class Tail(NamedTuple):
@@ -122,10 +127,12 @@ class Arena:
             before = process.cpu()
             spent = process.await_end(seconds) - before
             tail = self._tail(run.topic, int(run.trades * _WARM_UP))
+            exchange.tell(signal.SIGTERM)
+            seen = json.loads(exchange.await_text('"repairs"', _START))
         if tail.records != run.trades or tail.last - tail.first + 1 != run.trades:
             raise RunError(f"{contender.name}: {tail} on the topic, of {run.trades} trades")
         rate = run.trades * (1 - _WARM_UP) / max(tail.seconds, 0.001)
-        return Outcome(rate, spent * 1_000_000 / run.trades, process.peak, begun)
+        return Outcome(rate, spent * 1_000_000 / run.trades, process.peak, begun, seen["repairs"], seen["connections"])
 
     def _tail(self, topic: str, warm_up: int) -> Tail:
         consumer = Consumer({"bootstrap.servers": self.cluster.bootstrap_servers, "group.id": "bench"})

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import uuid
 import venv
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tests.tools.bench.process import ROOT, RunError
@@ -29,7 +31,11 @@ class Run(NamedTuple):
     events_topic: str
     ca: Path | None
     stamps: Path | None = None
+    cut_stamps: Path | None = None
+    """As `stamps`, where connections are cut seconds apart in place of hours."""
     stages: Path | None = None
+    settings: Mapping[str, str] = MappingProxyType({})
+    """More of the loader's variables."""
     metrics_port: int | None = None
 
 
@@ -82,6 +88,8 @@ class Contender(NamedTuple):
             return [self.python, "-m", f"tests.tools.bench.baselines.{self.module}", *arguments]
         if run.stamps:
             return [self.python, "-m", "tests.tools.bench.launcher", "stamps", str(run.stamps), "run"]
+        if run.cut_stamps:
+            return [self.python, "-m", "tests.tools.bench.launcher", "cut-stamps", str(run.cut_stamps), "run"]
         if run.stages:
             return [self.python, "-m", "tests.tools.bench.launcher", "stages", str(run.stages), "run"]
         return [self.python, "-m", "loader_ws_trades", "run"]
@@ -104,6 +112,7 @@ class Contender(NamedTuple):
             "BINANCE_WS_URL": run.ws_url,
             "BINANCE_REST_URL": run.rest_url,
             "MAX_RECORDS": str(run.trades),
+            **run.settings,
         }
 
 

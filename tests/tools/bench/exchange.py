@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from loader_ws_trades.sandbox import Exchange, Generated, Market, Recorded
+from loader_ws_trades.sandbox import Exchange, Generated, Market, Recorded, parse_fault
 
 
 class MarketSpec(msgspec.Struct, kw_only=True):
@@ -27,6 +27,8 @@ class MarketSpec(msgspec.Struct, kw_only=True):
     symbol: str = "POLUSDT"
     rate: float | None = None
     frames: str | None = None
+    faults: list[str] = []
+    """As on the command line of `sandbox`."""
     server_pem: str | None = None
     """Key and certificate; with it the exchange speaks TLS."""
 
@@ -61,9 +63,11 @@ def main() -> None:
         tls.load_cert_chain(spec.server_pem)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with Exchange([_market(spec)], ssl=tls) as exchange:
+    with Exchange([_market(spec)], ssl=tls, faults=[parse_fault(text) for text in spec.faults]) as exchange:
         _say(ws=exchange.ws_url, rest=exchange.rest_url, stream=exchange.markets[0].stream)
         stopped.wait()
+        counters = exchange.counters
+        _say(repairs=counters.requests["/api/v3/historicalTrades"], connections=counters.connections)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from tests.tools.bench.process import RunError
 from tests.tools.bench.stamps import load, percentiles
 from tests.tools.recorded import SHARED, frames, frames_file
 
-_EVEN_RATE = 2000
-_WARM_UP = 2.0  # seconds that do not count
+EVEN_RATE = 2000
+WARM_UP = 2.0  # seconds that do not count
 _BURST = 100  # milliseconds within which the busiest burst is looked for
 
 
@@ -24,10 +24,10 @@ class Pace(NamedTuple):
     due: list[float]
 
 
-def even_frames(path: Path, seconds: float) -> Pace:
-    """2,000 trades a second, half a millisecond apart; the exchange's clock ticks each millisecond."""
-    step = 1_000_000 // _EVEN_RATE
-    count = int((seconds + _WARM_UP) * _EVEN_RATE)
+def even_frames(path: Path, seconds: float, rate: int = EVEN_RATE) -> Pace:
+    """So many trades a second, equally far apart; the exchange's clock ticks each millisecond."""
+    step = 1_000_000 // rate
+    count = int((seconds + WARM_UP) * rate)
     start = 1_760_000_000_000_000
     made = (
         {
@@ -43,7 +43,7 @@ def even_frames(path: Path, seconds: float) -> Pace:
         }
         for number in range(count)
     )
-    return _written(f"{_EVEN_RATE:,} trades/s evenly", path, list(made), 1_000_000)
+    return _written(f"{rate:,} trades/s evenly", path, list(made), 1_000_000)
 
 
 def burst_frames(path: Path, folder: Path, seconds: float) -> Pace:
@@ -78,7 +78,7 @@ def judged(path: Path, pace: Pace, begun: float) -> dict[str, float]:
     sizes = {len(stamps.reads), len(stamps.reports), len(pace.due)}
     if len(sizes) != 1:
         raise RunError(f"reads, reports and trades do not match: {sizes}")
-    first = bisect_left(pace.due, _WARM_UP)
+    first = bisect_left(pace.due, WARM_UP)
     reports = stamps.reports[first:]
     since_read = [report - read for read, report in zip(stamps.reads[first:], reports, strict=True)]
     since_due = [report - begun - due for due, report in zip(pace.due[first:], reports, strict=True)]

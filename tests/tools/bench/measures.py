@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.tools.bench import latency
+from tests.tools.bench import latency, redundancy
 from tests.tools.bench.arena import Arena
 from tests.tools.bench.contenders import CONTENDERS, LOADER, Contender
 from tests.tools.bench.exchange import MarketSpec
@@ -39,10 +39,22 @@ class Scale(NamedTuple):
     bursts: float
     settling: float
     outage: float
+    redundancy_rounds: int
 
 
-FULL = Scale(rounds=5, trades=1_000_000, latency_rounds=3, even=10.0, bursts=50.0, settling=10.0, outage=60.0)
-QUICK = Scale(rounds=2, trades=300_000, latency_rounds=1, even=5.0, bursts=15.0, settling=3.0, outage=10.0)
+FULL = Scale(
+    rounds=5,
+    trades=1_000_000,
+    latency_rounds=3,
+    even=10.0,
+    bursts=50.0,
+    settling=10.0,
+    outage=60.0,
+    redundancy_rounds=5,
+)
+QUICK = Scale(
+    rounds=2, trades=300_000, latency_rounds=1, even=5.0, bursts=15.0, settling=3.0, outage=10.0, redundancy_rounds=1
+)
 
 
 class Bench(NamedTuple):
@@ -209,4 +221,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "latency": latencies,
     "memory": memory,
     "start": start,
+    "cuts": redundancy.cuts,
+    "connections": redundancy.connections,
+    "racing": redundancy.racing,
 }
+BY_DEFAULT = ("saturation", "stages", "metrics", "latency", "memory", "start")
