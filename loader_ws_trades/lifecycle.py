@@ -6,7 +6,6 @@ import random
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -98,26 +97,6 @@ class Backoff:
     def reset(self) -> None:
         """Start over from the first delay, after a success."""
         self._failures = 0
-
-
-class AttemptLimit:
-    """At most `attempts` in any `period` seconds."""
-
-    def __init__(self, attempts: int, period: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._period = period
-        self._clock = clock
-        self._times: deque[float] = deque(maxlen=attempts)
-
-    def wait_needed(self, kept: int = 0) -> float:
-        """The seconds to wait until one more attempt is within the limit, less so many that are kept for others."""
-        allowed = (self._times.maxlen or 0) - kept
-        if len(self._times) < allowed:
-            return 0.0
-        return max(0.0, self._times[-allowed] + self._period - self._clock())
-
-    def note(self) -> None:
-        """Count an attempt made now."""
-        self._times.append(self._clock())
 
 
 class Startup(NamedTuple):

@@ -6,7 +6,6 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
 from typing import TextIO
 
 from pythonjsonlogger.json import JsonFormatter
@@ -113,20 +112,12 @@ class Throttle:
         logger: where the lines go.
         per_kind: how many of a kind are logged.
         every: seconds after which the count of a kind starts over.
-        clock: returns seconds.
     """
 
-    def __init__(
-        self,
-        logger: logging.Logger,
-        per_kind: int,
-        every: float = math.inf,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, logger: logging.Logger, per_kind: int, every: float = math.inf) -> None:
         self._logger = logger
         self._per_kind = per_kind
         self._every = every
-        self._clock = clock
         self._seen: dict[str, tuple[float, int]] = {}  # by kind: start of the count, and the count
 
     def warn(self, kind: str, message: str, /, **fields: object) -> bool:
@@ -143,7 +134,7 @@ class Throttle:
         The kind is also the `event` of a JSON line, unless that is among the fields.
         """
         extra = {"event": kind, **fields}
-        now = self._clock()
+        now = time.monotonic()
         began, seen = self._seen.get(kind, (now, 0))
         note = ""
         if now - began >= self._every:

@@ -23,9 +23,10 @@ from loader_ws_trades.binance.disconnects import (
 )
 from loader_ws_trades.binance.feed_thread import FeedThread, Slot
 from loader_ws_trades.binance.proxies import proxy_for
+from loader_ws_trades.binance.rate_limits import AttemptLimit
 from loader_ws_trades.config.settings import Settings, named, redacted_url
 from loader_ws_trades.errors import RunError
-from loader_ws_trades.lifecycle import Activity, AttemptLimit, Deadline, spawn
+from loader_ws_trades.lifecycle import Activity, Deadline, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.interfaces import FrameReceiver, OnDeath
 from loader_ws_trades.text import format_duration
@@ -60,8 +61,8 @@ class Feed:
         self._connect = connect
         self._proxies = {url: proxy_for(url, os.environ) for url in settings.stream_urls}
         self.stopping = stopping or threading.Event()
-        self._limit = AttemptLimit(*_ATTEMPTS, time.monotonic)
-        self._lines = Throttle(log, *_LINES, time.monotonic)
+        self._limit = AttemptLimit(*_ATTEMPTS)
+        self._lines = Throttle(log, *_LINES)
         # Guards `_threads`, their `connection` against `stopping`, and the outage.
         self._lock = threading.Lock()
         self._threads: list[FeedThread] = []  # those whose connection may be open; successors come later

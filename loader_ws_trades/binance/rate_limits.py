@@ -1,4 +1,4 @@
-"""Limits the request weight that REST may use, and pauses when the exchange requires it. No I/O."""
+"""The exchange's limits: on connection attempts, and on the request weight of REST, with its pauses. No I/O."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ _MINUTE = 60.0  # seconds over which the exchange counts request weight
 LONGEST_PAUSE = 3600.0  # seconds; after an hour a request is worth a try, whatever Retry-After said
 # Share of the limit that may be used at once: enough for what a busy pair misses in a minute.
 _AT_ONCE = 5 / 6
+
+
+class AttemptLimit:
+    """At most `attempts` in any `period` seconds."""
+
+    def __init__(self, attempts: int, period: float) -> None:
+        self._period = period
+        self._times: deque[float] = deque(maxlen=attempts)
+
+    def wait_needed(self, kept: int = 0) -> float:
+        """The seconds to wait until one more attempt is within the limit, less so many that are kept for others."""
+        allowed = (self._times.maxlen or 0) - kept
+        if len(self._times) < allowed:
+            return 0.0
+        return max(0.0, self._times[-allowed] + self._period - time.monotonic())
+
+    def note(self) -> None:
+        """Count an attempt made now."""
+        self._times.append(time.monotonic())
 
 
 class WeightLimit:

@@ -11,7 +11,7 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.pipeline.interfaces import TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.repair_clocks import Absence, Outage
 from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Trade
@@ -53,7 +53,7 @@ class Repair:
         *,
         fetch: Callable[[int], list[Trade]],
         newest: Callable[[], Trade],
-        ingest: TradeReceiver,
+        ingest: Ingest,
         stopping: threading.Event,
         await_weight: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
@@ -225,7 +225,7 @@ class Repair:
 class _Progress:
     """Logs the progress of a repair."""
 
-    def __init__(self, ingest: TradeReceiver, lines: Throttle) -> None:
+    def __init__(self, ingest: Ingest, lines: Throttle) -> None:
         self._ingest = ingest
         self._lines = lines
         self._every = _PROGRESS_EVERY

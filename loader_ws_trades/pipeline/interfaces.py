@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from loader_ws_trades.lifecycle import Activity, Deadline, Startup
-from loader_ws_trades.pipeline.sequencer import Gap, Position
+from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 
 OnDeath = Callable[[BaseException], None]
@@ -27,72 +26,6 @@ class FrameReceiver(Protocol):
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trade seen."""
-
-
-class TradeReceiver(FrameReceiver, Protocol):
-    """Where a source delivers trades. Thread-safe; blocks while the sink is full."""
-
-    gap_seen: threading.Event
-    """Set when trades are missing; cleared by whoever repairs them."""
-
-    def take_trades(self, trades: Sequence[Trade]) -> None:
-        """Take trades as they come."""
-
-    def reject(self, rejected: Iterable[RejectedFrame]) -> None:
-        """Count frames that are not valid trades."""
-
-    def resume(self, last: Position) -> None:
-        """Continue after `last`, which is published; only while nothing is held back."""
-
-    def start_after(self, trade_id: int) -> None:
-        """Start after `trade_id`, if there was no trade yet."""
-
-    def expect(self, newest: int, *, hint: bool = False) -> None:
-        """Treat the ids up to `newest` as missing; a `hint` only until `drop_hint`, unless trades confirm it."""
-
-    def drop_hint(self) -> bool:
-        """Forget a hint that no held trade confirms; returns whether there was one."""
-
-    def gap(self) -> Gap | None:
-        """The missing ids that hold trades back."""
-
-    @property
-    def has_gap(self) -> bool:
-        """Whether missing ids hold trades back; does not wait."""
-
-    @property
-    def newest_time(self) -> int:
-        """Time of the newest trade seen, in ms since 1970."""
-
-    @property
-    def last_time(self) -> int:
-        """Time of the last trade passed on, in ms since 1970; 0 if there was none."""
-
-    @property
-    def newest_id(self) -> int:
-        """The highest id known, emitted or not; -1 if there is none."""
-
-    def is_hint(self) -> bool:
-        """Whether the current gap shows only by a hint, and not by a trade."""
-
-    def behind(self) -> int:
-        """How many ids up to the newest one seen have not been emitted."""
-
-    def is_confirmed(self) -> bool:
-        """Whether all open connections confirm the current gap, by having brought a higher id."""
-
-    @property
-    def newest_streamed(self) -> int:
-        """The highest id that the open connections brought last; -1 if there is none."""
-
-    def fill(self, rows: Sequence[Trade]) -> int:
-        """Take missing trades; returns how many were emitted, including held ones."""
-
-    def skip(self, before: int, why: str) -> None:
-        """Give up on the ids missing before `before`."""
-
-    def give_up(self, why: str) -> None:
-        """Give up on all missing ids, without waiting for room; for the end of a run."""
 
 
 class SourceStatus(NamedTuple):
@@ -134,10 +67,10 @@ class Source(Protocol):
         """Check that it can be read, before the run reports that it has started."""
         return
 
-    def prepare(self, receiver: TradeReceiver) -> None:
+    def prepare(self, receiver: Ingest) -> None:
         """Find the position to start from; runs in a thread of its own, which is abandoned if the run ends."""
 
-    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
+    def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         """Start reading."""
 
     def tick(self) -> None:

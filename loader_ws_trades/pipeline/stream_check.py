@@ -9,7 +9,7 @@ from collections.abc import Callable
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.pipeline.interfaces import TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class StreamCheck:
         settings: Settings,
         *,
         newest_id: Callable[[], int],
-        ingest: TradeReceiver,
+        ingest: Ingest,
         is_open: Callable[[], bool],
         replace: Callable[[], bool],
     ) -> None:

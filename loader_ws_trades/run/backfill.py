@@ -16,7 +16,7 @@ from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableErr
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.pipeline.interfaces import TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.bounded import TradeRange, give_missing, start_range
@@ -147,7 +147,7 @@ class RestProvider:
                 self._warnings.warn("rest_unavailable", f"REST is not available ({error}); retrying in {delay:.1f} s")
                 self._stopping.wait(delay)
 
-    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
+    def load(self, missing: list[Gap], receiver: Ingest) -> None:
         """Fetch the trades of the ranges.
 
         Raises:
@@ -159,7 +159,7 @@ class RestProvider:
             receiver.expect(wanted.last)
             self._load(wanted, receiver, progress)
 
-    def _load(self, wanted: Gap, receiver: TradeReceiver, progress: _Progress) -> None:
+    def _load(self, wanted: Gap, receiver: Ingest, progress: _Progress) -> None:
         deadline = min(self._settings.repair_deadline, _RECENT_DEADLINE)
         absent_since: dict[int, float] = {}  # by the first id of a hole
         while not self._stopping.is_set() and (gap := receiver.gap()) is not None:
@@ -185,7 +185,7 @@ class RestProvider:
         """Seconds since a trade, by the exchange's clock."""
         return now - self._newest_at + (self._newest.timestamp - timestamp) / 1000
 
-    def _fetch(self, first_id: int, receiver: TradeReceiver) -> list[Trade] | None:
+    def _fetch(self, first_id: int, receiver: Ingest) -> list[Trade] | None:
         """At most a page of trades from an id on; None if the run ends."""
         try:
             rows, rejected = self._retry(
@@ -219,7 +219,7 @@ class ArchiveProvider:
         summary = self._archive.check()
         return TradeRange(summary.first_id, summary.last_id, summary.first_time)
 
-    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
+    def load(self, missing: list[Gap], receiver: Ingest) -> None:
         """Hand over the trades of the ranges."""
         batches = takewhile(lambda _: not self._stopping.is_set(), self._archive.batches())
         give_missing(batches, missing, receiver, "the archive does not have them", self._stopping)

@@ -17,7 +17,8 @@ from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import telemetry_producer_properties
 from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.pipeline.id_ranges import IdSet
-from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus, TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.topic_ids import ids_on_topic
@@ -49,7 +50,7 @@ class TradeProvider(Protocol):
     def survey(self) -> TradeRange | None:
         """Find out what is available of what was asked for; None if nothing. May take long."""
 
-    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
+    def load(self, missing: list[Gap], receiver: Ingest) -> None:
         """Hand over the trades of the ranges `missing`, which ascend; skip those that do not exist."""
 
     def close(self) -> None:
@@ -88,7 +89,7 @@ class Bounded(Source):
             resumes=self._topic and self._scan,  # the next run finds on the topic what is still missing
         )
 
-    def prepare(self, receiver: TradeReceiver | None = None) -> None:  # noqa: ARG002 - the port's
+    def prepare(self, receiver: Ingest | None = None) -> None:  # noqa: ARG002 - the port's
         """Find out which trades are missing on the topic.
 
         Raises:
@@ -162,7 +163,7 @@ class Bounded(Source):
                 ) from error
             raise RunError(f"Cannot read the topic: {error}; check the brokers and run again") from error
 
-    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
+    def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         """Begin to load."""
         self._task = spawn("provider", lambda: self._provider.load(self.missing, receiver), on_death)
 
@@ -185,7 +186,7 @@ class Bounded(Source):
 
 
 def give_missing(
-    batches: Iterable[list[Trade]], missing: list[Gap], receiver: TradeReceiver, why: str, stopping: threading.Event
+    batches: Iterable[list[Trade]], missing: list[Gap], receiver: Ingest, why: str, stopping: threading.Event
 ) -> None:
     """Hand over those of ascending trades that are in the ranges `missing`; skip ids that are not among them.
 
@@ -230,6 +231,6 @@ def consecutive(trades: list[Trade]) -> Iterator[list[Trade]]:
         yield trades[start:]
 
 
-def start_range(wanted: Gap, receiver: TradeReceiver) -> None:
+def start_range(wanted: Gap, receiver: Ingest) -> None:
     """Expect the first trade of a range next."""
     receiver.resume(Position(wanted.first - 1))

@@ -9,7 +9,8 @@ from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.pipeline.gap_repair import Repair
-from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus, TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from loader_ws_trades.pipeline.trade import SHUTDOWN, RejectedFrame, Trade
@@ -51,7 +52,7 @@ class Live(Source):
         """
         self._rest.check_symbol(self._settings.symbol)
 
-    def prepare(self, receiver: TradeReceiver) -> None:
+    def prepare(self, receiver: Ingest) -> None:
         """Resume after the newest trade on the topic, if there is one.
 
         Raises:
@@ -61,7 +62,7 @@ class Live(Source):
         if self._resumed is not None:
             receiver.resume(self._resumed)
 
-    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
+    def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         """Start streaming into `receiver`."""
         self._receiver = receiver
         if self._settings.gap_repair == "on":
@@ -78,7 +79,7 @@ class Live(Source):
             self._repair_task = spawn("repair", lambda: repair.run(resumed=resumed), on_death)
         self._feed.start(receiver, on_death, take=self._take if self._recorder else None)
 
-    def _check_stream(self, receiver: TradeReceiver) -> StreamCheck:
+    def _check_stream(self, receiver: Ingest) -> StreamCheck:
         self._stream_check = StreamCheck(
             self._settings,
             newest_id=lambda: self._rest.last_id(self._settings.symbol),

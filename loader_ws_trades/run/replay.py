@@ -13,7 +13,7 @@ from pathlib import Path
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.pipeline.id_ranges import IdSet
-from loader_ws_trades.pipeline.interfaces import TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
@@ -82,7 +82,7 @@ class RecordingProvider:
         self._first_id = first.trade_id
         return TradeRange(first.trade_id, last_id, first.timestamp)
 
-    def load(self, missing: list[Gap], receiver: TradeReceiver) -> None:
+    def load(self, missing: list[Gap], receiver: Ingest) -> None:
         """Hand over the trades of the ranges, at the recorded pace."""
         give_missing(self._ascending(receiver), missing, receiver, "the recording does not have them", self._stopping)
 
@@ -90,7 +90,7 @@ class RecordingProvider:
         """End every wait."""
         self._stopping.set()
 
-    def _ascending(self, receiver: TradeReceiver) -> Iterator[list[Trade]]:
+    def _ascending(self, receiver: Ingest) -> Iterator[list[Trade]]:
         # It waits only for what the file contains further on, so what it holds is bounded by the file's disorder.
         sequence = Sequencer(2**63)
         sequence.resume(Position(self._first_id - 1))

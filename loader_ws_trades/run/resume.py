@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import closing
-from typing import Protocol
 
+from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings, consumer_credentials, named
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
@@ -21,16 +21,6 @@ _LOOK_AGAIN = 1.0  # seconds between two attempts to read the topic, and before 
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after a failed REST request
 
 
-class FindsIds(Protocol):
-    """The exchange's REST API."""
-
-    def first_id_at(self, symbol: str, moment: int) -> int | None:
-        """The first trade at or after `moment` (ms), if there is one yet."""
-
-    def newest_id(self, symbol: str) -> int:
-        """The newest trade."""
-
-
 class Resume:
     """The starting position of `settings.symbol`; `position` may wait long, the rest can be read meanwhile.
 
@@ -40,7 +30,7 @@ class Resume:
         closed: ends every wait.
     """
 
-    def __init__(self, settings: Settings, rest: FindsIds, closed: threading.Event) -> None:
+    def __init__(self, settings: Settings, rest: Rest, closed: threading.Event) -> None:
         self._settings = settings
         self._rest = rest
         self._closed = closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -301,9 +302,12 @@ def test_without_kafka_lines_end_with_the_symbol_alone(workflow: Workflow) -> No
 # -- no floods
 
 
-def test_throttle_logs_a_kind_a_few_times_per_period(caplog: pytest.LogCaptureFixture) -> None:
-    clock, log = FakeClock(), logging.getLogger("a-test")
-    told = Throttle(log, 2, every=60, clock=lambda: clock.now)
+def test_throttle_logs_a_kind_a_few_times_per_period(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    told = Throttle(logging.getLogger("a-test"), 2, every=60)
     with caplog.at_level(logging.INFO, "a-test"):
         for number in range(5):
             clock.now += 10

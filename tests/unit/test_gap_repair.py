@@ -15,7 +15,6 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.logs import LOGGER
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.interfaces import TradeReceiver
 from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Sequencer
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
 from tests.unit.clock import FakeClock
@@ -599,7 +598,7 @@ def test_repair_of_hours_logs_its_progress_ever_more_rarely(
             stage.clock.now += 1
             return 2000
 
-    monkeypatch.setattr(stage.repair, "_ingest", cast("TradeReceiver", Long()))
+    monkeypatch.setattr(stage.repair, "_ingest", cast("Ingest", Long()))
     monkeypatch.setattr(stage.repair, "_fetch", lambda first: [stage.trade(first)])
     stage.repair.fill_gaps()
     assert 30 < len(logged.messages) < 50

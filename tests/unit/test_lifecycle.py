@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from loader_ws_trades.lifecycle import AttemptLimit, Backoff, Deadline, StopReason, spawn
+from loader_ws_trades.lifecycle import Backoff, Deadline, StopReason, spawn
 
 
 def test_delays_are_drawn_below_a_bound_that_doubles_up_to_the_cap() -> None:
@@ -20,21 +20,6 @@ def test_delays_are_drawn_below_a_bound_that_doubles_up_to_the_cap() -> None:
             assert 0 <= delay <= min(30.0, 0.5 * 2**failures)
     assert len({row[8] for row in drawn}) == 3, "jitter"
     assert max(max(row) for row in drawn) > 10
-
-
-def test_attempts_are_limited_over_a_sliding_period() -> None:
-    now = [0.0]
-    limit = AttemptLimit(3, 300.0, clock=lambda: now[0])
-    for second in (0, 10, 20):
-        now[0] = second
-        assert limit.wait_needed() == 0
-        limit.note()
-    now[0] = 30
-    assert limit.wait_needed() == 270
-    now[0] = 300
-    assert limit.wait_needed() == 0
-    limit.note()
-    assert limit.wait_needed() == 10
 
 
 def test_a_thread_that_dies_tells_its_owner_why() -> None:

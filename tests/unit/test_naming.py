@@ -7,7 +7,8 @@ import re
 import pytest
 
 from loader_ws_trades.lifecycle import Task
-from loader_ws_trades.pipeline.interfaces import OnDeath, TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.interfaces import OnDeath
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.test_shutdown import Run, Sink, Source, log, run, trades
@@ -18,7 +19,7 @@ __all__ = ["log", "run"]
 class Reads(Source):
     """Hands over each of its trades in a read of its own."""
 
-    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
+    def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         def bring() -> None:
             for trade in self.trades:
                 receiver.take_trades([trade])

@@ -1,4 +1,4 @@
-"""REST: request weight, pauses, and headers that are not numbers."""
+"""Limits of the exchange: connection attempts, request weight, pauses, and headers that are not numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from loader_ws_trades.binance import rest
 from loader_ws_trades.binance.http_client import Response
-from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
+from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, AttemptLimit, WeightLimit
 from loader_ws_trades.errors import UnavailableError
 from tests.unit.clock import FakeClock
 
@@ -247,3 +247,17 @@ def test_first_trade_at_a_time(
             client.first_id_at("POLUSDT", 10)
     else:
         assert client.first_id_at("POLUSDT", 10) == found
+
+
+def test_attempts_are_limited_over_a_sliding_period(clock: FakeClock) -> None:
+    limit, start = AttemptLimit(3, 300.0), clock.now
+    for second in (0, 10, 20):
+        clock.now = start + second
+        assert limit.wait_needed() == 0
+        limit.note()
+    clock.now = start + 30
+    assert limit.wait_needed() == 270
+    clock.now = start + 300
+    assert limit.wait_needed() == 0
+    limit.note()
+    assert limit.wait_needed() == 10

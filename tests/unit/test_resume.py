@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
+from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint
@@ -66,7 +68,7 @@ def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
 
         monkeypatch.setattr(resume, "search_for", lambda _settings, _pause: Search())
         settings = load({"symbol": "POLUSDT", "kafka_outage_limit": "10"} | values, needed=["symbol"])
-        return Resume(settings, exchange or Exchange(1000), clock.event())
+        return Resume(settings, cast("Rest", exchange or Exchange(1000)), clock.event())
 
     return made
 

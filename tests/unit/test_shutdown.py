@@ -16,7 +16,8 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Activity, Deadline, Task
 from loader_ws_trades.pipeline import ingest, interfaces
-from loader_ws_trades.pipeline.interfaces import OnDeath, SourceStatus, TradeReceiver
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.interfaces import OnDeath, SourceStatus
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run import context, live, service
 from tests.unit.clock import FakeClock
@@ -85,7 +86,7 @@ class Source(interfaces.Source):
         self.state = SourceStatus("live", resumes=resumes)
         self.checking: Callable[[], None] = lambda: None
         self.preparing: Callable[[], None] = lambda: None
-        self.finishing: Callable[[TradeReceiver], bool] = lambda _receiver: True  # whether repair has ended by itself
+        self.finishing: Callable[[Ingest], bool] = lambda _receiver: True  # whether repair has ended by itself
 
     def status(self) -> SourceStatus:
         return self.state
@@ -93,10 +94,10 @@ class Source(interfaces.Source):
     def check(self) -> None:
         self.checking()
 
-    def prepare(self, receiver: TradeReceiver) -> None:
+    def prepare(self, receiver: Ingest) -> None:
         self.preparing()
 
-    def start(self, receiver: TradeReceiver, on_death: OnDeath) -> None:
+    def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         self.receiver, self.on_death = receiver, on_death
         assert isinstance(receiver, ingest.Ingest)
         bringing = Task("bringing", lambda: receiver.take_trades(self.trades))
@@ -288,7 +289,7 @@ def test_a_second_signal_leaves_two_seconds(clock: FakeClock, run: Run, resumes:
 def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, run: Run) -> None:
     source, sink, asked = Source(*trades(1, 2, 5), resumes=False), Sink(clock), list[float]()
 
-    def finishing(receiver: TradeReceiver) -> bool:
+    def finishing(receiver: Ingest) -> bool:
         asked.append(clock.now)
         if asked[-1] - asked[0] > 5:
             receiver.fill(trades(3, 4))
@@ -439,7 +440,7 @@ def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
     source._feed.tick = lambda: None  # type: ignore[method-assign]
     start = source.start
 
-    def bring(receiver: TradeReceiver, on_death: OnDeath) -> None:
+    def bring(receiver: Ingest, on_death: OnDeath) -> None:
         start(receiver, on_death)
         receiver.take(frames(1, 4, 7))
         assert rest.asked.wait(10)
