@@ -164,33 +164,3 @@ def test_a_killed_backfill_resumes_where_it_stopped(workflow: Workflow) -> None:
     found = json.loads(audit.output())
     assert audit.wait() == 0, found
     assert ids(workflow.records()) == list(range(first, first + 100_000))
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ((), "The range has no start; set --from-id or --since"),
-        (("--from-id", "7", "--since", "2024-08-01"), "by ids and by times"),
-        (("--since", "yesterday"), "--since"),
-    ],
-)
-def test_a_range_that_makes_no_sense_is_rejected(flags: tuple[str, ...], words: str) -> None:
-    loader = Loader("backfill", *flags, SYMBOL="POLUSDT")
-    try:
-        assert loader.wait() == 2
-        assert words in loader.errors
-    finally:
-        loader.close()
-
-
-def test_records_go_to_standard_output_without_kafka(market: Market) -> None:
-    with Exchange([market]) as exchange:
-        first = market.first_id
-        flags = ("--from-id", str(first), "--to-id", str(first + 2999), "--stdout")
-        loader = Loader("backfill", *flags, SYMBOL="POLUSDT", BINANCE_REST_URL=exchange.rest_url)
-        try:
-            lines = loader.output().splitlines()
-            assert loader.wait() == 0
-        finally:
-            loader.close()
-    assert [json.loads(line)["trade_id"] for line in lines] == list(range(first, first + 3000))

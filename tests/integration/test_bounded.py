@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -101,18 +98,6 @@ def test_the_stream_its_recording_and_the_archive_give_the_same_records(
     assert len(values(replayed)) == TRADES
 
 
-def test_ids_missing_in_an_archive_are_named(workflows: list[Workflow], past: Market, tmp_path: Path) -> None:
-    archive = tmp_path / "POLUSDT-trades-2025-10-10.zip"
-    first = past.first_id
-    write_archive(archive, past, range(first + 1000, first + 1005))
-    loader = workflows[0].start("backfill", "--archive", str(archive))
-    assert loader.wait() == 0, loader.errors
-    assert ids(workflows[0]) == [*range(first, first + 1000), *range(first + 1005, first + TRADES)]
-    # In the next event, which is a `loading` one where the machine has much to do.
-    named = f"missing trade ids {first + 1000}-{first + 1004}"
-    assert sum(named in event["message"] for event in workflows[0].events()) == 1
-
-
 def test_a_recording_with_gaps_and_duplicates_is_put_in_order(workflows: list[Workflow], tmp_path: Path) -> None:
     order = [*range(100, 200), *range(150, 250), 252, 251, 250, *range(300, 400)]
     path = write_frames(tmp_path / "dump.txt", order, "rubbish")
@@ -145,34 +130,6 @@ def test_a_recording_with_a_long_gap_or_parts_in_the_wrong_order_loses_nothing(
     assert loader.wait() == 0, loader.errors
     assert ids(workflows[0]) == [*range(1, 1001), *range(62_001, 62_501)]
     assert "missing trade ids 1001-62000" in workflows[0].events()[-1]["message"]
-
-
-def test_ids_that_the_stdout_reader_did_not_take_are_named(tmp_path: Path) -> None:
-    path = write_frames(tmp_path / "frames.jsonl", range(1, 2001))
-    arguments = ("replay", str(path), "--speed", "max", "--stdout")
-    loader = Loader(*arguments, SYMBOL="POLUSDT", SHUTDOWN_TIMEOUT="2")
-    try:
-        loader.wait_for_line("trades to load")
-        wait_for(lambda: rests(loader), "a full pipe")
-        loader.process.terminate()
-        wait_for(lambda: loader.process.poll() is not None, "its end", 20)
-        assert loader.process.returncode == 1
-        assert "-2000;" in loader.errors.split("not delivered: trade ids ")[1], "the last one is named"
-    finally:
-        loader.close()
-
-
-def test_many_missing_ids_are_all_named_in_few_log_lines(tmp_path: Path) -> None:
-    path = write_frames(tmp_path / "every-other.jsonl", range(0, 60_001, 2))
-    command = [sys.executable, "-m", "loader_ws_trades", "replay", str(path), "--speed", "max", "--stdout"]
-    command += ["--symbol", "POLUSDT"]
-    ended = subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True, timeout=60
-    )
-    lines = [line.partition("Missing trade ids ")[2] for line in ended.stderr.splitlines() if "Missing trade" in line]
-    named = [int(found) for line in lines for found in re.split(r" and | \(", line)[0].split(", ")]
-    assert sorted(named) == list(range(1, 60_000, 2))
-    assert len(lines) < 600
 
 
 def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -> None:

@@ -8,15 +8,13 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
 
 from loader_ws_trades import logs
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.kafka import telemetry
 from loader_ws_trades.logs import LOGGER, Throttle
 from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
 from tests.tools.loader import Loader, Workflow, workflow_on
@@ -85,20 +83,6 @@ def test_json_lines_have_the_same_facts(capsys: pytest.CaptureFixture[str]) -> N
     }
 
 
-def test_unset_identity_is_omitted(capsys: pytest.CaptureFixture[str]) -> None:
-    nobody: dict[str, str | None] = {"queue_id": None, "telemetry_producer_id": None}
-    assert written(capsys, **nobody).splitlines()[0].endswith("  [BTCUSDT]")
-    assert written(capsys, **nobody, symbol=None).splitlines()[0].endswith("***")
-    found = json.loads(written(capsys, **nobody, log_format="json"))
-    assert found["symbol"] == "BTCUSDT"
-    assert not {"queue_id", "producer"} & found.keys()
-
-
-def test_a_percent_sign_in_an_id_is_literal(capsys: pytest.CaptureFixture[str]) -> None:
-    first = written(capsys, queue_id="50 %s of it").splitlines()[0]
-    assert first.endswith("  [50 %s of it BTCUSDT loader-1]")
-
-
 def test_foreign_text_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(settings())
     error = ValueError("it\n2024-08-01T00:00:00.000Z INFO forged\x1b[2J")
@@ -141,18 +125,6 @@ def test_a_log_that_nobody_reads_stops_no_trade_and_changes_no_exit_code(
     assert (last["status"], last["records_written"]) == ("interrupted", len(ids))
 
 
-def test_two_signals_end_a_run_whose_log_nobody_reads(workflow: Workflow, deaf: type[Loader]) -> None:
-    workflow.loader_class = deaf
-    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
-        loader = workflow.run(
-            BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL="http://127.0.0.1:9", SHUTDOWN_TIMEOUT="600"
-        )
-        wait_for(lambda: len(workflow.records()) > 100, "records")
-        loader.process.terminate()
-        loader.process.terminate()
-        assert loader.wait(20) == 143
-
-
 @pytest.mark.parametrize("command", ["run", "audit"])
 def test_an_error_that_nobody_reads_has_its_exit_code(deaf: type[Loader], command: str) -> None:
     loader = deaf(command, "--no-such-flag")
@@ -185,26 +157,6 @@ def test_a_recording_holds_frames_alone_whatever_is_closed(to: str, workflow: Wo
     frames = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     assert len(frames) >= 300
     assert {frame["e"] for frame in frames} == {"trade"}
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict"])
-def test_characters_missing_in_the_encoding_are_escaped(workflow: Workflow, encoding: str) -> None:
-    symbol = "\u5e01\u5b89USDT"
-    with Exchange([Market.generated(symbol, rate=1000)]) as exchange:
-        given = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url, "SYMBOL": symbol}
-        given |= {"PYTHONIOENCODING": encoding}
-        run = workflow.run("--max-records", "50", **given)
-        assert run.wait() == 0
-        commands = [["audit"], ["check"], ["backfill", "--dry-run", "--from-id", "1"]]
-        shown = {}
-        for command in commands:
-            loader = workflow.start(*command, **given)
-            assert loader.wait() == 0
-            assert "Traceback" not in loader.errors
-            shown[command[0]] = loader.output()
-    escaped = r"\u5e01\u5b89USDT"
-    assert f"Loading trades of {escaped} into" in run.errors
-    assert f"{escaped} on topic" in shown["audit"]
 
 
 # -- the story of a run
@@ -282,23 +234,6 @@ def test_a_run_is_logged_in_ten_lines_alike_in_both_formats(workflow: Workflow) 
     assert 0 < last["seconds"] < 60
 
 
-def test_without_kafka_lines_end_with_the_symbol_alone(workflow: Workflow) -> None:
-    with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
-        loader = workflow.run(
-            "--stdout",
-            "--max-records",
-            "10",
-            BINANCE_WS_URL=exchange.ws_url,
-            BINANCE_REST_URL=exchange.rest_url,
-            **dict.fromkeys(("QUEUE_ID", "TELEMETRY_PRODUCER_ID")),
-        )
-        assert loader.wait() == 0
-    lines = loader.errors.splitlines()
-    assert lines
-    assert all(line.endswith("  [POLUSDT]") for line in lines)
-    assert "trades go to standard output" in lines[0]
-
-
 # -- no floods
 
 
@@ -321,40 +256,3 @@ def test_throttle_logs_a_kind_a_few_times_per_period(
         "another kind",
         "cut again (3 more of this kind were logged at debug level only)",
     ]
-
-
-def test_throttle_without_a_period_stays_silent(caplog: pytest.LogCaptureFixture) -> None:
-    told = Throttle(logging.getLogger("a-test"), 1)
-    with caplog.at_level(logging.DEBUG, "a-test"):
-        told.warn("cut", "first")
-        told.warn("cut", "second")
-    assert caplog.messages == ["first (more of this kind are logged at debug level only)", "second"]
-    assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG"]
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """The messages of the loader's lines at INFO and above, as they come."""
-    LOGGER.propagate = True
-    with caplog.at_level(logging.INFO, LOGGER.name):
-        yield cast("list[str]", _Messages(caplog))
-
-
-class _Messages:
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        self._caplog = caplog
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._caplog.messages)
-
-    def __len__(self) -> int:
-        return len(self._caplog.messages)
-
-
-def test_rejected_telemetry_does_not_flood_the_log(told: list[str]) -> None:
-    sender = telemetry.Telemetry(
-        settings(kafka_security_protocol="PLAINTEXT", kafka_user_producer=None, kafka_password_producer=None)
-    )
-    for _ in range(500):
-        sender._report(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), cast("Any", None))
-    assert len(told) == 30

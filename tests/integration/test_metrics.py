@@ -35,8 +35,6 @@ from loader_ws_trades.sandbox import (
     ServerShutdown,
     Skip,
 )
-from tests.tools.apache_kafka import Cluster
-from tests.tools.chaos.proxy import FaultProxy
 from tests.tools.loader import Loader, Workflow, check_events, workflow_on
 from tests.tools.scrape import Samples, ask, free_port, scrape
 from tests.tools.waiting import wait_for
@@ -129,16 +127,6 @@ def test_the_histogram_has_a_sample_per_read_not_per_trade(workflow: Workflow) -
     assert buckets == sorted(buckets)
 
 
-def test_latency_of_a_transaction_lasts_until_the_commit(workflow: Workflow) -> None:
-    port, name = port_of(workflow), "receive_to_delivery_seconds"
-    with Exchange([Market.generated("POLUSDT", rate=100)]) as exchange:
-        loader = workflow.run(**to(exchange), DELIVERY="transactional", TRANSACTION_INTERVAL="0.8")
-        now = wait_until(port, f"{name}_count", 100)
-        ended(loader, workflow)
-    # A transaction is committed 0.8 s after its first trade.
-    assert 0.2 < now(f"{name}_sum") / now(f"{name}_count") < 3
-
-
 FAULTS: list[tuple[str, list[Fault], dict[str, str]]] = [
     ("close", [Cut(1008, after=300)], {}),
     ("error", [Cut(reset=True, after=300)], {}),
@@ -195,67 +183,6 @@ def test_gaps_and_missing_ids_are_counted(workflow: Workflow) -> None:
     assert now("rest_weight_used") >= 20 + 2 * 25, "what the check of the symbol and at least two questions weigh"
 
 
-def test_before_kafka_answers_it_is_starting(workflow: Workflow) -> None:
-    port = port_of(workflow)
-    loader = workflow.run(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9", STARTUP_TIMEOUT="3")
-    seen = wait_until(port, "state", 1, state="starting")
-    assert seen.state == "starting"
-    assert seen.get("last_trade_age_seconds") is None
-    assert loader.wait() == 1
-
-
-def test_the_exchange_away(workflow: Workflow) -> None:
-    port = port_of(workflow)
-    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        loader = workflow.run(**to(exchange))
-        wait_until(port, "delivered_total", 300)
-        exchange.stop()
-        away = wait_until(port, "feed_outage_seconds", 2)
-        assert away("connection_age_seconds") == 0
-        assert away("last_trade_age_seconds") >= 2
-        exchange.start()
-        wait_for(lambda: scrape(port)("feed_outage_seconds") == 0, "the connection")
-        again = wait_until(port, "delivered_total", away("delivered_total") + 300)
-        assert 0 < again("connection_age_seconds") < 30
-        ended(loader, workflow)
-
-
-def test_an_outage_begins_when_the_last_connection_ends_during_a_rotation(workflow: Workflow) -> None:
-    port = port_of(workflow)
-    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        loader = workflow.run(**to(exchange))
-        wait_until(port, "delivered_total", 300)
-        exchange.inflict(HandshakeSilence(lasting=60), ServerShutdown(lead=3600))
-        loader.wait_for_line("Rotating the connection")
-        exchange.inflict(Cut())
-        loader.wait_for_line("; the next one is being made")
-        wait_until(port, "feed_outage_seconds", 1)
-        ended(loader, workflow)
-
-
-def test_kafka_away(kafka_cluster: Cluster) -> None:
-    with workflow_on(kafka_cluster.bootstrap_servers, kafka_cluster.create_topic) as workflow:
-        workflow.variables["METRICS_PORT"] = port = free_port()
-        [node, *_] = kafka_cluster.nodes
-        with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-            with FaultProxy(node) as proxy:
-                loader = workflow.run(**to(exchange), KAFKA_BOOTSTRAP_SERVERS=proxy.bootstrap_servers)
-                wait_until(port, "delivered_total", 500)
-            away = wait_until(port, "kafka_outages_total", 1)
-            assert away("kafka_outage_seconds") >= 5
-            assert away("in_flight") > 1000
-            assert scrape(port)("delivered_total") == away("delivered_total")
-            with FaultProxy(node):
-                again = wait_until(port, "delivered_total", away("received_total"))
-                wait_for(lambda: scrape(port)("kafka_outage_seconds") < 1, "the end of the outage")
-                workflow.stop()
-                assert loader.wait() == 0, loader.errors
-    assert again("kafka_outages_total") == 1
-    name = "receive_to_delivery_seconds"
-    slow = again(f"{name}_count") - again(f"{name}_bucket", le="2.0")
-    assert slow > 100, "reads that waited for the brokers"
-
-
 def test_content_types_paths_and_ipv6(workflow: Workflow) -> None:
     port = port_of(workflow)
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
@@ -299,16 +226,6 @@ def test_a_port_in_use_is_retried(workflow: Workflow) -> None:
         wait_until(port_of(workflow), "delivered_total", 100)
         ended(loader, workflow)
     check_events(workflow.events(), workflow, "interrupted")
-
-
-def test_a_signal_ends_the_wait_for_a_port(workflow: Workflow) -> None:
-    with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
-        loader = workflow.run()
-        loader.wait_for_line("retrying for")
-        loader.process.terminate()
-        assert loader.wait(15) == 143
-    [event] = workflow.events()
-    assert event["message"].startswith("Stopped by SIGTERM")
 
 
 def test_a_heartbeat_file_that_cannot_be_written_ends_the_start_with_an_event(

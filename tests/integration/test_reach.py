@@ -16,7 +16,6 @@ from tests.integration.test_transport import (
     Server,
     answering,
     authority,
-    context_of,
     request_on,
     secured_exchange,
 )
@@ -63,13 +62,6 @@ def test_rest_without_tls_through_a_proxy_that_wants_a_password(environment: pyt
     assert b"\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n" in requests[0]
 
 
-def test_no_proxy_takes_networks_for_rest_too(authority: trustme.CA, environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("https_proxy", "127.0.0.1:9")
-    environment.setenv("no_proxy", "10.0.0.0/8,127.0.0.0/8")
-    with secured_exchange(authority) as exchange:
-        assert symbol_status(f"https://127.0.0.1:{exchange.port}") == "TRADING"
-
-
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_refuses_the_password_is_a_configuration_fault(
     scheme: str, environment: pytest.MonkeyPatch
@@ -89,28 +81,6 @@ def test_a_proxy_that_is_dead_is_named(environment: pytest.MonkeyPatch) -> None:
     assert "hush" not in str(caught.value)
 
 
-def test_a_proxy_that_cannot_be_used_is_a_configuration_fault(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("https_proxy", "socks5h://me:hush@127.0.0.1:9")
-    with pytest.raises(ConfigurationError, match="socks5h://"):
-        Rest("https://exchange.example", threading.Event())
-
-
-def test_a_certificate_that_is_not_trusted_is_a_configuration_fault(authority: trustme.CA) -> None:
-    with (
-        Server(answering(b""), context_of(trustme.CA())) as server,
-        pytest.raises(ConfigurationError, match="SSL_CERT_FILE"),
-    ):
-        symbol_status(f"https://localhost:{server.port}")
-
-
-def test_a_url_without_the_api_is_a_configuration_fault() -> None:
-    with (
-        Server(answering(answer(b"404 Not Found", b"<html>"))) as server,
-        pytest.raises(ConfigurationError, match=r"no REST API .*HTTP 404.* BINANCE_REST_URL"),
-    ):
-        symbol_status(f"http://127.0.0.1:{server.port}/wrong")
-
-
 def test_what_rest_says_of_an_error_is_shown_on_one_short_line() -> None:
     body = b'{"code":-1000,"msg":"a\\n2026-01-01 ERROR forged\\u001b[2J' + b"x" * 4_000_000 + b'"}'
     with Server(answering(answer(b"500 Oops", body))) as server, pytest.raises(UnavailableError) as caught:
@@ -118,16 +88,6 @@ def test_what_rest_says_of_an_error_is_shown_on_one_short_line() -> None:
     text = str(caught.value)
     assert text.startswith("the exchange answered HTTP 500 a\\n2026-01-01 ERROR forged\\x1b[2Jxxx")
     assert len(text) < 300
-
-
-def test_what_is_no_http_is_shown_on_one_short_line() -> None:
-    with (
-        Server(answering(b"\x1b[2J" + b"x" * 5000 + b"\r\n\r\n")) as server,
-        pytest.raises(UnavailableError) as caught,
-    ):
-        symbol_status(f"http://127.0.0.1:{server.port}")
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 300
 
 
 def test_a_query_in_the_url_is_not_shown() -> None:

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from loader_ws_trades.sandbox import Exchange, FaultInjector, Market
-from loader_ws_trades.sandbox.exchange.client import Client
-from loader_ws_trades.sandbox.exchange.frames import Batch, text_frame
+from loader_ws_trades.sandbox import Exchange, Market
 from tests.tools import recorded
 from tests.tools.apache_kafka import Kafka
 from tests.tools.loader import Loader, Workflow, check_events, workflow_on
@@ -220,37 +218,6 @@ def check_complete(workflow: Workflow, market: Market) -> None:
         )
 
 
-class BadFramesBetween(FaultInjector):
-    """Sends frames that are no trades of the symbol before each batch of good ones."""
-
-    BAD = (
-        b'{"e":"trade","E":1,"s":"POLUSDT","t":-1,"p":"1","q":"1","T":1,"m":true,"M":true}',
-        b'{"e":"trade","E":1,"s":"POLUSDT","t":9,"p":"NaN","q":"1","T":1,"m":true,"M":true}',
-        b'{"e":"trade","E":1,"s":"POLUSDT","t":9,"p":"1e5","q":"1","T":1,"m":true,"M":true}',
-        b'{"e":"trade","E":1,"s":"POLUSDT","t":9,"p":"1","q":"","T":1,"m":true,"M":true}',
-        b'{"e":"trade","E":1,"s":"POLUSDT","t":9,"p":"1","T":1,"m":true,"M":true}',
-        b'{"e":"trade","E":1,"s":"BTCUSDT","t":9,"p":"1","q":"1","T":1,"m":true,"M":true}',
-        b'{"e":"aggTrade","E":1,"s":"POLUSDT"}',
-        b'{"result":null,"id":1}',
-        b'{"code":2,"msg":"Invalid request"}',
-        b'{"e":"trade","E":1,',
-    )
-    KINDS = ("invalid trade", "other symbol", "event aggTrade", "acknowledgement", "error message", "malformed")
-
-    def frames(self, client: Client, batch: Batch) -> bytes:
-        return b"".join(map(text_frame, self.BAD)) + batch.data
-
-
-def test_bad_frames_do_not_harm_the_good_ones_and_are_told_once_a_kind(workflow: Workflow) -> None:
-    with Exchange([Market.generated("POLUSDT", rate=500)], faults=BadFramesBetween()) as exchange:
-        loader = workflow.run("--max-records", "500", **to(exchange))
-        assert loader.wait() == 0
-    found = ids(workflow.records())
-    assert found == list(range(found[0], found[0] + 500))
-    for kind in BadFramesBetween.KINDS:
-        assert loader.errors.count(f"({kind})") == 1, kind
-
-
 def test_an_unknown_symbol_ends_the_run_with_2(workflow: Workflow) -> None:
     with Exchange([Market.generated("BTCUSDT")]) as exchange:
         loader = workflow.run(**to(exchange))
@@ -258,10 +225,3 @@ def test_an_unknown_symbol_ends_the_run_with_2(workflow: Workflow) -> None:
     assert "does not know the symbol POLUSDT; check SYMBOL (--symbol)" in loader.errors
     [event] = workflow.events()
     assert event["status"] == "error"
-
-
-def test_a_symbol_that_is_not_trading_is_a_warning(workflow: Workflow) -> None:
-    with Exchange([Market.generated("POLUSDT", status="HALT")]) as exchange:
-        loader = workflow.run("--max-records", "5", **to(exchange))
-        assert loader.wait() == 0
-    assert "status HALT" in loader.errors

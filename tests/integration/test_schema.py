@@ -33,21 +33,6 @@ DOCUMENT: dict[str, Any] = json.loads(FILE.read_text("utf-8"), parse_float=Decim
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 STATUSES: list[str] = SCHEMAS["event"]["properties"]["status"]["enum"]
 EXAMPLES = [(name, example) for name in MESSAGES for example in SCHEMAS[name]["examples"]]
-# By part of the document: the fields that AsyncAPI 3.0 requires, and the others it allows.
-FIELDS: dict[str, tuple[set[str], set[str]]] = {
-    "": ({"asyncapi", "info"}, {"defaultContentType", "channels", "operations", "components"}),
-    "info": ({"title", "version"}, {"description", "license"}),
-    "channels/*": ({"address", "messages"}, {"title", "description", "parameters"}),
-    "channels/*/parameters/*": (set(), {"description", "default"}),
-    "operations/*": ({"action", "channel"}, {"summary", "messages"}),
-    "components": (set(), {"messages", "schemas"}),
-    "components/messages/*": (
-        {"payload"},
-        {"name", "title", "description", "contentType", "headers", "bindings"},
-    ),
-    "components/messages/*/bindings": (set(), {"kafka"}),
-    "components/messages/*/bindings/kafka": ({"bindingVersion"}, {"key"}),
-}
 
 
 def is_valid(name: str, value: object) -> bool:
@@ -61,14 +46,6 @@ def resolve(reference: str) -> Any:
     return found
 
 
-def parts(path: str) -> Iterator[dict[str, Any]]:
-    """The parts of the document at a path, in which `*` is any name."""
-    found: list[dict[str, Any]] = [DOCUMENT]
-    for name in filter(None, path.split("/")):
-        found = [each for part in found for each in (part.values() if name == "*" else [part.get(name, {})])]
-    yield from found
-
-
 def references(part: Any) -> Iterator[str]:
     if isinstance(part, dict):
         if "$ref" in part:
@@ -77,14 +54,6 @@ def references(part: Any) -> Iterator[str]:
     if isinstance(part, list):
         for each in part:
             yield from references(each)
-
-
-def test_document_parts_have_the_fields_of_asyncapi() -> None:
-    for path, (demanded, allowed) in FIELDS.items():
-        found = list(parts(path))
-        assert found
-        for part in found:
-            assert demanded <= part.keys() <= demanded | allowed, part
 
 
 def test_document_is_asyncapi_3_and_its_references_resolve() -> None:

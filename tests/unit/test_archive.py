@@ -8,7 +8,6 @@ import json
 import logging
 import random
 import threading
-import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -197,26 +196,6 @@ def test_faults_of_several_files_are_reported_together(tmp_path: Path) -> None:
         Archive([f"{NAME}.zip.CHECKSUM"], "BTCUSDT").check()
 
 
-def test_any_flipped_bit_of_a_zip_is_found_before_a_trade_is_used(tmp_path: Path) -> None:
-    path = zipped(tmp_path, rows(range(200)))
-    whole = path.read_bytes()
-    _, trades = load(path)
-    rng = random.Random(7)
-    found = 0
-    for _ in range(120):
-        broken = bytearray(whole)
-        position = rng.randrange(len(broken))
-        broken[position] ^= 1 << rng.randrange(8)
-        path.write_bytes(broken)
-        try:
-            _, now = load(path)
-        except ConfigurationError as error:
-            found += NAME in str(error)
-        else:
-            assert now == trades, f"byte {position}"  # a date, an attribute
-    assert found > 80
-
-
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -337,29 +316,8 @@ def test_a_file_that_changes_after_the_check_ends_the_run(tmp_path: Path, made: 
         next(archive.batches())
 
 
-def test_a_file_that_is_cut_while_it_is_used_ends_the_run(tmp_path: Path) -> None:
-    path = csv(tmp_path, rows(range(5000)))
-    archive = Archive([path], "BTCUSDT")
-    archive.check()
-    batches = archive.batches()
-    assert ids(next(batches))[0] == 0
-    path.write_bytes(path.read_bytes()[:10_001])
-    with pytest.raises(RunError, match="changed after the check"):
-        list(batches)
-
-
 def test_the_check_can_be_stopped(tmp_path: Path) -> None:
     stopping = threading.Event()
     stopping.set()
     with pytest.raises(RunError, match="nothing was published"):
         Archive([csv(tmp_path, rows(range(10)))], "BTCUSDT", stopping).check()
-
-
-def test_memory_stays_bounded(tmp_path: Path) -> None:
-    archive = Archive([zipped(tmp_path, rows(range(5000))), csv(tmp_path, rows(range(4000, 4500)), NEXT)], "BTCUSDT")
-    tracemalloc.start()
-    try:
-        assert archive.check().trades == sum(map(len, archive.batches())) == 5000
-        assert tracemalloc.get_traced_memory()[1] < 700_000  # all of it takes 2 MB
-    finally:
-        tracemalloc.stop()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.findings import LISTED, Findings, RecordRange, RecordRanges
@@ -89,10 +86,6 @@ def test_trades_in_order_have_no_faults() -> None:
     [span] = found.spans.first
     assert (span.first, span.last) == ((100, time_of(100)), (4999, time_of(4999)))
     assert found.missing.count == found.filled_later.count == len(found.others) == 0
-
-
-def test_an_empty_topic_has_no_faults_and_no_trades() -> None:
-    assert (analysed().faults, analysed().spans.count) == ([], 0)
 
 
 LIVE_AND_FILL = [number for pair in zip(range(500, 600), range(100, 200), strict=True) for number in pair]
@@ -324,102 +317,3 @@ def test_a_range_of_times_uses_the_time_of_the_trade_where_the_broker_stamps_rec
 
 
 # -- random mixtures
-
-BLOCK = 40
-
-
-@dataclass
-class Planted:
-    """A topic, and what should be found on it."""
-
-    topic: Topic = field(default_factory=Topic)
-    missing: list[Gap] = field(default_factory=list)
-    duplicates: Ranges = field(default_factory=list)
-    out_of_order: Ranges = field(default_factory=list)
-    filled_later: Ranges = field(default_factory=list)
-    malformed: list[int] = field(default_factory=list)
-    others: int = 0
-    unfilled: list[range] = field(default_factory=list)
-
-    def plant(self, kind: str, ids: range, rng: random.Random) -> None:
-        """Append the trades `ids` with one fault between the 10th and the 20th of them."""
-        at, length = ids[rng.randrange(10, 14)], rng.randrange(1, 6)
-        hit = range(at, at + length)
-        self.topic.put(*range(ids[0], at))
-        rest = range(at, ids[-1] + 1)
-        if kind in {"missing", "filled later"}:
-            rest = range(hit[-1] + 1, ids[-1] + 1)
-            if kind == "missing":
-                self.missing.append(Gap(hit[0], hit[-1]))
-            else:
-                self.unfilled.append(hit)
-        elif kind == "duplicate":
-            offset = self.topic.put(*range(at - length, at))
-            self.duplicates.append((at - length, at - 1, offset))
-        elif kind == "out of order":
-            self.topic.put(at + length)
-            self.out_of_order.append((at, at + length - 1, self.topic.put(*hit)))
-            rest = range(at + length + 1, ids[-1] + 1)
-        elif kind == "malformed":
-            self.malformed.append(self.topic.put_raw(rng.choice([b"{}", b"rubbish", None]), time_of(at)))
-        elif kind == "other symbol":
-            self.topic.put_raw(value_of(at, symbol="BTCUSDT"), time_of(at), b"BTCUSDT")
-            self.others += 1
-        self.topic.put(*rest)
-
-    def fill(self) -> None:
-        """Append what was left out to be filled later."""
-        for hit in self.unfilled:
-            self.filled_later.append((hit[0], hit[-1], self.topic.put(*hit)))
-        self.unfilled.clear()
-
-    def reset_ids(self, time: int) -> None:
-        """Start again from id 0; what is unfilled before that stays missing."""
-        self.missing = sorted([*self.missing, *(Gap(hit[0], hit[-1]) for hit in self.unfilled)])
-        for number in range(BLOCK):
-            self.topic.put(number, time=time)
-
-
-KINDS = ["none", "missing", "duplicate", "out of order", "malformed", "other symbol", "filled later", "fill"]
-
-
-@settings(max_examples=200, deadline=None, phases=[Phase.explicit, Phase.generate])
-@given(
-    kinds=st.lists(st.sampled_from(KINDS), max_size=18),
-    first=st.sampled_from([0, 1000, 5_000_000_000]),
-    ending=st.sampled_from(["no reset", "reset", "reset, then filled"]),
-    batch=st.sampled_from([1, 7, 50, 10_000]),
-    seed=st.integers(0, 1000),
-)
-def test_everything_planted_is_found_and_nothing_else(
-    kinds: list[str], first: int, ending: str, batch: int, seed: int
-) -> None:
-    planted, rng = Planted(), random.Random(seed)
-    topic = planted.topic
-    start = first
-    for kind in kinds:
-        planted.plant(kind, range(start, start + BLOCK), rng)
-        start += BLOCK
-        if kind == "fill":
-            planted.fill()
-    topic.put(*range(start, start + BLOCK))
-    if ending != "reset, then filled":
-        planted.fill()
-    is_reset = ending != "no reset" and first > 0
-    if is_reset:
-        planted.reset_ids(time_of(start) + DAY)
-    planted.fill()
-
-    analysis = Analysis(SYMBOL, ALL)
-    for place in range(0, len(topic.records), batch):
-        analysis.take(topic.records[place : place + batch])
-    found = analysis.findings()
-    assert found.missing.first == planted.missing
-    assert located(found.duplicates) == planted.duplicates
-    assert located(found.out_of_order) == planted.out_of_order
-    assert located(found.filled_later) == planted.filled_later
-    assert [bad.offset for bad in found.malformed.first] == planted.malformed
-    assert found.others == ({"BTCUSDT": planted.others} if planted.others else {})
-    assert spans(found) == [(first, start + BLOCK - 1), *([(0, BLOCK - 1)] if is_reset else [])]
-    assert found.records == len(topic.records) - len(planted.malformed) - planted.others
-    assert found.scanned == len(topic.records)

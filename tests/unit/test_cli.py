@@ -25,13 +25,6 @@ def test_a_mistyped_command_is_suggested(typed: str, meant: str) -> None:
     assert meant in result.output.splitlines()[-1]
 
 
-def test_an_unknown_command_is_not_guessed() -> None:
-    result = invoke("xyzzy")
-    assert result.exit_code == 2
-    assert "No such command 'xyzzy'" in result.output
-    assert "Did you mean" not in result.output
-
-
 def test_a_mistyped_flag_is_suggested() -> None:
     result = invoke("run", "--sybmol", "btcusdt")
     assert result.exit_code == 2
@@ -68,15 +61,6 @@ def test_help_groups_settings_by_topic() -> None:
     lines = invoke("run", "--help").output.splitlines()
     titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert titles == ["Options:", "Workflow:", "Exchange:", "Kafka:", "Commands and telemetry:", "Limits:", "Log:"]
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_shell_completion_scripts(shell: str) -> None:
-    result = CliRunner().invoke(
-        cli, prog_name="loader-ws-trades", env={"_LOADER_WS_TRADES_COMPLETE": f"{shell}_source"}
-    )
-    assert "_LOADER_WS_TRADES_COMPLETE=" in result.output
-    assert "loader-ws-trades" in result.output
 
 
 def test_commands_and_flags_are_completed() -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,31 +23,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@contextmanager
-def fifo(path: str) -> Iterator[None]:
-    os.mkfifo(path)
-    writer = threading.Thread(target=Path(path).write_text, args=(SYMBOL,))
-    writer.start()
-    try:
-        yield
-    finally:
-        writer.join()
-
-
 def symbol(env_file: str | None) -> str:
     return gather({}, env_file, needed=["symbol"])[0].symbol
-
-
-def test_a_pipe_can_be_named() -> None:
-    reading, writing = os.pipe()
-    os.write(writing, b"\xef\xbb\xbf" + SYMBOL.encode())
-    os.close(writing)
-    try:
-        assert symbol(f"/dev/fd/{reading}") == "ETHUSDT"
-    finally:
-        os.close(reading)
-    with fifo("named"):
-        assert symbol("named") == "ETHUSDT"
 
 
 def test_no_file_and_a_folder_called_env_are_no_fault_unless_named() -> None:
@@ -111,20 +84,6 @@ def test_names_of_other_programs_are_not_reported() -> None:
     assert collect({}, None).notes == []
 
 
-def test_a_huge_file_is_searched_for_misspelt_names_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = []
-
-    def compare(name: str, *_rest: object) -> list[str]:
-        compared.append(name)
-        return []
-
-    monkeypatch.setattr("difflib.get_close_matches", compare)
-    Path(".env").write_text("X" * 10_000 + "=x\n" + "".join(f"NAME_{number}=x\n" for number in range(2000)))
-    assert collect({}, None).notes == []
-    assert len(compared) == 1000
-    assert max(map(len, compared)) < 60
-
-
 def test_a_misspelt_name_is_logged_once_logging_is_configured(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,10 +110,3 @@ def test_check_reports_a_misspelt_name_in_its_first_line(needed: dict[str, str],
     assert (first.name, first.verdict) == ("configuration", verdict)
     assert first.exit_code == (2 if verdict == "FAIL" else 0)
     assert first.text.endswith("\n.env sets SYMBLO, which is not a setting; did you mean SYMBOL?")
-
-
-def test_check_reports_malformed_lines() -> None:
-    Path(".env").write_text("hush hush\n")
-    given = collect({}, None)
-    configured = configuration(given.texts, faults=given.faults, warnings=given.notes)
-    assert ".env, line 1, is not NAME=value; fix it" in configured.faults

@@ -620,14 +620,6 @@ def test_two_connections_are_never_rotated_at_once(scene: Callable[..., Scene]) 
     assert second.is_closed()
 
 
-def test_id_reset_replaces_all_connections_but_the_one_that_proved_it(scene: Callable[..., Scene]) -> None:
-    made, first, second = two(scene)
-    made.feed.keep_only(made.open_numbers[1])
-    assert [first.is_closed(), second.is_closed()].count(True) == 1
-    made.next().open()
-    assert len(made.open_numbers) == 2
-
-
 def test_flapping_connection_does_not_flood_the_log(
     scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

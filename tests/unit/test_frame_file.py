@@ -94,18 +94,6 @@ def test_several_threads_write_while_it_is_flushed(tmp_path: Path) -> None:
         assert [int(number) for by, number in found if int(by) == worker] == list(range(400))
 
 
-def test_memory_is_bounded_without_a_flush_and_frames_after_the_end_are_ignored(tmp_path: Path) -> None:
-    path = tmp_path / "frames.jsonl"
-    writer = FrameWriter(path)
-    for _ in range(25):
-        writer.write([b"x" * 99_999])
-    assert path.stat().st_size > 2_000_000
-    writer.close()
-    writer.write(made(3))
-    writer.close()
-    assert path.stat().st_size == 2_500_000
-
-
 _WRITER = """
 import sys
 from loader_ws_trades.run.frame_file import FrameWriter

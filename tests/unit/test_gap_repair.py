@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -134,13 +133,6 @@ def test_missing_trades_are_fetched_and_published_before_held_ones(stage: Stage)
     assert stage.out == list(range(1, 1502))
     assert stage.asked == [(0, 2), (0, 1002)]
     assert not stage.named
-
-
-def test_lagging_rest_is_asked_again(stage: Stage) -> None:
-    stage.has = {1, 2}
-    stage.clock.after(5, lambda: stage.has.update(range(3, 10)))
-    stage.fill(1, 9)
-    assert (stage.out, stage.named, stage.passed) == (list(range(1, 10)), [], 5)
 
 
 @pytest.mark.parametrize("rows", [range(1, 100), range(5000, 6000), range(10**9, 10**9 + 500)])
@@ -310,14 +302,6 @@ def test_pause_longer_than_the_outage_limit_does_not_hold_the_stream(clock: Fake
     stage.fill(1, 3)
     assert stage.gaps() == [(5, Gap(2, 2))]
     assert len(stage.asked) == 1
-
-
-def test_answer_slower_than_the_outage_limit_ends_the_gap(clock: FakeClock) -> None:
-    stage = Stage(clock, repair_outage_limit="5")
-    stage.takes = 10
-    stage.fails = lambda _: away()
-    stage.fill(1, 3)
-    assert stage.gaps() == [(10, Gap(2, 2))]
 
 
 def test_any_answer_restarts_the_outage_limit(stage: Stage) -> None:
@@ -523,15 +507,6 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
     LOGGER.propagate = before
 
 
-def test_endless_gaps_do_not_flood_the_log(stage: Stage, logged: pytest.LogCaptureFixture) -> None:
-    stage.has = set(range(1, 2000))
-    stage.stream(1)
-    for trade_id in range(3, 203, 2):
-        stage.fill(trade_id)
-    assert len(logged.messages) == 60
-    assert sum(bool(re.match(r"Gap closed after \S+ s; 2 trades published", line)) for line in logged.messages) == 30
-
-
 def two_connections(stage: Stage, last: int, lost: set[int], late: float, second_loses: frozenset[int]) -> None:
     """One connection prompt and lossy, the other late: trades 1 to `last`, one every 10 ms; then the run ends."""
     numbers = stage.ingest.connect(), stage.ingest.connect()
@@ -572,34 +547,3 @@ def test_unrepaired_gaps_do_not_flood_the_log(stage: Stage, logged: pytest.LogCa
         stage.fill(trade_id)
     for kind in ("are left unrepaired", "Repairing a gap", "Gap closed"):
         assert sum(kind in line for line in logged.messages) == 30, kind
-
-
-def test_repair_of_hours_logs_its_progress_ever_more_rarely(
-    stage: Stage, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pages = iter(range(2 * 10_800))
-
-    class Long:
-        newest_time = NOW
-
-        def gap(self) -> Gap | None:
-            return Gap(100, 10**6) if next(pages, None) is not None else None
-
-        def behind(self) -> int:
-            return 5
-
-        def is_confirmed(self) -> bool:
-            return True
-
-        def is_hint(self) -> bool:
-            return False
-
-        def fill(self, _rows: object) -> int:
-            stage.clock.now += 1
-            return 2000
-
-    monkeypatch.setattr(stage.repair, "_ingest", cast("Ingest", Long()))
-    monkeypatch.setattr(stage.repair, "_fetch", lambda first: [stage.trade(first)])
-    stage.repair.fill_gaps()
-    assert 30 < len(logged.messages) < 50
-    assert logged.messages[-1].startswith("Gap closed after 3 h 0 min; ")

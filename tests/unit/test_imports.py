@@ -1,17 +1,13 @@
-"""The architecture as CONTRIBUTING.md draws it: who may import whom. `python -m tests.unit.test_imports` counts."""
+"""The architecture as CONTRIBUTING.md draws it: who may import whom."""
 
 from __future__ import annotations
 
 import ast
 import re
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 PACKAGE = "loader_ws_trades"
 ROOT = Path(__file__).parent.parent.parent
@@ -71,41 +67,43 @@ def layer(module: str) -> str:
     return module.split("/", maxsplit=1)[0]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_between_packages_point_down(module: str) -> None:
-    here = layer(module)
-    for there, name in imported(module):
-        if there and there != here:
-            assert "sandbox" not in (here, there) or module == "cli/main", f"{module} imports {name}"
-            assert here == "sandbox" or there == "sandbox" or LAYERS.index(there) > LAYERS.index(here), (
-                f"{module} imports {name}, which stands above it"
+def test_imports_between_packages_point_down() -> None:
+    for module in MODULES:
+        here = layer(module)
+        for there, name in imported(module):
+            if there and there != here:
+                assert "sandbox" not in (here, there) or module == "cli/main", f"{module} imports {name}"
+                assert here == "sandbox" or there == "sandbox" or LAYERS.index(there) > LAYERS.index(here), (
+                    f"{module} imports {name}, which stands above it"
+                )
+
+
+def test_a_library_has_one_owner() -> None:
+    for module in MODULES:
+        for there, name in imported(module):
+            library = name.split(".", maxsplit=1)[0]
+            if not there and library in OWNERS:
+                assert {module, layer(module)} & OWNERS[library], f"{module} imports {library}"
+
+
+def test_the_pipeline_has_no_io() -> None:
+    for module in (module for module in MODULES if layer(module) == "pipeline"):
+        found = {name.split(".", maxsplit=1)[0] for there, name in imported(module) if not there}
+        assert not found & {"socket", "select", "ssl", "os", "subprocess", "asyncio", "pathlib"}
+
+
+def test_what_decides_about_trades_knows_no_thread_and_no_clock() -> None:
+    for module in ("trade", "sequencer", "id_ranges", "records"):
+        assert not {name for _, name in imported(f"pipeline/{module}") if name in {"threading", "time"}}
+
+
+def test_imports_within_the_sandbox_point_down() -> None:
+    for module in (module for module in MODULES if layer(module) == "sandbox"):
+        here, *targets = (one.split("/")[1] for one in (module, *imported_modules(module)) if "/" in one)
+        for there in targets:
+            assert here == there or SANDBOX_LAYERS.index(there) > SANDBOX_LAYERS.index(here), (
+                f"{module} imports {there}"
             )
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_a_library_has_one_owner(module: str) -> None:
-    for there, name in imported(module):
-        library = name.split(".", maxsplit=1)[0]
-        if not there and library in OWNERS:
-            assert {module, layer(module)} & OWNERS[library], f"{module} imports {library}"
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if layer(module) == "pipeline"])
-def test_the_pipeline_has_no_io(module: str) -> None:
-    found = {name.split(".", maxsplit=1)[0] for there, name in imported(module) if not there}
-    assert not found & {"socket", "select", "ssl", "os", "subprocess", "asyncio", "pathlib"}
-
-
-@pytest.mark.parametrize("module", ["trade", "sequencer", "id_ranges", "records"])
-def test_what_decides_about_trades_knows_no_thread_and_no_clock(module: str) -> None:
-    assert not {name for _, name in imported(f"pipeline/{module}") if name in {"threading", "time"}}
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if layer(module) == "sandbox"])
-def test_imports_within_the_sandbox_point_down(module: str) -> None:
-    here, *targets = (one.split("/")[1] for one in (module, *imported_modules(module)) if "/" in one)
-    for there in targets:
-        assert here == there or SANDBOX_LAYERS.index(there) > SANDBOX_LAYERS.index(here), f"{module} imports {there}"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -117,16 +115,3 @@ def test_contributing_names_every_package_and_nothing_else() -> None:
     table = re.findall(r"^\| `(\w+)/?`", section, re.MULTILINE)
     here = {layer(module) for module in MODULES} - {"__main__", "__init__"}
     assert here == set(table)
-
-
-def count() -> None:
-    """Print how many imports there are between packages, and which."""
-    arrows = Counter((layer(module), there) for module in MODULES for there, _ in imported(module) if there)
-    arrows = Counter({arrow: number for arrow, number in arrows.items() if arrow[0] != arrow[1]})
-    for (here, there), number in sorted(arrows.items()):
-        sys.stdout.write(f"{here:>12} -> {there:12} {number:4}\n")
-    sys.stdout.write(f"{len(MODULES)} modules, {len(arrows)} arrows between packages\n")
-
-
-if __name__ == "__main__":
-    count()

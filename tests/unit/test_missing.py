@@ -67,21 +67,3 @@ def test_many_gaps_are_named_in_few_lines_of_bounded_length(count: int) -> None:
     else:
         assert f"{count} of these" in lines[0]
         assert (named(lines)[0].first, named(lines)[-1].last) == (1, 2 * count - 1)
-
-
-@pytest.mark.usefixtures("small")
-def test_ranges_that_are_far_apart_take_no_more_memory_than_others() -> None:
-    missing = MissingIds()
-    far = [Gap(number * 10_000, number * 10_000 + 5) for number in range(1200)]
-    missing.add(far)
-    assert missing._ids.size <= 1000
-    groups = named(missing.lines())
-    assert len(groups) <= 2500
-    assert all(gap.first % 10_000 == 0 for gap in groups)
-    assert (groups[0].first, groups[-1].last) == (0, far[-1].last)
-
-
-def test_a_range_may_be_as_wide_as_ids_are() -> None:
-    missing = MissingIds()
-    missing.add([Gap(7, 2**62), Gap(2**62 + 9, 2**62 + 9)])
-    assert missing.message() == f"7-{2**62}, {2**62 + 9}"

@@ -25,16 +25,16 @@ KEPT = (
 )
 
 
-@pytest.mark.parametrize("key", KEPT)
 @pytest.mark.parametrize("value", ["", "hush-hush"])
-def test_properties_that_the_loader_sets_are_rejected_by_name(key: str, value: str) -> None:
-    for given in (f"linger.ms=1, {key} = {value}", ["linger.ms=1", f"{key}={value}"]):
-        with pytest.raises(ConfigurationError) as caught:
-            load({"kafka_properties": given}, needed=())
-        [fault] = caught.value.faults
-        assert fault.startswith(f"KAFKA_PROPERTIES (-X) contains {key}"), fault
-        assert fault.endswith(("remove it", "instead")), fault
-        assert "hush" not in fault
+def test_properties_that_the_loader_sets_are_rejected_by_name(value: str) -> None:
+    for key in KEPT:
+        for given in (f"linger.ms=1, {key} = {value}", ["linger.ms=1", f"{key}={value}"]):
+            with pytest.raises(ConfigurationError) as caught:
+                load({"kafka_properties": given}, needed=())
+            [fault] = caught.value.faults
+            assert fault.startswith(f"KAFKA_PROPERTIES (-X) contains {key}"), fault
+            assert fault.endswith(("remove it", "instead")), fault
+            assert "hush" not in fault
 
 
 def test_other_properties_are_accepted() -> None:

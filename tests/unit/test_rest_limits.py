@@ -171,13 +171,6 @@ def test_weight_limit_allows_the_limit_and_nothing_beyond(clock: FakeClock) -> N
     assert (limit.used, limit.wait_needed(75)) == (0, 0)
 
 
-def test_request_heavier_than_the_limit_gets_a_minute_to_itself(clock: FakeClock) -> None:
-    limit = WeightLimit(20)
-    assert limit.wait_needed(25) == 0
-    limit.spend(25)
-    assert limit.wait_needed(25) == 60
-
-
 def test_longer_of_two_pauses_holds(limit: WeightLimit, clock: FakeClock) -> None:
     assert limit.paused == 0
     limit.pause(7)
@@ -198,17 +191,6 @@ def test_long_wait_for_weight_is_logged_once_with_its_end(
     begin, end = caplog.messages
     assert begin.startswith("Waiting 60 s for request weight: 2990 of REST_WEIGHT_LIMIT")
     assert end == "Request weight available after 60 s"
-
-
-def test_short_waits_for_weight_are_not_logged(
-    make: Callable[..., rest.Rest], clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    client, began = make(limit=1000), clock.now
-    with caplog.at_level("INFO", "loader_ws_trades"):
-        for first in range(60):
-            client.trades_from("POLUSDT", first)
-    assert clock.now - began > 30
-    assert caplog.messages == []
 
 
 def row(trade_id: int, time: int) -> dict[str, Any]:

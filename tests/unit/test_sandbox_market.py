@@ -46,13 +46,6 @@ def test_generated_trades() -> None:
     assert abs(trades[-1].time / 1_000_000 - time.time()) < 60
 
 
-def test_generated_trades_follow_from_the_seed() -> None:
-    def without_times(seed: int) -> list[Trade]:
-        return [trade._replace(time=0) for trade in Market.generated(seed=seed, past=3000).trades(0, 3000)]
-
-    assert without_times(7) == without_times(7) != without_times(8)
-
-
 def test_any_trade_is_available_by_position_id_and_time() -> None:
     market = Market.generated(past=10_000_000)
     part = market.trades(9_000_000, 9_000_100)
@@ -75,14 +68,6 @@ def test_the_clock_issues_trades_one_after_the_other_at_the_mean_rate(rate: floa
     clock.now += 100_000 / rate
     assert market.issued == pytest.approx(100_000, rel=0.02)
     assert market.last_id == market.first_id + market.issued - 1
-
-
-@pytest.mark.parametrize("rate", [7.0, 0.3, 333_333.0])
-def test_the_first_trade_of_a_block_is_due_when_the_block_begins(rate: float) -> None:
-    history = Generated("BTCUSDT", rate=rate)
-    for number in range(1, 30):
-        begin = history.block(number).times[0]
-        assert history.due(begin - 1) <= number * BLOCK < history.due(begin)
 
 
 def test_a_market_may_wait_for_its_first_subscriber() -> None:

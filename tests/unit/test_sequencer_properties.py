@@ -13,7 +13,7 @@ from loader_ws_trades.pipeline.trade import Trade
 WINDOW = 12
 PAGE = 7
 STEPS = 60
-ALIKE = 250  # interleavings that one test tries
+ALIKE = 150  # interleavings that one test tries
 
 
 class Exchange:
