@@ -105,7 +105,31 @@ class _Redaction(logging.Filter):
         return True
 
 
-class Throttle:
+class Events:
+    """Logs lines that each name their event; an event and its fields are what a JSON line has beside the message."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def error(self, event: str, message: str, /, **fields: object) -> None:
+        """Log an error."""
+        self.log(logging.ERROR, event, message, **fields)
+
+    def warn(self, event: str, message: str, /, **fields: object) -> bool:
+        """Log a warning; whether it was logged as one."""
+        return self.log(logging.WARNING, event, message, **fields)
+
+    def info(self, event: str, message: str, /, **fields: object) -> None:
+        """Log at INFO."""
+        self.log(logging.INFO, event, message, **fields)
+
+    def log(self, level: int, event: str, message: str, /, **fields: object) -> bool:
+        """Log `message` at `level`, unless it was logged too often; whether at `level`."""
+        self._logger.log(level, "%s", message, extra={"event": event, **fields})
+        return True
+
+
+class Throttle(Events):
     """Logs each kind of line a few times, then only at debug level: input must not flood the log.
 
     Args:
@@ -115,18 +139,10 @@ class Throttle:
     """
 
     def __init__(self, logger: logging.Logger, per_kind: int, every: float = math.inf) -> None:
-        self._logger = logger
+        super().__init__(logger)
         self._per_kind = per_kind
         self._every = every
         self._seen: dict[str, tuple[float, int]] = {}  # by kind: start of the count, and the count
-
-    def warn(self, kind: str, message: str, /, **fields: object) -> bool:
-        """Log a warning, at debug level if its kind has been logged often enough; whether it was a warning."""
-        return self.log(logging.WARNING, kind, message, **fields)
-
-    def info(self, kind: str, message: str, /, **fields: object) -> None:
-        """Log at INFO, at debug level if its kind has been logged often enough."""
-        self.log(logging.INFO, kind, message, **fields)
 
     def log(self, level: int, kind: str, message: str, /, **fields: object) -> bool:
         """Log `message` at `level`, or at debug level if its kind has been logged often enough; whether at `level`.

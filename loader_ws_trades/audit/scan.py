@@ -18,11 +18,11 @@ from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import Record, TopicScanner
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
-from loader_ws_trades.logs import LOGGER
+from loader_ws_trades.logs import LOGGER, Events
 from loader_ws_trades.monitoring.progress import Progress, display
 from loader_ws_trades.pipeline.id_ranges import Bounds
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _BATCH = 10_000  # records between two updates of the progress bar
 
@@ -42,7 +42,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
         compacted = scanner.settings().compacted
         offsets = scanner.ranges(bounds.since)
         total = sum(end - start for start, end in offsets.values())
-        log.info("Auditing %s on topic %s: %d offsets", settings.symbol, topic, total, extra={"event": "audit"})
+        events.info("audit", f"Auditing {settings.symbol} on topic {topic}: {total} offsets")
         analysis, hidden = Analysis(settings.symbol, bounds), dict[int, int]()
         shown, begin, done = display(LOGGER, "progress", line=bar), time.monotonic(), 0
         with contextlib.closing(shown):

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from loader_ws_trades.binance.archive_csv import ArchiveFile
 from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.trade import Trade
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _BATCH = 4000  # trades at once, where files overlap or were sorted
 _PROGRESS_EVERY = 10.0  # seconds between two log lines about a long check
@@ -74,21 +75,19 @@ class Archive:
             if len(group) == 1:
                 trades += group[0].trades
                 continue
-            log.info("Files overlap and are merged: %s", _names(group), extra={"event": "archive_merged"})
+            events.info("archive_merged", f"Files overlap and are merged: {_names(group)}")
             for batch in _merged(group):
                 self._progress(0)
                 trades += len(batch)
         self._groups = groups
         first, last = files[0].first, max(file.last_id for file in files)
         summary = Summary(first.trade_id, last, first.timestamp, trades, sum(file.rows for file in files) - trades)
-        log.info(
-            "The archive contains %d trades, ids %d-%d; %d ids are missing, %d rows are duplicates",
-            trades,
-            summary.first_id,
-            summary.last_id,
-            summary.last_id - summary.first_id + 1 - trades,
-            summary.duplicates,
-            extra={"event": "archive_read", "trades": trades},
+        events.info(
+            "archive_read",
+            f"The archive contains {trades} trades, ids {summary.first_id}-{summary.last_id}; "
+            f"{summary.last_id - summary.first_id + 1 - trades} ids are missing, {summary.duplicates} rows are "
+            "duplicates",
+            trades=trades,
         )
         return summary
 
@@ -124,7 +123,7 @@ class Archive:
         try:
             return _Ascending(file, self._progress)
         except _NotSortedError:
-            log.info("%s is not sorted by trade id; sorting in memory", file.path, extra={"event": "archive_sorted"})
+            events.info("archive_sorted", f"{file.path} is not sorted by trade id; sorting in memory")
         rows: list[Trade] = []
         for _, batch in file.batches():
             self._progress(0)
@@ -145,11 +144,7 @@ class Archive:
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _PROGRESS_EVERY
             done = min(1.0, self._read / max(1, sum(file.size for file in self._files)))
-            log.info(
-                "Checking the archive, %.0f %% done",
-                100 * done,
-                extra={"event": "archive_checked", "done": round(done, 4)},
-            )
+            events.info("archive_checked", f"Checking the archive, {100 * done:.0f} % done", done=round(done, 4))
 
 
 class _NotSortedError(Exception):

@@ -20,9 +20,10 @@ from zipfile import BadZipFile
 
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.trade import DECIMAL, Trade
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _CHUNK = 256 * 1024  # bytes decoded at once: about 3,500 trades; a longer line is rejected
 _BLOCK = 1024 * 1024  # bytes hashed at once
@@ -154,7 +155,7 @@ class ArchiveFile:
         try:
             lines = beside.read_text("utf-8-sig").splitlines()
         except FileNotFoundError:
-            log.info("%s was not verified: %s not found", self.path, beside.name, extra={"event": "archive_unverified"})
+            events.info("archive_unverified", f"{self.path} was not verified: {beside.name} not found")
             return
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{beside} is not readable text; download it again or remove it") from error
@@ -169,17 +170,12 @@ class ArchiveFile:
             progress()
         if digest.hexdigest() != expected:
             raise ConfigurationError(f"{self.path} does not match {beside.name}; download both again")
-        log.info("%s matches %s", self.path, beside.name, extra={"event": "archive_verified"})
+        events.info("archive_verified", f"{self.path} matches {beside.name}")
 
     def _check_symbol(self, name: str) -> None:
         match = _FILE_NAME.match(name)
         if match is None:
-            log.info(
-                "The file name %s does not contain the symbol; assuming %s",
-                name,
-                self._symbol,
-                extra={"event": "archive_name"},
-            )
+            events.info("archive_name", f"The file name {name} does not contain the symbol; assuming {self._symbol}")
         elif match[1].upper() != self._symbol:
             raise ConfigurationError(
                 f"{named('symbol')} is {self._symbol}, but {self.path} contains trades of {match[1]}; change the "

@@ -19,11 +19,12 @@ from loader_ws_trades.binance.proxies import REJECTIONS, Proxy, proxy_for
 from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
 from loader_ws_trades.config.settings import named, redacted_url
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
-from loader_ws_trades.logs import Throttle
+from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.trade import BAD_INPUT, RejectedFrame, Trade, decode_rows
 from loader_ws_trades.text import header_number, printable
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 ROWS = 1000  # returned by one request at most
 TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TICKER_WEIGHT, TIME_WEIGHT = 25, 20, 4, 2, 1
@@ -142,17 +143,10 @@ class Rest:
         try:
             status = self.symbol_status(symbol)
         except UnavailableError as error:
-            log.warning(
-                "The symbol could not be checked, continuing anyway: %s", error, extra={"event": "symbol_unchecked"}
-            )
+            events.warn("symbol_unchecked", f"The symbol could not be checked, continuing anyway: {error}")
             return
         if status != "TRADING":
-            log.warning(
-                "%s has status %s: no trades until that changes",
-                symbol,
-                status,
-                extra={"event": "symbol_halted"},
-            )
+            events.warn("symbol_halted", f"{symbol} has status {status}: no trades until that changes")
 
     def trades_from(self, symbol: str, first_id: int) -> tuple[list[Trade], list[RejectedFrame]]:
         """At most 1000 trades from `first_id` on, ascending (source: `GET /api/v3/historicalTrades`).

@@ -8,8 +8,9 @@ import time
 
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.logs import Events
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _EVERY = 1.0  # seconds
 
@@ -44,12 +45,8 @@ class Heartbeat:
             self._touch()
         except OSError as error:
             if not self._failed:
-                log.warning(
-                    "Cannot write the heartbeat file (%s); check %s",
-                    error.strerror,
-                    named("heartbeat_file"),
-                    extra={"event": "heartbeat_failed"},
-                )
+                text = f"Cannot write the heartbeat file ({error.strerror}); check {named('heartbeat_file')}"
+                events.warn("heartbeat_failed", text)
             self._failed = True
 
     def _touch(self) -> None:

@@ -23,10 +23,12 @@ from loader_ws_trades import __version__
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
+from loader_ws_trades.logs import Events
 from loader_ws_trades.monitoring.metrics import BOUNDS, INFO, LATENCY, METRICS, Latencies, Metric, Value
 from loader_ws_trades.monitoring.status import RunStatus
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 _POLL = 0.1  # seconds within which the server notices that it is to stop, or that a request takes too long
 _REQUEST = 5.0  # seconds that a request may take in total
@@ -78,7 +80,7 @@ class MetricsServer:
 
     @staticmethod
     def _on_death(error: BaseException) -> None:
-        log.warning("Metrics and probes are no longer served: %s", error, extra={"event": "metrics_failed"})
+        events.warn("metrics_failed", f"Metrics and probes are no longer served: {error}")
 
     def close(self) -> None:
         """Stop the server and wait for its thread."""

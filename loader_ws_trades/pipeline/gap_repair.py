@@ -10,7 +10,7 @@ from collections.abc import Callable
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
-from loader_ws_trades.logs import Throttle
+from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.repair_clocks import Absence, Outage
 from loader_ws_trades.pipeline.sequencer import Gap, Position
@@ -18,6 +18,7 @@ from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 _GRACE = 0.25  # seconds in which a gap may close by itself, as when two trades are swapped
 _OTHERS_GRACE, _OTHERS_LOOK = 1.0, 0.05  # seconds in which another connection may close it; between checks
@@ -252,23 +253,23 @@ class _Progress:
         rate = (self._done - self._logged_done) / passed
         stream = rate + (behind - self._logged_behind) / passed
         if stream > rate:
-            log.warning(
-                "Repair is slower than the stream (%.0f and %.0f trades/s); the topic is in order, %d trades behind: "
-                "raise REST_WEIGHT_LIMIT (--rest-weight-limit), or wait",
-                rate,
-                stream,
-                behind,
-                extra={"event": "repair_behind", "rate": round(rate), "stream_rate": round(stream), "behind": behind},
+            events.warn(
+                "repair_behind",
+                f"Repair is slower than the stream ({rate:.0f} and {stream:.0f} trades/s); the topic is in order, "
+                f"{behind} trades behind: raise REST_WEIGHT_LIMIT (--rest-weight-limit), or wait",
+                rate=round(rate),
+                stream_rate=round(stream),
+                behind=behind,
             )
         else:
             share = self._done / (self._done + behind)
-            log.info(
-                "Repaired %d trades, %.0f %% of what is missing, at %.0f/s; about %s left",
-                self._done,
-                100 * share,
-                rate,
-                format_duration(behind / (rate - stream) if rate > stream else 0.0),
-                extra={"event": "repair_progress", "rate": round(rate), "done": round(share, 4), "behind": behind},
+            events.info(
+                "repair_progress",
+                f"Repaired {self._done} trades, {100 * share:.0f} % of what is missing, at {rate:.0f}/s; about "
+                f"{format_duration(behind / (rate - stream) if rate > stream else 0.0)} left",
+                rate=round(rate),
+                done=round(share, 4),
+                behind=behind,
             )
         self._logged, self._logged_done, self._logged_behind = time.monotonic(), self._done, behind
 

@@ -14,7 +14,7 @@ from loader_ws_trades.binance.rest import ROWS, TRADES_WEIGHT, Rest
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
-from loader_ws_trades.logs import Throttle
+from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Gap
@@ -23,6 +23,7 @@ from loader_ws_trades.run.bounded import TradeRange, give_missing, start_range
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 _Answer = TypeVar("_Answer")
 
@@ -74,7 +75,7 @@ class RestProvider:
         first = self._id_at(bounds.since, 0, newest)
         last = self._id_at(bounds.until, newest + 1, newest) - 1
         if first > last:
-            log.info("There were no trades of %s in that time", symbol, extra={"event": "nothing_to_load"})
+            events.info("nothing_to_load", f"There were no trades of {symbol} in that time")
             return None
         return TradeRange(first, last, self._time_of(self._from(first)))
 
@@ -101,14 +102,11 @@ class RestProvider:
                 "load older trades with --archive"
             )
         if oldest > first:
-            log.warning(
-                "REST has trades of %s only from id %d, which may be the oldest it keeps: skipping ids %d-%d; load "
-                "older trades with --archive",
-                symbol,
-                oldest,
-                first,
-                oldest - 1,
-                extra={"event": "range_shortened", "oldest": oldest},
+            events.warn(
+                "range_shortened",
+                f"REST has trades of {symbol} only from id {oldest}, which may be the oldest it keeps: skipping ids "
+                f"{first}-{oldest - 1}; load older trades with --archive",
+                oldest=oldest,
             )
         return TradeRange(max(first, oldest), min(last, newest), self._time_of(rows))
 
@@ -245,12 +243,10 @@ class _Progress:
             return
         self._logged, self._every = now, min(2 * self._every, _PROGRESS_AT_MOST)
         left = (now - self._began) * (self._total - self._done) / self._done
-        log.info(
-            "Loaded %d of %d trades, about %s left",
-            self._done,
-            self._total,
-            format_duration(left),
-            extra={"event": "backfill_progress", "done": round(self._done / self._total, 4)},
+        events.info(
+            "backfill_progress",
+            f"Loaded {self._done} of {self._total} trades, about {format_duration(left)} left",
+            done=round(self._done / self._total, 4),
         )
 
 

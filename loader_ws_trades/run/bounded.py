@@ -16,6 +16,7 @@ from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import telemetry_producer_properties
 from loader_ws_trades.lifecycle import Task, spawn
+from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
@@ -23,7 +24,7 @@ from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.topic_ids import ids_on_topic
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _Read = TypeVar("_Read")
 _by_id = attrgetter("trade_id")
@@ -100,7 +101,7 @@ class Bounded(Source):
         if wanted is not None and self._topic:
             wanted = self._up_to_newest(wanted)
         if wanted is None:
-            log.info("Nothing to load", extra={"event": "nothing_to_load"})
+            events.info("nothing_to_load", "Nothing to load")
             self.total = 0
             return
         present = IdSet()
@@ -110,30 +111,27 @@ class Bounded(Source):
         if self._topic and self.missing:
             self._reading(lambda: self._check_topic(wanted))
         self.total = sum(map(len, self.missing))
-        log.info(
-            "%d trades to load, of ids %d-%d, in %d range(s)",
-            self.total,
-            wanted.first_id,
-            wanted.last_id,
-            len(self.missing),
-            extra={"event": "lacking", "lacking": self.total, "ranges": len(self.missing)},
+        events.info(
+            "lacking",
+            f"{self.total} trades to load, of ids {wanted.first_id}-{wanted.last_id}, in {len(self.missing)} range(s)",
+            lacking=self.total,
+            ranges=len(self.missing),
         )
 
     def _up_to_newest(self, wanted: TradeRange) -> TradeRange | None:
         newest = self._reading(lambda: newest_trade(self._settings))
         if newest.doubt:
-            log.warning(
-                "%s: trades of a live loader may be duplicated; end the range with --to-id or --until",
-                newest.doubt,
-                extra={"event": "topic_unchecked"},
+            events.warn(
+                "topic_unchecked",
+                f"{newest.doubt}: trades of a live loader may be duplicated; end the range with --to-id or --until",
             )
         if newest.last is None or self._beyond or newest.last.trade_id >= wanted.last_id:
             return wanted
         last_id = newest.last.trade_id
-        log.info(
-            "Stopping at the newest trade on the topic, id %d; --beyond continues past it",
-            last_id,
-            extra={"event": "bounded_by_topic", "trade_id": last_id},
+        events.info(
+            "bounded_by_topic",
+            f"Stopping at the newest trade on the topic, id {last_id}; --beyond continues past it",
+            trade_id=last_id,
         )
         return wanted._replace(last_id=last_id) if last_id >= wanted.first_id else None
 
@@ -144,12 +142,10 @@ class Bounded(Source):
         if self.missing[0].first == wanted.first_id:
             found.check("kafka_topic", age)
         if not found.uses_append_time and found.retention is not None and found.retention < age:
-            log.warning(
-                "The topic %s keeps records for %g hours after the trade time, so Kafka will soon delete what is "
-                "loaded; raise its retention.ms",
-                topic,
-                found.retention / 3600,
-                extra={"event": "retention_short"},
+            events.warn(
+                "retention_short",
+                f"The topic {topic} keeps records for {found.retention / 3600:g} hours after the trade time, so Kafka "
+                "will soon delete what is loaded; raise its retention.ms",
             )
 
     def _reading(self, read: Callable[[], _Read]) -> _Read:

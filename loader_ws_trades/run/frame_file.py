@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import IO
 
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.logs import Throttle
+from loader_ws_trades.logs import Events, Throttle
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 MAX_FRAME = 1024 * 1024  # bytes of a line that is read; as much as a frame of the stream may have
 
@@ -83,11 +84,10 @@ class FrameWriter:
             try:
                 _append(self._file, gzip.compress(data, _LEVEL) if self._is_gzip else data)
             except OSError as error:
-                log.error(  # noqa: TRY400 (the sentence says it all)
-                    "Recording to %s has stopped (%s); the run continues without it, restart it to record again",
-                    self._path,
-                    error.strerror,
-                    extra={"event": "recording_failed"},
+                events.error(
+                    "recording_failed",
+                    f"Recording to {self._path} has stopped ({error.strerror}); the run continues without it, restart "
+                    "it to record again",
                 )
                 self._end()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequencer
@@ -20,7 +21,7 @@ from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run.bounded import TradeRange, consecutive, give_missing
 from loader_ws_trades.run.frame_file import read_frames
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _search_event_time = re.compile(rb'"E"\s*:\s*([0-9]{1,18})').search
 _search_trade_time = re.compile(rb'"T"\s*:\s*([0-9]{1,18})').search
@@ -159,10 +160,8 @@ def event_time(frame: bytes) -> float | None:
 
 def _wait_until(due: float, stopping: threading.Event) -> None:
     if (left := due - time.monotonic()) >= _LOGGED_FROM:
-        log.info(
-            "The recording pauses here, the next frame is due in %.0f s",
-            left,
-            extra={"event": "recording_pause", "seconds": round(left)},
+        events.info(
+            "recording_pause", f"The recording pauses here, the next frame is due in {left:.0f} s", seconds=round(left)
         )
     while left > 0 and not stopping.wait(min(left, _LONGEST_WAIT)):
         left = due - time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from loader_ws_trades.logs import Throttle
+from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.monitoring.status import RunStatus
 from loader_ws_trades.pipeline.interfaces import Source
 from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
@@ -12,6 +12,7 @@ from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset
 from loader_ws_trades.pipeline.trade import RejectedFrame
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 _GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; the end of the run names the others
 
@@ -70,4 +71,4 @@ class Reporter:
     def log_remaining(self) -> None:
         """Log the missing ids that were not logged, at the end of the run."""
         for text in self._unlogged.lines():
-            log.warning("Missing trade ids %s (not logged before)", text, extra={"event": "missing", "ids": text})
+            events.warn("missing", f"Missing trade ids {text} (not logged before)", ids=text)

@@ -12,10 +12,11 @@ from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
 from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.lifecycle import Backoff, Deadline
+from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.text import format_time
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _LOOK_AGAIN = 1.0  # seconds between two attempts to read the topic, and before a hidden end is reported
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after a failed REST request
@@ -53,16 +54,10 @@ class Resume:
         position = self._first_since(found) if found.doubt else found.last
         self.waits = None
         if position is not None:
-            log.info(
-                "Resuming after trade id %d",
-                position.trade_id,
-                extra={"event": "resume", "trade_id": position.trade_id},
-            )
+            events.info("resume", f"Resuming after trade id {position.trade_id}", trade_id=position.trade_id)
         elif not found.doubt:
-            log.info(
-                "No trade of %s on the topic, starting at the first live one",
-                self._settings.symbol,
-                extra={"event": "resume_new"},
+            events.info(
+                "resume_new", f"No trade of {self._settings.symbol} on the topic, starting at the first live one"
             )
         return position
 
@@ -76,14 +71,9 @@ class Resume:
                 except UnavailableError as error:  # noqa: PERF203 - it waits for the network
                     if error.lasting:
                         self.possible = False
-                        log.warning(
-                            "Cannot read the checkpoint, starting at the first live trade: %s; grant READ, check "
-                            "%s, or set %s to off",
-                            error,
-                            consumer_credentials(settings),
-                            named("resume"),
-                            extra={"event": "resume_refused"},
-                        )
+                        advice = f"grant READ, check {consumer_credentials(settings)}, or set {named('resume')} to off"
+                        text = f"Cannot read the checkpoint, starting at the first live trade: {error}; {advice}"
+                        events.warn("resume_refused", text)
                         return None
                     self._wait(error, patience)
         return None
@@ -94,11 +84,8 @@ class Resume:
             advice = f"raise {named('kafka_outage_limit')}" if isinstance(error, HiddenError) else "check the brokers"
             raise RunError(f"Cannot read the checkpoint: {error}; {advice}") from error
         if self.waits is None:
-            log.warning(
-                "Cannot read the checkpoint yet: %s (retrying for %.0f s)",
-                error,
-                patience.remaining,
-                extra={"event": "resume_waiting"},
+            events.warn(
+                "resume_waiting", f"Cannot read the checkpoint yet: {error} (retrying for {patience.remaining:.0f} s)"
             )
         self.waits = f"waiting to read the checkpoint: {error}"
         if not isinstance(error, HiddenError):
@@ -112,7 +99,7 @@ class Resume:
         if position is not None:
             which = f"id {position.trade_id + 1} (time {format_time(position.timestamp)})"
         self.unchecked = f"trades before {which} could not be checked; run backfill"
-        log.warning("%s: %s", found.doubt, self.unchecked, extra={"event": "resume_unchecked"})
+        events.warn("resume_unchecked", f"{found.doubt}: {self.unchecked}")
         return position
 
     def _last_before(self, moment: int) -> int | None:
@@ -126,10 +113,6 @@ class Resume:
             except UnavailableError as error:  # noqa: PERF203 - it waits for the network
                 self.waits = f"waiting for REST to find the position: {error}"
                 if error.lasting or patience.passed or self._closed.is_set():
-                    log.warning(
-                        "REST did not return the position to resume from: %s",
-                        error,
-                        extra={"event": "resume_unchecked"},
-                    )
+                    events.warn("resume_unchecked", f"REST did not return the position to resume from: {error}")
                     return None
                 self._closed.wait(min(max(backoff.next(), error.retry_after), patience.remaining + 0.01))

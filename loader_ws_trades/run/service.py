@@ -15,6 +15,7 @@ from loader_ws_trades.kafka.control import Control
 from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.startup import retry_until_ready
 from loader_ws_trades.lifecycle import Deadline, Startup, StopReason, Task
+from loader_ws_trades.logs import Events
 from loader_ws_trades.monitoring.progress import Display, ProgressLog
 from loader_ws_trades.pipeline.interfaces import Sink, Source
 from loader_ws_trades.run.context import TURN, RunContext, reason_of
@@ -22,6 +23,7 @@ from loader_ws_trades.run.shutdown import Shutdown
 from loader_ws_trades.run.signals import signals_to
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 
 def run(
@@ -47,7 +49,7 @@ def run(
         try:
             context = RunContext(settings, make_source(), make_sink(), mailbox, reports=reports, display=display)
         except LoaderError as error:
-            log.error("%s", error, extra={"event": "ended", "status": "error"})  # noqa: TRY400 - one sentence, no trace
+            events.error("ended", f"{error}", status="error")
             return error.exit_code
         try:
             reason = _start(context) or _load(context)
@@ -80,7 +82,7 @@ def _start(context: RunContext) -> StopReason | None:
         return mailbox.get()
     if reason := _in_background(context, context.source.check):
         return reason
-    log.info("Loading trades of %s into %s", settings.symbol, sink, extra={"event": "started"})
+    events.info("started", f"Loading trades of {settings.symbol} into {sink}")
     if context.telemetry:
         text = f"Started loading trades of {settings.symbol} into {settings.kafka_topic}"
         context.telemetry.send("started", text, 0)

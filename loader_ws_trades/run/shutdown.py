@@ -10,6 +10,7 @@ from queue import Empty
 from loader_ws_trades.errors import EndOfOutputError, LoaderError
 from loader_ws_trades.kafka.telemetry import Telemetry
 from loader_ws_trades.lifecycle import Deadline, StopReason
+from loader_ws_trades.logs import Events
 from loader_ws_trades.monitoring.status import RunStatus
 from loader_ws_trades.pipeline.id_ranges import ranges
 from loader_ws_trades.pipeline.missing import listed
@@ -17,6 +18,7 @@ from loader_ws_trades.run.context import TURN, RunContext, reason_of
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 _LAST_EVENT = 3.0  # seconds of the shutdown timeout that are kept for the last event
 _HURRIED = 1.5  # seconds that are left after a second signal, so that the process has ended after 2
@@ -94,12 +96,7 @@ class Shutdown:
                 if more.status == "error" and self._reason.status != "error":
                     self._reason = more
                 if more.by_a_signal and self._signalled:
-                    log.warning(
-                        "%s again: at most %g s left to deliver the rest",
-                        more.message,
-                        _HURRIED,
-                        extra={"event": "hurried"},
-                    )
+                    events.warn("hurried", f"{more.message} again: at most {_HURRIED:g} s left to deliver the rest")
                     self._deadline.shorten(_HURRIED)
                     self._tail.shorten(_HURRIED / 2)
                 self._signalled = self._signalled or more.by_a_signal
@@ -123,12 +120,9 @@ class Shutdown:
     def _log_begin(self, *, started: bool) -> None:
         reason = self._reason
         if reason.status != "error":
-            log.info("Stopping: %s", reason.message, extra={"event": "stopping", "status": reason.status})
+            events.info("stopping", f"Stopping: {reason.message}", status=reason.status)
         elif started:  # the last line has the reason
-            log.warning(
-                "Stopping because of an error; delivering what was received first",
-                extra={"event": "stopping", "status": "error"},
-            )
+            events.warn("stopping", "Stopping because of an error; delivering what was received first", status="error")
 
     def _log_end(self, reason: StopReason, message: str, status: RunStatus) -> None:
         counts, seconds = status.counts(), time.monotonic() - self._context.started

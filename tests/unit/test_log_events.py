@@ -11,6 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[2] / "loader_ws_trades"
 README = FOLDER.parent / "README.md"
 LEVELS = {"info", "warning", "error", "exception", "critical", "log"}
+LOGGERS = {"log", "logs.LOGGER", "LOGGER", "self._log"}
 TAKEN = {*vars(logging.makeLogRecord({})), "message", "asctime", "time", "level", "logger", "queue_id", "symbol"}
 TAKEN.add("producer")
 
@@ -20,10 +21,10 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
     for path in sorted(FOLDER.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if path.name != "logs.py" and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if ast.unparse(node.func.value) in {"log", "logs.LOGGER", "LOGGER", "self._log"}:
+                if ast.unparse(node.func.value) in LOGGERS:
                     if node.func.attr in LEVELS:
                         yield f"{path.name}:{node.lineno}", node
-                elif node.func.attr in {"warn", "info"}:
+                elif node.func.attr in {"warn", "info"} or ast.unparse(node.func) == "events.error":
                     yield f"{path.name}:{node.lineno}", node
 
 
@@ -33,9 +34,8 @@ def fields(call: ast.Call) -> dict[str, ast.expr]:
         if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
             pairs = zip(keyword.value.keys, keyword.value.values, strict=True)
             return {key.value: value for key, value in pairs if isinstance(key, ast.Constant)}  # type: ignore[misc]
-    first = (
-        {"event": call.args[0]} if isinstance(call.func, ast.Attribute) and call.func.attr in {"warn", "info"} else {}
-    )
+    by_name = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) not in LOGGERS
+    first = {"event": call.args[0]} if by_name else {}
     return first | {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
 
 
