@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from loader_ws_trades.audit.findings import LISTED, Findings, IdAndTime, Malformed, Span
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds, IdSet
 from loader_ws_trades.pipeline.records import (
     AnyRecord,
@@ -20,7 +21,6 @@ from loader_ws_trades.pipeline.records import (
     shown,
     validate,
 )
-from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import BAD_INPUT
 
 _OTHERS = 1000  # other symbols counted by name

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.pipeline.sequencer import Gap
 
 LISTED: Final = 20  # findings of each kind
 

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from loader_ws_trades.audit.findings import Findings, IdAndTime, Listed, RecordRanges
 from loader_ws_trades.config.settings import Settings
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.text import format_time
 
 _COMMANDS = 10  # gaps for which the backfill command is shown

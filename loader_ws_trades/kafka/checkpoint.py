@@ -20,8 +20,8 @@ from loader_ws_trades.kafka.newest import Newest
 from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import TopicScanner
 from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.records import decode_place
-from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.trade import BAD_INPUT
 from loader_ws_trades.text import format_time
 

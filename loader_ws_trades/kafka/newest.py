@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.pipeline.events import Position
 
 _PROOF = 3  # trades in a row that prove a reset
 

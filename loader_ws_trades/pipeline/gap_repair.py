@@ -11,9 +11,9 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Events, Throttle
+from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.repair_clocks import Absence, Outage
-from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.text import format_duration
 

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from loader_ws_trades.pipeline.sequencer import Gap
+from loader_ws_trades.pipeline.events import Gap
 
 _BITS = 10
 _CHUNK = 1 << _BITS  # ids in a chunk

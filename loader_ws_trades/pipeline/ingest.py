@@ -9,7 +9,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from loader_ws_trades.pipeline.copies import Copies
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Reset, Sequencer
+from loader_ws_trades.pipeline.events import Event, Gap, Position, Reset
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.stamps import stamped
 from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, RejectedFrame, Trade
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import IdSet
-from loader_ws_trades.pipeline.sequencer import Gap
 
 IN_A_MESSAGE = 100  # ranges in one message
 _IN_A_LINE, _LINES = 500, 100  # ranges per log line at the end of a run, and lines at most

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import pairwise
 
-from loader_ws_trades.pipeline.sequencer import Gap
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.trade import Trade
 
 _APART = 5.0  # seconds between two responses that prove an old hole

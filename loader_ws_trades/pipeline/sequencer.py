@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import NamedTuple
 
+from loader_ws_trades.pipeline.events import Event, Gap, Late, Position, Reset
 from loader_ws_trades.pipeline.given_up import GivenUp
 from loader_ws_trades.pipeline.trade import Trade
 
@@ -17,47 +17,6 @@ WINDOW = 50_000  # trades up to so many ids ahead of the next one are held: abou
 _EMPTY = -1  # the expected id before the first trade
 
 PROOF = 3  # trades in a row on one connection that prove an id reset
-
-
-class Position(NamedTuple):
-    """The last trade that needs not come again: its id, and the time (ms, 0 if unknown) of the newest one up to it."""
-
-    trade_id: int
-    timestamp: int = 0
-
-
-class Gap(NamedTuple):
-    """Missing trade ids, both ends included."""
-
-    first: int
-    last: int
-
-    def __len__(self) -> int:
-        return self.last - self.first + 1
-
-    def __str__(self) -> str:
-        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
-
-
-class Reset(NamedTuple):
-    """The exchange reset its ids: the last id before, the first id after, and the connection that proved it."""
-
-    last: int
-    first: int
-    connection: int = 0
-
-
-class Late(NamedTuple):
-    """Trades that arrived after their ids were given up, both ends included; they are dropped."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return str(Gap(*self))
-
-
-Event = Gap | Reset | Late
 
 
 class Sequencer:

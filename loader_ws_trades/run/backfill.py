@@ -15,9 +15,9 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Events, Throttle
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Gap
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.bounded import TradeRange, give_missing, start_range
 from loader_ws_trades.text import format_duration

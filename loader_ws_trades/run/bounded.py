@@ -17,10 +17,10 @@ from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import telemetry_producer_properties
 from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.logs import Events
+from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
-from loader_ws_trades.pipeline.sequencer import Gap, Position
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.topic_ids import ids_on_topic
 

@@ -8,10 +8,10 @@ from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
+from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
-from loader_ws_trades.pipeline.sequencer import Position
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from loader_ws_trades.pipeline.trade import SHUTDOWN, RejectedFrame, Trade
 from loader_ws_trades.run.frame_file import FrameWriter

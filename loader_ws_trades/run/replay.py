@@ -13,9 +13,10 @@ from pathlib import Path
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.logs import Events
+from loader_ws_trades.pipeline.events import Gap, Position, Reset
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Gap, Position, Reset, Sequencer
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run.bounded import TradeRange, consecutive, give_missing

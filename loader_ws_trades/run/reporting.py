@@ -6,9 +6,9 @@ import logging
 
 from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.monitoring.status import RunStatus
+from loader_ws_trades.pipeline.events import Event, Gap, Late, Reset
 from loader_ws_trades.pipeline.interfaces import Source
 from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset
 from loader_ws_trades.pipeline.trade import RejectedFrame
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
 from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Events
-from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.text import format_time
 
 events = Events(logging.getLogger(__name__))

@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewPartitions
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.checkpoint import newest_trade
-from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.tools.apache_kafka import Cluster, Kafka
 from tests.tools.loader import Loader, workflow_on

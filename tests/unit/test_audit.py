@@ -9,9 +9,9 @@ import pytest
 
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.findings import LISTED, Findings, RecordRange, RecordRanges
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import AnyRecord
-from loader_ws_trades.pipeline.sequencer import Gap
 
 SYMBOL = "POLUSDT"
 START = 1_700_000_000_000

@@ -10,9 +10,10 @@ import pytest
 from loader_ws_trades.binance.rest import ROWS
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Gap, Sequencer
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
 from loader_ws_trades.run import backfill
 from loader_ws_trades.run.backfill import RestProvider

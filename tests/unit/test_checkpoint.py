@@ -11,7 +11,7 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, Search
 from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.kafka.reader import Record, TopicScanner
-from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.pipeline.events import Position
 from tests.unit.clock import FakeClock
 
 NOW = 1_700_000_000_000

@@ -12,9 +12,10 @@ import pytest
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.logs import LOGGER
+from loader_ws_trades.pipeline.events import Event, Gap, Position
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Position, Sequencer
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
 from tests.unit.clock import FakeClock
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import IdSet, ranges
-from loader_ws_trades.pipeline.sequencer import Gap
 
 SPAN = 4000  # ids: some chunks in a row, so that they get full, meet and are crossed
 

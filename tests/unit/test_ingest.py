@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Iterable
 
+from loader_ws_trades.pipeline.events import Event, Gap, Late, Reset
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Reset, Sequencer
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder, record_headers
 from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
 from tests.tools.waiting import wait_for

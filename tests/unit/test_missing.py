@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from loader_ws_trades.pipeline import missing as module
+from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
-from loader_ws_trades.pipeline.sequencer import Gap
 
 
 def named(texts: Iterable[str]) -> list[Gap]:

@@ -13,7 +13,7 @@ from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint
 from loader_ws_trades.kafka.errors import HiddenError
-from loader_ws_trades.pipeline.sequencer import Position
+from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.run import resume
 from loader_ws_trades.run.resume import Resume
 from tests.unit.clock import FakeClock

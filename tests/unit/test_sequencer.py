@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequencer
+from loader_ws_trades.pipeline.events import Event, Gap, Late, Position, Reset
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from loader_ws_trades.pipeline.sequencer import Event, Gap, Late, Position, Reset, Sequencer
+from loader_ws_trades.pipeline.events import Event, Gap, Late, Position, Reset
+from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.trade import Trade
 
 WINDOW = 12

@@ -1,0 +1,46 @@
+"""Positions in a sequence of trade ids, and what may happen there: gaps, late trades, resets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Position(NamedTuple):
+    """The last trade that needs not come again: its id, and the time (ms, 0 if unknown) of the newest one up to it."""
+
+    trade_id: int
+    timestamp: int = 0
+
+
+class Gap(NamedTuple):
+    """Missing trade ids, both ends included."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+class Reset(NamedTuple):
+    """The exchange reset its ids: the last id before, the first id after, and the connection that proved it."""
+
+    last: int
+    first: int
+    connection: int = 0
+
+
+class Late(NamedTuple):
+    """Trades that arrived after their ids were given up, both ends included; they are dropped."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(Gap(*self))
+
+
+Event = Gap | Reset | Late
