@@ -7,11 +7,13 @@ import math
 import sys
 import time
 from typing import TextIO
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pythonjsonlogger.json import JsonFormatter
 
 from loader_ws_trades import streams
-from loader_ws_trades.config.settings import Settings, redacted
+from loader_ws_trades.config import parsers
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.text import printable
 
 LOGGER = logging.getLogger("loader_ws_trades")
@@ -103,6 +105,26 @@ class _Redaction(logging.Filter):
             record.exc_text = "\n".join(f"  {printable(line, _LONGEST)}" for line in trace.split("\n"))
             record.exc_info = None
         return True
+
+
+def secrets(settings: Settings) -> list[str]:
+    """All secret values, longest first, for redaction."""
+    found = {settings.kafka_password_producer, settings.kafka_password_consumer}
+    found.update(value for _, value in settings.kafka_properties or () if len(value) >= 8)
+    for address in (*parsers.url_list(settings.binance_ws_url or ""), settings.binance_rest_url):
+        parts = urlsplit(address or "")
+        held = parts.password or parts.username or ""  # the user may be a token
+        found |= {held, unquote(held)}
+        found.update(value for _, value in parse_qsl(parts.query) if len(value) >= 8)
+    # Replacing shorter ones would mangle unrelated words.
+    return sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True)
+
+
+def redacted(text: str, settings: Settings) -> str:
+    """`text` without the secrets of `settings`."""
+    for secret in secrets(settings):
+        text = text.replace(secret, "***")
+    return text
 
 
 class Events:

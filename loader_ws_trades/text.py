@@ -46,6 +46,11 @@ def printable(foreign: str, limit: int = 200) -> str:
     return "".join(shown)
 
 
+def redacted_url(value: str) -> str:
+    """`value` without the credentials and the query of a URL."""
+    return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1?***", re.sub(r"(?<=://)[^/?#]*@", "***@", value))
+
+
 def header_number(foreign: str) -> int | None:
     """The whole number in a response header; None for anything else, or for more than 15 digits."""
     return int(foreign) if re.fullmatch(r"[0-9]{1,15}", foreign.strip()) else None

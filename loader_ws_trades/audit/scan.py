@@ -11,10 +11,10 @@ from itertools import islice
 
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.findings import Findings
-from loader_ws_trades.config.settings import Settings, consumer_credentials, named
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.errors import HiddenError
-from loader_ws_trades.kafka.properties import consumer_properties
+from loader_ws_trades.kafka.properties import consumer_credentials, consumer_properties
 from loader_ws_trades.kafka.reader import Record, TopicScanner
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup

@@ -10,9 +10,9 @@ from websocket import WebSocketBadStatusException
 from loader_ws_trades.binance.proxies import REJECTIONS
 from loader_ws_trades.binance.transport import ProxyError
 from loader_ws_trades.binance.websocket import SilenceError, StallError
-from loader_ws_trades.config.settings import named, redacted_url
+from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.text import header_number, printable
+from loader_ws_trades.text import header_number, printable, redacted_url
 
 REASONS = ("close", "error", "refused", "rotation", "server_shutdown", "silence", "silent", "stall", "unreachable")
 """Labels of the reasons for reconnecting."""

@@ -24,12 +24,12 @@ from loader_ws_trades.binance.disconnects import (
 from loader_ws_trades.binance.feed_thread import FeedThread, Slot
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.binance.rate_limits import AttemptLimit
-from loader_ws_trades.config.settings import Settings, named, redacted_url
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.lifecycle import Activity, Deadline, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.interfaces import FrameReceiver, OnDeath
-from loader_ws_trades.text import format_duration
+from loader_ws_trades.text import format_duration, redacted_url
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ import urllib3
 from loader_ws_trades.binance.http_client import HttpClient, Response
 from loader_ws_trades.binance.proxies import REJECTIONS, Proxy, proxy_for
 from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
-from loader_ws_trades.config.settings import named, redacted_url
+from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.trade import BAD_INPUT, RejectedFrame, Trade, decode_rows
-from loader_ws_trades.text import header_number, printable
+from loader_ws_trades.text import header_number, printable, redacted_url
 
 log = logging.getLogger(__name__)
 events = Events(log)

@@ -10,8 +10,9 @@ from loader_ws_trades.check.exchange import ExchangeSteps
 from loader_ws_trades.check.kafka import KafkaSteps
 from loader_ws_trades.check.steps import Result, Step, passed, run_steps
 from loader_ws_trades.config.loading import load
-from loader_ws_trades.config.settings import OPTIONS, Settings, redacted
+from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
+from loader_ws_trades.logs import redacted
 
 
 class Configuration(NamedTuple):

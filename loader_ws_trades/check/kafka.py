@@ -6,13 +6,13 @@ import math
 from typing import Final
 
 from loader_ws_trades.check.steps import Result, Step, passed, skipped, warned
-from loader_ws_trades.config.settings import OPTIONS, Settings, consumer_credentials, named
+from loader_ws_trades.config.settings import OPTIONS, Settings, named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.kafka.addresses import listed, unreachable
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.control import Control
-from loader_ws_trades.kafka.properties import trade_producer_properties, transactional_id
+from loader_ws_trades.kafka.properties import consumer_credentials, trade_producer_properties, transactional_id
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.kafka.telemetry import Telemetry
 from loader_ws_trades.kafka.topic_settings import TopicSettings

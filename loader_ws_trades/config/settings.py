@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from loader_ws_trades.config import overrides, parsers
 from loader_ws_trades.config import symbols as pairs
+from loader_ws_trades.text import redacted_url
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Option:
 
     name: str
     parse: Callable[[Any], Any]
-    default: str | None
     help: str
-    secret: bool
-    required: bool
-    short: str | None
+    default: str | None = None
+    required: bool = False
+    secret: bool = False
+    short: str | None = None
 
     @property
     def variable(self) -> str:
@@ -38,24 +38,8 @@ class Option:
         return f"{self.variable} ({self.short or self.flag})"
 
 
-def _option(
-    parse: Callable[[str], Any],
-    meaning: str,
-    *,
-    default: str | None = None,
-    required: bool = False,
-    secret: bool = False,
-    short: str | None = None,
-) -> Any:
-    metadata = {
-        "parse": parse,
-        "default": default,
-        "help": meaning,
-        "secret": secret,
-        "required": required,
-        "short": short,
-    }
-    return field(default=None, metadata=metadata)
+def _option(parse: Callable[[str], Any], meaning: str, **rest: str | bool) -> Any:
+    return field(default=None, metadata={"parse": parse, "help": meaning, **rest})
 
 
 @dataclass(frozen=True, repr=False)
@@ -228,18 +212,6 @@ class Settings:
         """The first of them."""
         return self.stream_urls[0]
 
-    def secrets(self) -> list[str]:
-        """All secret values, longest first, for redaction."""
-        found = {self.kafka_password_producer, self.kafka_password_consumer}
-        found.update(value for _, value in self.kafka_properties or () if len(value) >= 8)
-        for address in (*parsers.url_list(self.binance_ws_url or ""), self.binance_rest_url):
-            parts = urlsplit(address or "")
-            held = parts.password or parts.username or ""  # the user may be a token
-            found |= {held, unquote(held)}
-            found.update(value for _, value in parse_qsl(parts.query) if len(value) >= 8)
-        # Replacing shorter ones would mangle unrelated words.
-        return sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True)
-
 
 def _stream_url(base: str, name: str) -> str:
     parts = urlsplit(base)
@@ -250,8 +222,7 @@ def _stream_url(base: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{path}/{name}"))
 
 
-OPTIONS: Final = tuple(Option(name=part.name, **part.metadata) for part in fields(Settings))
-
+OPTIONS: Final = tuple(Option(part.name, **part.metadata) for part in fields(Settings))
 
 TOPICS: Final = ("kafka_topic", "queue_events_topic", "queue_control_topic")
 # Alternative ways to set one thing.
@@ -263,33 +234,6 @@ def _shown(option: Option, value: object) -> str:
     if option.secret and value:
         return "***"
     return repr(redacted_url(value) if isinstance(value, str) and "://" in value else value)
-
-
-def redacted_url(value: str) -> str:
-    """`value` without the credentials and the query of a URL."""
-    return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1?***", re.sub(r"(?<=://)[^/?#]*@", "***@", value))
-
-
-def redacted(text: str, settings: Settings) -> str:
-    """`text` without the secrets of `settings`."""
-    for secret in settings.secrets():
-        text = text.replace(secret, "***")
-    return text
-
-
-def producer_credentials(settings: Settings) -> str:
-    """The settings with the credentials for writing, for messages."""
-    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
-        return f"sasl.oauthbearer.* in {named('kafka_properties')}"
-    password = "kafka_password_file" if settings.kafka_password_file else "kafka_password_producer"
-    return f"{named('kafka_user_producer')} and {named(password)}"
-
-
-def consumer_credentials(settings: Settings) -> str:
-    """The settings with the credentials for reading, for messages."""
-    if settings.kafka_user_consumer:
-        return f"{named('kafka_user_consumer')} and {named('kafka_password_consumer')}"
-    return producer_credentials(settings)
 
 
 def named(name: str) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from loader_ws_trades.config.settings import Settings, consumer_credentials
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.errors import HiddenError, plain
-from loader_ws_trades.kafka.properties import consumer_properties
+from loader_ws_trades.kafka.properties import consumer_credentials, consumer_properties
 from loader_ws_trades.kafka.reader import Record, TopicReader
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup, Task, spawn

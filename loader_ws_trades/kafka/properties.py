@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from loader_ws_trades.config.settings import Settings
+from loader_ws_trades.config.settings import Settings, named
 
 KafkaProperties = dict[str, str | int | float | bool]
 
@@ -101,3 +101,18 @@ def consumer_properties(settings: Settings) -> KafkaProperties:
         "enable.partition.eof": True,
         **dict(settings.kafka_properties or ()),
     }
+
+
+def producer_credentials(settings: Settings) -> str:
+    """The settings with the credentials for writing, for messages."""
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        return f"sasl.oauthbearer.* in {named('kafka_properties')}"
+    password = "kafka_password_file" if settings.kafka_password_file else "kafka_password_producer"
+    return f"{named('kafka_user_producer')} and {named(password)}"
+
+
+def consumer_credentials(settings: Settings) -> str:
+    """The settings with the credentials for reading, for messages."""
+    if settings.kafka_user_consumer:
+        return f"{named('kafka_user_consumer')} and {named('kafka_password_consumer')}"
+    return producer_credentials(settings)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from loader_ws_trades.config.settings import Settings, named, producer_credentials
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.errors import FencedError, run_error
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import KafkaProperties, trade_producer_properties
+from loader_ws_trades.kafka.properties import KafkaProperties, producer_credentials, trade_producer_properties
 from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
 from loader_ws_trades.kafka.topic_settings import delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup

@@ -8,13 +8,18 @@ from dataclasses import replace
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from loader_ws_trades.config.settings import Settings, consumer_credentials, named, producer_credentials
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.control import Command
 from loader_ws_trades.kafka.errors import run_error
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
+from loader_ws_trades.kafka.properties import (
+    consumer_credentials,
+    consumer_properties,
+    producer_credentials,
+    telemetry_producer_properties,
+)
 from loader_ws_trades.kafka.reader import TopicReader
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.kafka.topic_settings import delivery_error

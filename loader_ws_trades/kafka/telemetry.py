@@ -9,15 +9,15 @@ import time
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from loader_ws_trades.config.settings import Settings, producer_credentials, redacted
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.errors import error_text, plain
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import telemetry_producer_properties
+from loader_ws_trades.kafka.properties import producer_credentials, telemetry_producer_properties
 from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
 from loader_ws_trades.lifecycle import Deadline, Startup
-from loader_ws_trades.logs import Throttle
+from loader_ws_trades.logs import Throttle, redacted
 
 log = logging.getLogger(__name__)
 

@@ -174,7 +174,7 @@ METRICS: Final = (
     ),
     _counter(
         "kafka_outages_total",
-        "Times that Kafka acknowledged nothing for 5 s while records waited.",
+        "Outages: 5 s in which Kafka acknowledged no record although some were waiting.",
         lambda run: run.kafka_outages,
     ),
     _gauge(

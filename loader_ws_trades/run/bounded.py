@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
-from loader_ws_trades.config.settings import Settings, consumer_credentials, named
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
-from loader_ws_trades.kafka.properties import telemetry_producer_properties
+from loader_ws_trades.kafka.properties import consumer_credentials, telemetry_producer_properties
 from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.events import Gap, Position

@@ -7,10 +7,11 @@ import threading
 from contextlib import closing
 
 from loader_ws_trades.binance.rest import Rest
-from loader_ws_trades.config.settings import Settings, consumer_credentials, named
+from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
 from loader_ws_trades.kafka.errors import HiddenError
+from loader_ws_trades.kafka.properties import consumer_credentials
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.events import Position

@@ -13,7 +13,7 @@ from loader_ws_trades.config import settings as config
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import consumer_properties, telemetry_producer_properties
+from loader_ws_trades.kafka.properties import consumer_properties, producer_credentials, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicReader
 from tests.tools.waiting import wait_for
 
@@ -54,9 +54,7 @@ def settings(url: str) -> config.Settings:
 def test_producers_and_consumers_ask_for_a_token(issuer: tuple[str, list[bytes]]) -> None:
     url, asked = issuer
     given = settings(url)
-    producer = Producer(
-        telemetry_producer_properties(given), lambda *_: None, credentials=config.producer_credentials(given)
-    )
+    producer = Producer(telemetry_producer_properties(given), lambda *_: None, credentials=producer_credentials(given))
 
     def refused() -> bool:
         producer.poll(0.05)

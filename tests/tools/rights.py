@@ -52,7 +52,15 @@ POLICY = Right(
     WRITER,
     "a compacted topic goes unnoticed, the other until it rejects a trade",
 )
+EVENT_SIZE = Right(
+    "rejecting an events topic that would reject events for their size",
+    "DESCRIBE_CONFIGS",
+    "TOPIC",
+    "queue_events_topic",
+    WRITER,
+    "it goes unnoticed until an event is rejected, which is logged",
+)
 TRANSACTIONS = Right("`DELIVERY=transactional`", "WRITE", "TRANSACTIONAL_ID", "queue_id", WRITER, REFUSED)
 
-RIGHTS = (TRADES, TELEMETRY, COMMANDS, CHECKPOINT, POLICY, TRANSACTIONS)
+RIGHTS = (TRADES, TELEMETRY, COMMANDS, CHECKPOINT, POLICY, EVENT_SIZE, TRANSACTIONS)
 LEAST = (TRADES, TELEMETRY, COMMANDS)  # a run needs all of these

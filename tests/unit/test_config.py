@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from loader_ws_trades import logs, text
 from loader_ws_trades.cli.options import gather
 from loader_ws_trades.config import settings as config
 from loader_ws_trades.config.loading import load
@@ -346,7 +347,7 @@ def test_oauthbearer_takes_properties_instead_of_a_user() -> None:
         assert made["sasl.oauthbearer.client.id"] == "me"
         assert "sasl.username" not in made
     told = f"sasl.oauthbearer.* in {config.named('kafka_properties')}"
-    assert config.producer_credentials(settings) == config.consumer_credentials(settings) == told
+    assert properties.producer_credentials(settings) == properties.consumer_credentials(settings) == told
     plain = load(oauth | {"kafka_security_protocol": "SASL_PLAINTEXT"})
     assert properties.consumer_properties(plain)["security.protocol"] == "SASL_PLAINTEXT"
     for wrong in (
@@ -388,7 +389,7 @@ def test_secrets_are_not_shown() -> None:
     }
     settings = load(REQUIRED | secrets | {"kafka_user_producer": "u", "kafka_user_consumer": "u"})
     assert "hush" not in repr(settings)
-    assert "hush" not in config.redacted(f"{json.dumps(secrets)}", settings)
+    assert "hush" not in logs.redacted(f"{json.dumps(secrets)}", settings)
     with pytest.raises(ConfigurationError) as caught:
         load(secrets | {"binance_ws_url": "wss//me:hush-url@h/ws", "kafka_properties": "hush-property"})
     assert "hush" not in str(caught.value)
@@ -407,7 +408,7 @@ def test_secrets_are_not_shown() -> None:
     ],
 )
 def test_a_url_is_shown_without_user_password_and_query(url: str, shown: str) -> None:
-    assert config.redacted_url(url) == shown
+    assert text.redacted_url(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -420,7 +421,7 @@ def test_a_url_is_shown_without_user_password_and_query(url: str, shown: str) ->
 )
 def test_secrets_in_a_url_are_redacted(url: str, secrets: set[str]) -> None:
     settings = load(REQUIRED | {"binance_ws_url": url})
-    assert set(settings.secrets()) >= secrets
+    assert set(logs.secrets(settings)) >= secrets
     assert not [secret for secret in secrets if secret in repr(settings)]
 
 
@@ -452,10 +453,10 @@ def test_a_password_file_is_stripped(around: str, tmp_path: Path) -> None:
     file.write_bytes(around.format("hush hush").encode())
     settings = load(REQUIRED | {"kafka_user_producer": "me", "kafka_password_file": str(file)})
     assert settings.kafka_password_producer == "hush hush"
-    assert config.producer_credentials(settings) == (
+    assert properties.producer_credentials(settings) == (
         f"{config.named('kafka_user_producer')} and {config.named('kafka_password_file')}"
     )
-    assert config.consumer_credentials(settings) == config.producer_credentials(settings)
+    assert properties.consumer_credentials(settings) == properties.producer_credentials(settings)
 
 
 NAMES = (
@@ -556,7 +557,7 @@ def test_any_text_gives_settings_or_sentences_without_secrets(texts: dict[str, s
         assert len(fault) < 600, fault
         assert secret not in fault
     for settings in made:
-        assert "SECRET" not in config.redacted(repr(settings), settings)
+        assert "SECRET" not in logs.redacted(repr(settings), settings)
         assert settings.stream_url.isprintable()
 
 
@@ -565,5 +566,5 @@ def test_several_stream_urls() -> None:
     settings = load(REQUIRED | {"binance_ws_url": bases})
     expected = ("ws://a:1/ws/btcusdt@trade", "wss://u:secret-1@b/stream?streams=btcusdt@trade&x=1,2")
     assert settings.stream_urls == (*expected, "ws://c/ws/btcusdt@trade")
-    assert "secret-1" in settings.secrets()
+    assert "secret-1" in logs.secrets(settings)
     assert "secret-1" not in repr(settings)
