@@ -156,22 +156,6 @@ def test_a_combined_stream_gives_the_same_records(workflow: Workflow, tmp_path: 
     assert found == [(str(frame["t"]), str(frame["T"])) for frame in recorded.frames(path)[:1000]]
 
 
-def test_after_a_restart_of_the_exchange_it_goes_on_and_names_what_it_missed(workflow: Workflow) -> None:
-    market = Market.generated("POLUSDT", rate=1000)
-    with Exchange([market]) as exchange:
-        loader = workflow.run(**to(exchange), GAP_REPAIR="off")
-        restart_in_the_middle(exchange, workflow, loader)
-        loader.wait_for_line("Missing trade ids")
-        stop_after_more_records(workflow, loader)
-    found = ids(workflow.records())
-    assert found == sorted(set(found))
-    missing = sorted(set(range(found[0], found[-1])) - set(found))
-    assert missing == list(range(missing[0], missing[-1] + 1))
-    named = f"missing trade ids {missing[0]}-{missing[-1]}"
-    assert sum(named in event["message"] for event in workflow.events()) == 1
-    check_events(workflow.events(), workflow, "interrupted")
-
-
 def test_after_a_restart_of_the_exchange_it_fetches_what_it_missed(workflow: Workflow) -> None:
     market = Market.generated("POLUSDT", rate=1000)
     with Exchange([market]) as exchange:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterator
@@ -152,54 +151,17 @@ def test_real_messages_are_valid(real: dict[str, list[Message]]) -> None:
             assert not message.headers()
 
 
-WRONG_TYPES: dict[str, list[object]] = {
-    "string": [None, 1, True, [], {}, ""],
-    "number": [None, "1.5", True, [], {}, -1],
-    "integer": [None, "1", True, [], {}, -1, Decimal("1.5")],
-    "boolean": [None, "true", 1, [], {}],
-}
-
-
-def mutations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Messages with one fault each: their kind, the fault, the message."""
-    for name, example in ((name, SCHEMAS[name]["examples"][0]) for name in MESSAGES):
-        for field, rule in SCHEMAS[name]["properties"].items():
-            yield name, f"{field} is missing", {key: value for key, value in example.items() if key != field}
-            for wrong in WRONG_TYPES[rule.get("type", "string")]:
-                yield name, f"{field} is {wrong!r}", {**example, field: wrong}
-        if name != "command":
-            yield name, "another field", {**example, "more": 1}
-    event = SCHEMAS["event"]["examples"][0]
-    for status in ("finished", "interrupted", "error"):
-        yield "event", f"{status} is not the last", {**event, "status": status, "message": "Stopped by command"}
-    for status in ("started", "loading"):
-        yield "event", f"{status} is the last", {**event, "status": status, "finished": True}
-    yield "event", "an unknown status", {**event, "status": "done"}
-    yield "event", "interrupted by nobody", {**event, "status": "interrupted", "finished": True, "message": "Over"}
-    yield "command", "an unknown command", {"command": "pause", "queue_id": "wf-1"}
-
-
-MUTATIONS = list(mutations())
-NO_OBJECTS: list[object] = [None, [], "stop", 1, True]
-
-
-def test_wrong_messages_are_invalid() -> None:
-    for name, what, wrong in MUTATIONS:
-        assert not is_valid(name, wrong), f"{name}: {what}"
-    for name in MESSAGES:
-        assert not any(is_valid(name, value) for value in NO_OBJECTS)
-
-
-def test_loader_obeys_exactly_the_commands_that_the_schema_allows() -> None:
-    right = copy.deepcopy(SCHEMAS["command"]["examples"][0])
+def test_loader_obeys_the_commands_that_the_schema_allows_and_no_others() -> None:
+    right = SCHEMAS["command"]["examples"][0]
     for value in (right, {**right, "sent_by": "somebody"}):
         assert is_valid("command", value)
         assert parse_command(json.dumps(value).encode(), "wf-1")
-    refused = [wrong for name, _, wrong in MUTATIONS if name == "command" and wrong.get("queue_id") != ""]
-    assert len(refused) > 10
-    for wrong in refused:
+    changes: list[dict[str, object]] = [{"command": "pause"}, {"command": None}, {"queue_id": 1}, {"queue_id": []}]
+    without = [{key: value for key, value in right.items() if key != name} for name in right]
+    for wrong in ([], "stop", None, *without, *(right | change for change in changes)):
+        assert not is_valid("command", wrong)
         with pytest.raises(ValueError, match="command"):
-            parse_command(json.dumps(wrong, default=float).encode(), "wf-1")
+            parse_command(json.dumps(wrong).encode(), "wf-1")
 
 
 def test_schema_command_prints_the_document_and_each_schema() -> None:

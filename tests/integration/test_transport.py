@@ -228,15 +228,6 @@ def test_abort_ends_connecting_to_a_silent_peer(scheme: str, monkeypatch: pytest
         running.ended()
 
 
-def test_untrusted_certificate_is_a_configuration_error(authority: trustme.CA) -> None:
-    with Server(answering(b""), context_of(trustme.CA())) as server:
-        ending = run(f"wss://localhost:{server.port}/ws").ended()
-    assert "SSL_CERT_FILE" in str(permanent_error(ending))
-    with Server(answering(b""), context_of(authority, "other.example")) as server:
-        ending = run(f"wss://localhost:{server.port}/ws").ended()
-    assert "SSL_CERT_FILE" in str(permanent_error(ending))
-
-
 def test_host_with_a_trailing_dot(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = socket.getaddrinfo
     asked = []

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from loader_ws_trades.check import exchange, kafka, report
 from loader_ws_trades.check.check import configuration
@@ -98,10 +97,8 @@ class FakeRest:
     ("skew", "weight", "verdict", "words"),
     [
         (0.5, 100, "ok", ["clock 0.5 s ahead of the exchange's, request weight 100 of 3000"]),
-        (0, None, "ok", ["request weight 0 of 3000"]),
         (3600, 100, "warn", ["3,600.0 s ahead of", "NTP"]),
         (-3600, 100, "warn", ["3,600.0 s behind"]),
-        (0, 2975, "ok", []),
         (0, 2976, "warn", ["used a request weight of 2976", "REST_WEIGHT_LIMIT (--rest-weight-limit)"]),
         (3600, 2976, "warn", ["NTP", "REST_WEIGHT_LIMIT"]),
     ],
@@ -135,10 +132,8 @@ def test_brokers_step_fails_if_no_address_is_reachable_and_warns_if_some_are_not
     ("reported", "words"),
     [
         (None, []),
-        ({}, []),
         ({"retention.ms": "3600000", BEFORE: "3600000", AFTER: "3600000"}, []),
         ({"retention.ms": "60000"}, ["keeps trades for only 60 s"]),
-        ({"cleanup.policy": "compact", "retention.ms": "60000"}, []),
         ({"message.timestamp.type": "LogAppendTime", BEFORE: "1000"}, ["message.timestamp.type to CreateTime"]),
         ({BEFORE: "60000"}, [f"exit code 2; raise its {BEFORE}"]),
         ({AFTER: "0", "retention.ms": "1000"}, [f"raise its {AFTER}", "raise its retention.ms"]),
@@ -166,15 +161,6 @@ def test_report_ends_with_what_to_fix(verdicts: Any, summary: str, capsys: pytes
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == summary
     assert all("[text]" in line for line in lines[:-2])
-
-
-def test_report_fits_the_terminal_and_breaks_no_word(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "The brokers advertise unreachable addresses: " + ", ".join(f"broker-{i}:9092" for i in range(20))
-    results = [Result("FAIL", text, 1, "transactional id", 12.5), Result("ok", text, 0, "symbol", 0.01)]
-    report.show(lambda _on_begin: results, Console(width=80, highlight=False))
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 80
-    assert [shown.count(part) for part in ("broker-19:9092", "transactional id  ", "12.5 s", " 10 ms")] == [2, 1, 1, 1]
 
 
 def test_json_has_the_verdict_and_exit_code() -> None:

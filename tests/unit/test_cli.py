@@ -57,12 +57,6 @@ def test_help_is_readable_at_80_columns(command: str | None) -> None:
     assert command is None or "\n  Examples:\n    loader-ws-trades" in result.output
 
 
-def test_help_groups_settings_by_topic() -> None:
-    lines = invoke("run", "--help").output.splitlines()
-    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
-    assert titles == ["Options:", "Workflow:", "Exchange:", "Kafka:", "Commands and telemetry:", "Limits:", "Log:"]
-
-
 def test_commands_and_flags_are_completed() -> None:
     def completed(words: str, at: int) -> list[str]:
         variables = {"_LOADER_WS_TRADES_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
-from typing import Any
 
 import pytest
 
 from loader_ws_trades.cli.main import cli
 from loader_ws_trades.sandbox import (
     KINDS,
-    REPAIRABLE,
     Cut,
     Fault,
     Freeze,
     HandshakeStatus,
-    HugeFrame,
-    Malformed,
     Random,
     RestDrip,
     RestStatus,
@@ -34,23 +29,16 @@ from loader_ws_trades.sandbox import (
         ("cut:after=100,connection=2,reset", Cut(after=100, connection=2, reset=True)),
         ("freeze:pings=true,for=500ms", Freeze(0.5, pings=True)),
         ("rest-status:at=10s,status=429,retry_after=3,for=20s", RestStatus(429, retry_after=3, lasting=20, at=10)),
-        ("rest-status:status=503,every=15,for=1h", RestStatus(503, every=15, lasting=3600)),
         ("rest-status:retry_after=1e400", RestStatus(429, retry_after="1e400")),
         ("rest-drip:pause=500ms,body,path=historicalTrades", RestDrip(0.5, body=True, path="historicalTrades")),
         ("random:kinds=cut+skip,every=5s", Random(kinds=("cut", "skip"), every=5)),
-        ("huge-frame:size=2MiB", HugeFrame(2 * 1024 * 1024)),
         ("skip:count=10,at_id=123456789012345678", Skip(10, at_id=123456789012345678)),
-        ("malformed:what=json+ack", Malformed(what=("json", "ack"))),
         ("handshake-status:location=http://127.0.0.1:1/x", HandshakeStatus(location="http://127.0.0.1:1/x")),
     ],
 )
 def test_a_fault_and_its_text(text: str, fault: Fault) -> None:
     assert parse_fault(text) == fault
     assert parse_fault(fault_text(fault)) == fault
-
-
-def test_the_text_of_a_fault_omits_defaults() -> None:
-    assert fault_text(RestStatus(500, at=5.0, lasting=2.5)) == "rest-status:at=5.0s,for=2.5s,status=500"
 
 
 @pytest.mark.parametrize(
@@ -62,14 +50,9 @@ def test_the_text_of_a_fault_omits_defaults() -> None:
             "cut has no 'when'; it takes at, at_id, after, connection, each, until, code, reset, within_frame",
         ),
         ("cut:at=soon", "at must be a time such as 500ms, 5s or 1m, not 'soon'"),
-        ("cut:code=99", "code must be a close code"),
         ("cut:at=1s,after=3", "only one of at, at_id and after"),
         ("cut:each", "each needs a connection"),
-        ("delay:share=0", "share must be from 1"),
-        ("freeze:for=0s", "for must be above 0"),
-        ("rest-status:status=200", "status must be an HTTP status"),
         ("rest-status:retry_after=1\r\nX: 2", "retry_after must be one line"),
-        ("malformed:what=nonsense", "what must be some of json, types"),
         ("random:kinds=flood", "kinds must be some of cut"),
     ],
 )
@@ -83,13 +66,3 @@ def test_the_help_of_sandbox_names_every_kind() -> None:
     [option] = [one for one in cli.commands["sandbox"].params if one.name == "fault"]
     text = re.sub(r"\s+", " ", getattr(option, "help", ""))
     assert text.partition("KIND is one of ")[2].partition(";")[0].split(", ") == list(KINDS)
-
-
-def test_random_faults_are_reproducible_and_repairable_by_default() -> None:
-    def plan(**options: Any) -> list[tuple[float, Fault]]:
-        return list(islice(Random(every=2.0, **options).plan(), 500))
-
-    assert plan(seed=7) == plan(seed=7) != plan(seed=8)
-    assert 950 < plan()[-1][0] < 1050
-    assert {fault.kind() for _, fault in plan()} == set(REPAIRABLE) == set(KINDS) - {"hole", "id-reset", "random"}
-    assert {fault.kind() for _, fault in plan(kinds=("cut", "hole"))} == {"cut", "hole"}

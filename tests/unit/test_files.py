@@ -19,16 +19,6 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
         files.read(file, most=199_999)
 
 
-def test_a_pipe_is_read_to_its_end() -> None:
-    reading, writing = os.pipe()
-    os.write(writing, b"A=1\n")
-    os.close(writing)
-    try:
-        assert files.read(f"/dev/fd/{reading}") == b"A=1\n"
-    finally:
-        os.close(reading)
-
-
 def test_a_fifo_is_waited_for(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

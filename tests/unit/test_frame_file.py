@@ -195,12 +195,6 @@ def test_a_line_that_is_too_long_is_skipped_with_a_warning(
     ] * 2
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(ConfigurationError, match=f"cannot be read .{why}.; give a readable file"):
-            next(read_frames(path))
-
-
 @pytest.mark.parametrize("share", [0.0001, 0.2, 0.9999])
 def test_a_gzip_that_is_cut_off_gives_its_whole_lines_and_one_warning(
     tmp_path: Path, share: float, caplog: pytest.LogCaptureFixture

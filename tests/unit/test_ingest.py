@@ -136,17 +136,6 @@ def test_announced_shutdown_is_reported_after_any_number_of_other_kinds() -> Non
     assert len(watched.ingest.rejected) == 26
 
 
-def test_read_is_reported_once_the_sink_has_it_and_not_while_a_gap_holds_it() -> None:
-    watched = Watched(SmallSink(100), window=100)
-    watched.ingest.take(frames(1, 2))
-    assert len(watched.reads) == 1
-    watched.ingest.take(frames(5))
-    watched.ingest.take([b"{}"])
-    assert len(watched.reads) == 1
-    watched.ingest.take(frames(3, 4))
-    assert len(watched.reads) == 2
-
-
 def test_full_sink_blocks_readers_and_keeps_their_order() -> None:
     sink = SmallSink(2)
     watched = Watched(sink)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from loader_ws_trades.lifecycle import Backoff, Deadline, StopReason, spawn
+from loader_ws_trades.lifecycle import Backoff, StopReason, spawn
 
 
 def test_delays_are_drawn_below_a_bound_that_doubles_up_to_the_cap() -> None:
@@ -36,15 +36,6 @@ def test_a_thread_that_dies_tells_its_owner_why() -> None:
     assert task.join(10)
     assert task.future.result() is None
     assert len(deaths) == 1
-
-
-def test_a_deadline_can_only_be_shortened() -> None:
-    deadline = Deadline(100)
-    deadline.shorten(1000)
-    assert deadline.remaining <= 100
-    deadline.shorten(0)
-    assert deadline.passed
-    assert deadline.remaining == 0
 
 
 @pytest.mark.parametrize(

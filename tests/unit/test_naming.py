@@ -6,9 +6,6 @@ import re
 
 import pytest
 
-from loader_ws_trades.lifecycle import Task
-from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.interfaces import OnDeath
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.test_shutdown import Run, Sink, Source, log, run, trades
@@ -16,38 +13,9 @@ from tests.unit.test_shutdown import Run, Sink, Source, log, run, trades
 __all__ = ["log", "run"]
 
 
-class Reads(Source):
-    """Hands over each of its trades in a read of its own."""
-
-    def start(self, receiver: Ingest, on_death: OnDeath) -> None:
-        def bring() -> None:
-            for trade in self.trades:
-                receiver.take_trades([trade])
-
-        self.receiver, self.on_death = receiver, on_death
-        bringing = Task("bringing", bring)
-        bringing.start()
-        assert bringing.join(10)
-
-
 def named(messages: list[str]) -> list[int]:
     texts = [re.split(r" and | \(", message)[0] for message in messages if message.startswith("Missing trade ids ")]
     return [int(part) for text in texts for part in text.removeprefix("Missing trade ids ").split(", ")]
-
-
-@pytest.mark.parametrize("kind", [Source, Reads], ids=["in one read", "each in a read"])
-def test_many_missing_ids_are_each_named_once_in_the_log_and_covered_by_the_last_event(
-    clock: FakeClock, log: pytest.LogCaptureFixture, run: Run, kind: type[Source]
-) -> None:
-    source, sink = kind(*trades(*range(0, 2001, 2))), Sink(clock)
-    ended = run(source, sink, signals=(1.0,), gap_repair="off")
-    assert sink.delivered_ids == list(range(0, 2001, 2))
-    assert sorted(named(log.messages)) == list(range(1, 2000, 2))
-    assert len([message for message in log.messages if message.startswith("Missing")]) <= 203
-    [text] = re.findall(r"missing trade ids ([\d, -]+) \(1000 of these \d+ ids\)", ended.message)
-    ranges = [part.split("-") for part in text.split(", ")]
-    assert len(ranges) <= 100
-    assert {number for part in ranges for number in range(int(part[0]), int(part[-1]) + 1)} >= set(range(1, 2000, 2))
 
 
 def test_a_reset_names_the_gap_before_it_and_closes_other_connections(

@@ -41,12 +41,6 @@ def test_a_healthy_stream_logs_a_line_every_five_minutes(clock: FakeClock, caplo
     assert fields == {"event": "status", "rate": 100, "delivered": 60000, "missing": 3, "in_flight": 12}
 
 
-def test_bounded_work_logs_at_growing_intervals(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
-    found = logged(clock, caplog, LOADING, 1300)
-    assert list(found) == [10, 30, 70, 150, 310, 610, 910, 1210]
-    assert found[310].getMessage() == "Loading: 3% of 1000000, delivered 31000, missing 0, 100/s"
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -207,7 +207,6 @@ def row(trade_id: int, time: int) -> dict[str, Any]:
         ([-1], [], "name no trade ids"),
         ([100], [row(7, 10), row(8, 11)], "does not have the trade 100"),  # another question's answer, out of a cache
         ([100], [row(5000, 10)], "does not have the trade 100"),
-        ([100], [], "does not have the trade 100"),
     ],
 )
 def test_first_trade_at_a_time(

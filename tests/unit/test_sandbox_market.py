@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from itertools import pairwise
@@ -46,16 +45,6 @@ def test_generated_trades() -> None:
     assert abs(trades[-1].time / 1_000_000 - time.time()) < 60
 
 
-def test_any_trade_is_available_by_position_id_and_time() -> None:
-    market = Market.generated(past=10_000_000)
-    part = market.trades(9_000_000, 9_000_100)
-    assert part == [market.trades(position, position + 1)[0] for position in range(9_000_000, 9_000_100)]
-    assert market.position(part[0].id) == 9_000_000
-    assert market.position_at(part[50].time) == 9_000_000 + [trade.time for trade in part].index(part[50].time)
-    assert (market.position_at(0), market.position_at(2 * part[0].time)) == (0, market.issued)
-    assert market.trades(9_999_999_999, 10_000_000_000) == []
-
-
 @pytest.mark.parametrize("rate", [5.0, 1000.0])
 def test_the_clock_issues_trades_one_after_the_other_at_the_mean_rate(rate: float) -> None:
     clock = Clock()
@@ -68,27 +57,6 @@ def test_the_clock_issues_trades_one_after_the_other_at_the_mean_rate(rate: floa
     clock.now += 100_000 / rate
     assert market.issued == pytest.approx(100_000, rel=0.02)
     assert market.last_id == market.first_id + market.issued - 1
-
-
-def test_a_market_may_wait_for_its_first_subscriber() -> None:
-    clock = Clock()
-    market = Market(Generated("BTCUSDT"), start="subscriber", clock=clock)
-    clock.now += 100
-    assert (market.issued, market.last_id, market.wait(0)) == (0, None, math.inf)
-    market.begin()
-    clock.now += 1
-    begun = market.issued
-    market.begin()
-    assert market.issued == begun > 0
-
-
-def test_a_market_may_have_a_past_and_an_end() -> None:
-    clock = Clock()
-    market = Market(Generated("BTCUSDT"), past=2000, count=2500, clock=clock)
-    assert 2000 <= market.issued < 2200
-    assert market.trades(1999, 2000)[0].time / 1_000_000 <= time.time()
-    clock.now += 1000
-    assert (market.issued, market.last_id, market.wait(2500)) == (2500, 1_002_499, math.inf)
 
 
 def test_recorded_trades_keep_their_pace_times_a_factor(tmp_path: Path) -> None:

@@ -43,10 +43,6 @@ def test_a_topic_that_loses_or_rejects_live_trades_is_rejected(name: str, value:
         topic({name: value}).check("kafka_topic")
 
 
-def test_a_topic_that_just_accepts_live_trades_is_accepted() -> None:
-    topic({BEFORE: "1000", AFTER: "0", SIZE: "512", POLICY: "delete"}).check("kafka_topic")
-
-
 @pytest.mark.parametrize("value", [None, "", "none", "1e3", "-1", "null", NO_LIMIT])
 def test_an_unknown_or_unlimited_setting_rejects_nothing(value: str | None) -> None:
     for values in (None, {}, dict.fromkeys((POLICY, RETENTION, SIZE, BEFORE, AFTER, DIFFERENCE, STAMP), value)):
@@ -160,12 +156,6 @@ class Cluster:
 def topic_admin(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> TopicAdmin:
     monkeypatch.setattr(admin, "AdminClient", lambda _properties: cluster)
     return TopicAdmin({}, "trades")
-
-
-def test_a_setting_without_a_value_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs = {RETENTION: SimpleNamespace(value="1000"), BEFORE: SimpleNamespace(value=None)}
-    found = topic_admin(monkeypatch, Cluster(configs)).settings()
-    assert (found.compacted, found.max_age, found.retention) == (False, None, 1.0)
 
 
 @pytest.mark.parametrize("controller", [1, -1])
