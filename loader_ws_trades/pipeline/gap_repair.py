@@ -188,7 +188,7 @@ class Repair:
 
     def _skip_holes(self) -> None:
         """Give up on holes according to the last response; if there are none, and it lacks the next id, wait."""
-        self._absence.observe(self._ingest.newest_time)
+        self._absence.observe(self._ingest.sequencer.newest_time)
         passed = False
         while (gap := self._ingest.gap()) is not None and (hole := self._absence.hole(gap)) is not None:
             old = ", or older than what it keeps" if len(hole) > _PAGE else ""
@@ -218,7 +218,7 @@ class Repair:
 
     def _is_another_pair(self, last: int, rows: list[Trade]) -> bool:
         """Whether the row with the id of the last emitted trade has a different time."""
-        time_of_last = self._ingest.last_time
+        time_of_last = self._ingest.sequencer.last_time
         times = (row.timestamp for row in rows if row.trade_id == last)
         return time_of_last > 0 and any(abs(timestamp - time_of_last) > _SAME_TIME for timestamp in times)
 

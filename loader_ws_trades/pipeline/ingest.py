@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from loader_ws_trades.pipeline.connections import Connections
 from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.events import Event, Gap, Position, Reset
 from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.stamps import stamped
-from loader_ws_trades.pipeline.trade import KINDS, FrameDecoder, RejectedFrame, Trade
+from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedCounts, RejectedFrame, Trade
 
-_NAMED_KINDS = 20  # kinds of rejected frames, besides `KINDS`, that are counted by name
 _BEFORE_RESET = RejectedFrame(
     "old sequence", "received on another connection than the one that proved the reset of trade ids"
 )
@@ -57,7 +57,8 @@ class Ingest:
         on_read: Callable[[float], None] | None = None,
     ) -> None:
         self._decoder = decoder
-        self._sequencer = sequencer
+        self.sequencer = sequencer
+        """For its counters and times, which any thread may read."""
         self._put = put
         sequencer.left = limit
         self._on_limit = on_limit
@@ -66,12 +67,8 @@ class Ingest:
         self._stamp_source = stamp_source
         self._on_read = on_read
         self._limit_reported = False
-        self._connections = 0  # numbers assigned
-        self._slots: dict[int, int] = {}  # open connection -> its slot
-        self.copies = copies
-        self._newest_of: dict[int, int] = {}  # open connection -> its last id, or -1
-        # After a reset: the connection that proved it, and the last one that may have frames from before it.
-        self._proved, self._doubtful = 0, 0
+        self._connections = Connections(copies)
+        self._copies = copies
         self._lock = threading.Lock()
         self._waiting: deque[Trade] = deque()
         self._closed = False
@@ -81,74 +78,41 @@ class Ingest:
         self.received = 0
         self.repaired = 0
         self.missing = 0
-        self.rejected: Counter[str] = Counter()
-        self._named_kinds = 0
-
-    @property
-    def duplicates(self) -> int:
-        """Trades dropped because their id was emitted already."""
-        return self._sequencer.duplicates
-
-    @property
-    def late(self) -> int:
-        """Trades dropped because they arrived after their ids were given up."""
-        return self._sequencer.late
-
-    @property
-    def gaps(self) -> int:
-        """How often a gap appeared."""
-        return self._sequencer.gaps
+        self.rejected = RejectedCounts()
 
     @property
     def full(self) -> bool:
         """Whether trades wait for room in the sink."""
         return bool(self._waiting)
 
-    @property
-    def last_time(self) -> int:
-        """Time of the last trade passed on, in ms since 1970; 0 if there was none."""
-        return self._sequencer.last_time
-
-    @property
-    def newest_time(self) -> int:
-        """Time of the newest trade seen, in ms since 1970; 0 if there was none."""
-        return self._sequencer.newest_time
-
     def connect(self, slot: int = 0) -> int:
         """A number for a connection that was opened in a slot of the set of connections, for `take`."""
         with self._lock:
-            self._connections += 1
-            self._newest_of[self._connections] = -1
-            self._slots[self._connections] = slot
-            if self.copies:
-                self.copies.restart()
-            return self._connections
+            return self._connections.open(slot)
 
     def disconnect(self, connection: int) -> None:
         """Note that a connection has ended."""
         with self._lock:
-            self._newest_of.pop(connection, None)
-            self._slots.pop(connection, None)
-            if self.copies:
-                self.copies.restart()
+            self._connections.close(connection)
 
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
         """Take the frames of one read; returns whether any was a trade. Blocks while the sink is full."""
         came = time.monotonic() if self._on_read else 0.0
         with self._lock:
-            if self._sequencer.left == 0 or self._closed:
+            if self.sequencer.left == 0 or self._closed:
                 return False
             trades, rejected = self._decoder.decode(frames)
-            if connection <= self._doubtful and connection != self._proved:
+            connections = self._connections
+            if connection <= connections.doubtful and connection != connections.proved:
                 trades, rejected = [], [_BEFORE_RESET] * len(frames)
-            repeats = self._sequencer.duplicates
+            repeats = self.sequencer.duplicates
             events = self._push(trades, connection)
             if trades:
-                self._newest_of[connection] = trades[-1].trade_id
-                if self.copies:
-                    new = len(trades) - (self._sequencer.duplicates - repeats)
-                    self.copies.note(self._slots.get(connection, 0), trades, new, time.monotonic())
-            in_order = self._sequencer.in_order
+                connections.newest[connection] = trades[-1].trade_id
+                if self._copies:
+                    new = len(trades) - (self.sequencer.duplicates - repeats)
+                    self._copies.note(connections.slots.get(connection, 0), trades, new, time.monotonic())
+            in_order = self.sequencer.in_order
         if rejected:
             self.reject(rejected, connection)
         if not in_order:
@@ -163,30 +127,24 @@ class Ingest:
         if self._stamp_source:
             trades = stamped(trades, self._stamp_source)
         with self._lock:
-            if self._sequencer.left == 0 or self._closed:
+            if self.sequencer.left == 0 or self._closed:
                 return
             events = self._push(trades, 0)
         self._finish(events, "the source does not have them")
 
     def _push(self, trades: Sequence[Trade], connection: int) -> list[Event]:
         self.received += len(trades)
-        ready, events = self._sequencer.push(trades, connection)
+        ready, events = self.sequencer.push(trades, connection)
         if events and _has_reset(events):
-            self._proved, self._doubtful = connection, self._connections
+            self._connections.note_reset(connection)
         self._pass_on(ready, events)
         return events
 
     def reject(self, rejected: Iterable[RejectedFrame], connection: int = 0) -> None:
         """Count frames that are not valid trades, and pass them on."""
         for frame in rejected:
-            kind = frame.kind
             with self._lock:
-                if kind not in KINDS and kind not in self.rejected:
-                    if self._named_kinds == _NAMED_KINDS:
-                        kind = "other"
-                    else:
-                        self._named_kinds += 1
-                self.rejected[kind] += 1
+                kind = self.rejected.count(frame.kind)
             self._on_rejected(RejectedFrame(kind, frame.detail), connection)
 
     def fill(self, rows: Sequence[Trade]) -> int:
@@ -194,11 +152,11 @@ class Ingest:
         if self._stamp_source:
             rows = stamped(rows, "rest")
         with self._lock:
-            if self._sequencer.left == 0 or self._closed:
+            if self.sequencer.left == 0 or self._closed:
                 return 0
-            held = self._sequencer.held
-            ready, events = self._sequencer.fill(rows)
-            self.repaired += len(ready) + self._sequencer.held - held  # without those emitted that were held before
+            held = self.sequencer.held
+            ready, events = self.sequencer.fill(rows)
+            self.repaired += len(ready) + self.sequencer.held - held  # without those emitted that were held before
             self._pass_on(ready, events)
         self._finish(events, "REST does not have them")
         return len(ready)
@@ -206,77 +164,77 @@ class Ingest:
     def skip(self, before: int, why: str) -> None:
         """Give up on the ids missing before `before`. Blocks while the sink is full."""
         with self._lock:
-            if self._sequencer.left == 0 or self._closed:
+            if self.sequencer.left == 0 or self._closed:
                 return
-            ready, events = self._sequencer.skip(before)
+            ready, events = self.sequencer.skip(before)
             self._pass_on(ready, events)
         self._finish(events, why)
 
     def resume(self, last: Position) -> None:
         """Continue after `last`, which is published; only while nothing is held back."""
         with self._lock:
-            self._sequencer.resume(last)
+            self.sequencer.resume(last)
 
     def start_after(self, trade_id: int) -> None:
         """Start after `trade_id`, if there was no trade yet."""
         with self._lock:
-            self._sequencer.start_after(trade_id)
+            self.sequencer.start_after(trade_id)
 
     def expect(self, newest: int, *, hint: bool = False) -> None:
         """Treat the ids up to `newest` as missing; a `hint` only until `drop_hint`, unless trades confirm it."""
         with self._lock:
-            self._sequencer.expect(newest, hint=hint)
-            in_order = self._sequencer.in_order
+            self.sequencer.expect(newest, hint=hint)
+            in_order = self.sequencer.in_order
         if not in_order:
             self.gap_seen.set()
 
     def drop_hint(self) -> bool:
         """Forget a hint that no held trade confirms; returns whether there was one."""
         with self._lock:
-            return self._sequencer.drop_hint()
+            return self.sequencer.drop_hint()
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trade seen."""
         with self._lock:
-            return self._sequencer.in_order
+            return self.sequencer.in_order
 
     def gap(self) -> Gap | None:
         """The missing ids that hold trades back; None if there are none, or no more trades are taken."""
         with self._lock:
-            return None if self._closed or self._sequencer.left == 0 else self._sequencer.gap()
+            return None if self._closed or self.sequencer.left == 0 else self.sequencer.gap()
 
     @property
     def has_gap(self) -> bool:
         """Whether missing ids hold trades back; without the lock, for the main thread."""
-        return not (self._closed or self._sequencer.left == 0 or self._sequencer.in_order)
+        return not (self._closed or self.sequencer.left == 0 or self.sequencer.in_order)
 
     @property
     def newest_id(self) -> int:
         """The highest id known, emitted or not; -1 if there is none."""
         with self._lock:
-            return self._sequencer.newest_id
+            return self.sequencer.newest_id
 
     def is_hint(self) -> bool:
         """Whether the current gap shows only by a hint, and not by a trade."""
         with self._lock:
-            return self._sequencer.is_hint
+            return self.sequencer.is_hint
 
     def behind(self) -> int:
         """How many ids up to the newest one seen have not been emitted."""
         with self._lock:
-            return self._sequencer.behind
+            return self.sequencer.behind
 
     def is_confirmed(self) -> bool:
         """Whether all open connections confirm the current gap, by having brought a higher id."""
         with self._lock:
-            gap, newest = self._sequencer.gap(), self._newest_of.values()
-            return gap is None or len(newest) < 2 or all(trade_id > gap.first for trade_id in newest)
+            gap = self.sequencer.gap()
+            return gap is None or self._connections.confirm(gap.first)
 
     @property
     def newest_streamed(self) -> int:
         """The highest id that the open connections brought last; -1 if there is none."""
         with self._lock:
-            return max(self._newest_of.values(), default=-1)
+            return max(self._connections.newest.values(), default=-1)
 
     def _pass_on(self, ready: Sequence[Trade], events: list[Event]) -> None:
         """Put trades into the sink, or behind those waiting for room in it."""
@@ -292,7 +250,7 @@ class Ingest:
         if events:
             self._on_events(events, "before the reset of trade ids" if _has_reset(events) else why)
         self._await_room()
-        if self._sequencer.left == 0 and not self._limit_reported:
+        if self.sequencer.left == 0 and not self._limit_reported:
             self._limit_reported = True
             self._on_limit()
 
@@ -314,8 +272,8 @@ class Ingest:
         """Give up on all missing ids, without waiting for room."""
         events: list[Event] = []
         with self._lock_or_time():
-            while self._sequencer.left != 0 and (gap := self._sequencer.gap()) is not None:
-                ready, given_up = self._sequencer.skip(gap.last + 1)
+            while self.sequencer.left != 0 and (gap := self.sequencer.gap()) is not None:
+                ready, given_up = self.sequencer.skip(gap.last + 1)
                 self._pass_on(ready, given_up)
                 events += given_up
         if events:
@@ -342,7 +300,7 @@ class Ingest:
     def _end(self) -> None:
         self._closed = True
         with self._lock_or_time():
-            undecided = self._sequencer.end()
+            undecided = self.sequencer.end()
             self._pass_on([], undecided)
         if undecided:
             self._on_events(undecided, "the run ended before a reset of trade ids was proved")

@@ -6,6 +6,7 @@ Prices and quantities are never floats: they are kept exactly as the exchange se
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Generic, NamedTuple, TypeVar
 
@@ -103,6 +104,20 @@ KINDS = {
     "other symbol",
     "unknown",
 }
+
+_NAMED_KINDS = 20  # kinds besides `KINDS` that are counted by name
+
+
+class RejectedCounts(Counter[str]):
+    """Rejected frames, by kind."""
+
+    def count(self, kind: str) -> str:
+        """Count a frame; returns the kind that it counts as."""
+        if kind not in KINDS and kind not in self and len(self.keys() - KINDS) >= _NAMED_KINDS:
+            kind = "other"
+        self[kind] += 1
+        return kind
+
 
 _BOM = b"\xef\xbb\xbf"  # some programs write it at the start of a file
 

@@ -64,6 +64,7 @@ class RunContext:
         self.reporter = Reporter(source)
         self.monitor = Monitor(settings, self.status)
         latencies = self.monitor.latencies
+        self._copies = Copies() if settings.feed_connections > 1 else None
         stamp_source = source.gives if settings.record_headers == "on" else None
         self.ingest = Ingest(
             StampingDecoder(settings.symbol, stamp_source) if stamp_source else FrameDecoder(settings.symbol),
@@ -74,13 +75,13 @@ class RunContext:
             on_rejected=self.reporter.on_rejected,
             on_events=self.reporter.on_events,
             stamp_source=stamp_source,
-            copies=Copies() if settings.feed_connections > 1 else None,
+            copies=self._copies,
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
         )
 
     def status(self) -> RunStatus:
         """How the run is doing; may be called in any thread."""
-        ingest, sink = self.ingest, self.sink
+        ingest, sequencer, sink = self.ingest, self.ingest.sequencer, self.sink
         return RunStatus(
             stage=self.monitor.stage,
             source=self.source.status(),
@@ -88,16 +89,16 @@ class RunContext:
             delivered=sink.delivered,
             in_flight=sink.in_flight,
             rejected=dict(ingest.rejected),
-            duplicates=ingest.duplicates,
-            late=ingest.late,
-            gaps=ingest.gaps,
+            duplicates=sequencer.duplicates,
+            late=sequencer.late,
+            gaps=sequencer.gaps,
             repaired=ingest.repaired,
             missing=ingest.missing,
-            last_trade=ingest.last_time,
+            last_trade=sequencer.last_time,
             blocked=ingest.full,
             kafka_outages=sink.outages,
             undelivered_since=sink.waiting_since,
-            copies=ingest.copies,
+            copies=self._copies,
         )
 
     def tick(self) -> None:

@@ -67,7 +67,7 @@ def test_take_counts_and_reports_faults_and_passes_the_rest() -> None:
     assert sink.ids == [1, 2, 5]
     assert [frame.kind for frame in watched.rejected] == ["unknown"]
     assert watched.events == [Gap(3, 4)]
-    assert watched.ingest.duplicates == 1
+    assert watched.ingest.sequencer.duplicates == 1
     assert watched.ingest.received == 4
     assert watched.ingest.rejected == {"unknown": 1}
     assert watched.ingest.take([b"{}"]) is False, "a read without a trade"
@@ -118,7 +118,7 @@ def test_late_trades_are_counted_and_reported() -> None:
     watched.ingest.take(frames(1, 5, 3, 4, 6))
     assert sink.ids == [1, 5, 6]
     assert watched.events == [Gap(2, 4), Late(3, 4)]
-    assert (watched.ingest.late, watched.ingest.duplicates, watched.ingest.missing) == (2, 0, 3)
+    assert (watched.ingest.sequencer.late, watched.ingest.sequencer.duplicates, watched.ingest.missing) == (2, 0, 3)
 
 
 def test_announced_shutdown_is_reported_after_any_number_of_other_kinds() -> None:
@@ -183,7 +183,7 @@ def test_fill_counts_only_missing_trades_as_repaired() -> None:
     assert watched.ingest.repaired == 3, "2 and 3, and 8, which is held behind a hole"
     assert watched.ingest.fill([Trade(4, "1", "1", 1_700_000_000_000, False, "BTCUSDT")]) == 3
     assert watched.ingest.repaired == 4
-    assert (watched.ingest.duplicates, watched.ingest.gaps) == (0, 1)
+    assert (watched.ingest.sequencer.duplicates, watched.ingest.sequencer.gaps) == (0, 1)
 
 
 def test_read_is_reported_with_its_time_of_arrival_once_the_sink_has_all_of_it() -> None:
