@@ -77,10 +77,7 @@ def connections(bench: Bench) -> None:
 def racing(bench: Bench) -> None:
     """What the first of two copies gains where delays are independent: drawn at random, so a simulation."""
     pace = even_frames(bench.arena.path("even.jsonl"), bench.scale.even * 12, _RACING_RATE)
-    part = (
-        f"simulated network, log-normal delays, p50 3 ms, p99 150 ms, independent on both connections, "
-        f"{_RACING_RATE} trades/s: from issue to acknowledgement"
-    )
+    part = f"racing over a simulated network at {_RACING_RATE} trades/s: from issue to acknowledgement"
     bench.say("racing: a run that does not count")
     bench.arena.race(bench.loader, MarketSpec(count=bench.scale.trades), seconds=120)
     for number in range(bench.scale.redundancy_rounds):
