@@ -9,10 +9,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import trustme
 import urllib3
 
 from loader_ws_trades.binance import http_client
@@ -130,24 +128,6 @@ def test_end_of_the_run_breaks_off_an_answer(serve: Serve, client: HttpClient, s
         stop.join()
 
 
-@pytest.mark.parametrize("kind", ["headers", "body", "nothing"])
-def test_dripping_answer_over_tls_is_cut_off(
-    kind: str,
-    stopping: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> None:
-    monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
-    authority, context, ca = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tmp_path / "ca.pem"
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.cert_pem.write_to_path(ca)
-    client = HttpClient(urllib3.PoolManager(ca_certs=str(ca)), stopping)
-    request.addfinalizer(client.close)
-    with server(SLOW[kind], context=context) as address, pytest.raises(UnavailableError, match="no complete response"):
-        client.get(f"https://localhost:{address.rpartition(':')[2]}/", {})
-
-
 def test_dripping_proxy_is_cut_off_and_no_tls_begins_on_its_socket(
     stopping: threading.Event, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -208,12 +188,6 @@ def test_request_given_up_while_connecting_is_not_sent(client: HttpClient, monke
     assert came == [b""]
 
 
-def test_no_request_after_the_end_of_the_run(client: HttpClient, stopping: threading.Event) -> None:
-    stopping.set()
-    with pytest.raises(UnavailableError, match="the run is ending"):
-        client.get("http://rest.invalid/", {})
-
-
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_answer_is_bounded_in_size_after_decompression(encoding: str, client: HttpClient) -> None:
     body = b" " * 9 * 1024**2
@@ -237,18 +211,6 @@ def test_connections_are_reused(client: HttpClient) -> None:
     with server(answering(OK, OK, OK)) as address:
         for _ in range(3):
             assert client.get(f"http://{address}/", {"a": 1}).body == b"[]"
-        client.close()
-
-
-def test_request_after_one_that_was_cut_off_has_a_new_connection(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with server(SLOW["headers"], answering(OK)) as address:
-        with monkeypatch.context() as patched:
-            patched.setattr(http_client, "_TIME_LIMIT", 0.3)
-            with pytest.raises(UnavailableError):
-                client.get(f"http://{address}/", {})
-        assert client.get(f"http://{address}/", {}).body == b"[]"
         client.close()
 
 

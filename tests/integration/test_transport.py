@@ -159,14 +159,6 @@ def test_rejection_is_read_without_its_body() -> None:
     assert retry_after(ending) == 7
 
 
-@pytest.mark.parametrize("asked", [b"\xb2", b"1e400", b"9" * 5000, b"\xff\xfe"])
-def test_rejection_with_an_invalid_retry_after_is_a_rejection(asked: bytes) -> None:
-    with Server(answering(b"HTTP/1.1 429 \r\nRetry-After: " + asked + b"\r\n\r\n")) as server:
-        ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
-    assert describe(ending) == "the exchange answered the handshake with HTTP 429"
-    assert retry_after(ending) == 0
-
-
 @pytest.mark.parametrize(
     "answer",
     [

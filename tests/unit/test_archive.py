@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import logging
 import random
 import threading
 import zipfile
@@ -107,28 +106,26 @@ def test_a_file_is_read_with_and_without_header(tmp_path: Path, made: Maker, hea
     assert summary == Summary(100, 599, MICROS // 1000, 500, 0)
 
 
-def test_accepted_times_line_ends_and_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_accepted_times_line_ends_and_names(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "some trades.csv"
     lines = ["\ufeff" + row(1, when=MILLIS, side="true"), row(2, side="false"), "", row(3, when=10**15), row(4, when=1)]
     path.write_bytes("\r\n".join(lines).encode())
-    with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        _, trades = load(path)
+    _, trades = load(path)
     assert [trade.timestamp for trade in trades] == [MILLIS, MICROS // 1000, 10**12, 1]
     assert [trade.is_buyer_maker for trade in trades] == [True, False, True, True]
-    assert "The file name some trades.csv does not contain the symbol; assuming BTCUSDT" in caplog.text
-    assert "was not verified: some trades.csv.CHECKSUM not found" in caplog.text
+    assert "The file name some trades.csv does not contain the symbol; assuming BTCUSDT" in logged.text
+    assert "was not verified: some trades.csv.CHECKSUM not found" in logged.text
     _, [trade] = load(zipped(tmp_path, [row(1)], "币安人生USDT-trades-2025-01"), symbol="币安人生USDT")
     assert trade.symbol == "币安人生USDT"
 
 
 @pytest.mark.parametrize("text", ["{digest}  {name}\n", "{digest} *{name}", "{digest}  other.zip\n"])
-def test_a_checksum_is_verified(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checksum_is_verified(tmp_path: Path, text: str, logged: pytest.LogCaptureFixture) -> None:
     path = zipped(tmp_path, rows([1, 2]))
     beside = path.with_name(path.name + ".CHECKSUM")
     beside.write_text(text.format(digest=hashlib.sha256(path.read_bytes()).hexdigest(), name=path.name))
-    with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        load(path, beside)
-    assert f"{path} matches {beside.name}" in caplog.text
+    load(path, beside)
+    assert f"{path} matches {beside.name}" in logged.text
     zipped(tmp_path, rows([1, 3]))
     assert f"does not match {beside.name}; download both again" in rejected(path)
     for useless in (b"", b"<xml>404</xml>", b"\xff\xfe", b"0123  BTCUSDT-trades-2025-01-31.zip"):
@@ -242,29 +239,27 @@ def test_another_kind_of_archive_is_named(tmp_path: Path, line: str, kind: str) 
 
 
 def test_an_unsorted_file_is_sorted_in_memory_up_to_a_bound(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = rows([*range(500), 7])
     random.Random(3).shuffle(lines)
     path = csv(tmp_path, lines)
-    with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        summary, trades = load(path)
+    summary, trades = load(path)
     assert ids(trades) == list(range(500))
     assert summary.duplicates == 1
-    assert "is not sorted by trade id; sorting in memory" in caplog.text
+    assert "is not sorted by trade id; sorting in memory" in logged.text
     monkeypatch.setattr(module, "_MAX_SORTED", 400)
     assert "has more than 400 rows; sort the csv first, for example with sort -t, -n" in rejected(path)
 
 
 def test_files_are_put_in_order_and_what_is_missing_is_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logged: pytest.LogCaptureFixture
 ) -> None:
     first = csv(tmp_path, rows([5, 6, 6, 9, 10, *range(20, 300)]))
     second = zipped(tmp_path, rows(range(310, 400)), NEXT)
-    with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        _, trades = load(second, first)
+    _, trades = load(second, first)
     assert ids(trades) == [5, 6, 9, 10, *range(20, 300), *range(310, 400)]
-    assert "374 trades, ids 5-399; 21 ids are missing, 1 rows are duplicates" in caplog.text
+    assert "374 trades, ids 5-399; 21 ids are missing, 1 rows are duplicates" in logged.text
 
 
 def test_files_that_overlap_are_merged(tmp_path: Path) -> None:

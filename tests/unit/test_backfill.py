@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -98,15 +97,14 @@ def test_a_range_of_ids_outside_what_the_exchange_has_is_a_fault(
 )
 def test_a_time_in_which_nothing_was_printed_is_none(
     survey: Callable[..., TradeRange | None],
-    caplog: pytest.LogCaptureFixture,
+    logged: pytest.LogCaptureFixture,
     since: int,
     until: int | None,
     found: tuple[int, int] | None,
 ) -> None:
-    with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        stretch = survey(since=BEGAN + 1000 * since, until=None if until is None else BEGAN + 1000 * until)
+    stretch = survey(since=BEGAN + 1000 * since, until=None if until is None else BEGAN + 1000 * until)
     assert (stretch and stretch[:2]) == found
-    assert ("There were no trades" in caplog.text) == (found is None)
+    assert ("There were no trades" in logged.text) == (found is None)
 
 
 class Load:
@@ -200,13 +198,6 @@ def test_recent_ids_are_waited_for(stage: Load, after: float, named: list[tuple[
     stage.run((0, 99))
     assert stage.named == named
     assert stage.out == list(range(80 if named else 100))
-
-
-def test_a_recent_hole_is_named_once_it_is_old_enough(stage: Load) -> None:
-    stage.rest.period = 1
-    stage.rest.ids = [*range(80), *range(90, 200), *range(205, 300)]
-    stage.run((0, 299))
-    assert stage.named == [(10.0, "80-89"), (10.0, "200-204")]
 
 
 def away(lasting: bool) -> Callable[[int], None]:

@@ -31,15 +31,6 @@ def test_a_mistyped_flag_is_suggested() -> None:
     assert "--symbol" in result.output
 
 
-@pytest.mark.parametrize("command", ["run", "audit", "stop"])
-def test_help_ends_with_examples(command: str) -> None:
-    lines = invoke(command, "--help").output.splitlines()
-    examples = lines[lines.index("  Examples:") + 1 :]
-    assert len(examples) >= 2
-    for line in examples:
-        assert f"loader-ws-trades {command} " in line
-
-
 def test_a_range_is_given_in_one_way_and_in_order() -> None:
     both = invoke("audit", "--since", "2024-08-02", "--until", "2024-08-01", "--from-id", "9", "--to-id", "8").output
     assert "A range is given by ids and by times" in both

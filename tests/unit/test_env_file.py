@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -85,16 +84,14 @@ def test_names_of_other_programs_are_not_reported() -> None:
 
 
 def test_a_misspelt_name_is_logged_once_logging_is_configured(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     configured: list[Settings] = []
     monkeypatch.setattr("loader_ws_trades.logs.configure", configured.append)
-    monkeypatch.setattr(logging.getLogger("loader_ws_trades"), "propagate", True)
     Path(".env").write_text("SYMBLO=x\nLOG_FORMAT=json\n")
-    with caplog.at_level(logging.WARNING, "loader_ws_trades"):
-        settings = cli_options.ready({"symbol": "a"}, None, needed=["symbol"])
+    settings = cli_options.ready({"symbol": "a"}, None, needed=["symbol"])
     assert configured == [settings]
-    assert [line.getMessage() for line in caplog.records] == [
+    assert [line.getMessage() for line in logged.records] == [
         ".env sets SYMBLO, which is not a setting; did you mean SYMBOL?"
     ]
 

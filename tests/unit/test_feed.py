@@ -20,7 +20,6 @@ from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError
-from loader_ws_trades.logs import LOGGER
 from tests.unit.clock import FakeClock
 
 WAIT = 10.0  # real seconds after which a test fails
@@ -621,15 +620,13 @@ def test_two_connections_are_never_rotated_at_once(scene: Callable[..., Scene]) 
 
 
 def test_flapping_connection_does_not_flood_the_log(
-    scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    scene: Callable[..., Scene], logged: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(LOGGER, "propagate", True)
     made = scene()
     connection = made.start()
-    with caplog.at_level("INFO", LOGGER.name):
-        for _ in range(100):
-            connection.open()
-            connection.end()
-            connection = made.next()
-    assert len(caplog.messages) <= 6 * 60
-    assert sum("Connected to" in message for message in caplog.messages) <= 6 * 30
+    for _ in range(100):
+        connection.open()
+        connection.end()
+        connection = made.next()
+    assert len(logged.messages) <= 6 * 60
+    assert sum("Connected to" in message for message in logged.messages) <= 6 * 30

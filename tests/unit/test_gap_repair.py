@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
-from loader_ws_trades.logs import LOGGER
 from loader_ws_trades.pipeline.events import Event, Gap, Position
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
@@ -496,16 +494,6 @@ def test_closed_connection_does_not_delay_a_gap(stage: Stage) -> None:
 
 
 # -- what it tells
-
-
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What the loader logs at INFO and above."""
-    before = LOGGER.propagate
-    LOGGER.propagate = True
-    with caplog.at_level(logging.INFO, LOGGER.name):
-        yield caplog
-    LOGGER.propagate = before
 
 
 def two_connections(stage: Stage, last: int, lost: set[int], late: float, second_loses: frozenset[int]) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 
-import pytest
-
-from loader_ws_trades.lifecycle import Backoff, StopReason, spawn
+from loader_ws_trades.lifecycle import Backoff, spawn
 
 
 def test_delays_are_drawn_below_a_bound_that_doubles_up_to_the_cap() -> None:
@@ -36,18 +34,3 @@ def test_a_thread_that_dies_tells_its_owner_why() -> None:
     assert task.join(10)
     assert task.future.result() is None
     assert len(deaths) == 1
-
-
-@pytest.mark.parametrize(
-    ("reason", "status", "code"),
-    [
-        (StopReason.complete("x"), "finished", 0),
-        (StopReason.by_command(), "interrupted", 0),
-        (StopReason.by_signal(15), "interrupted", 143),
-        (StopReason.by_signal(2), "interrupted", 130),
-        (StopReason.failed("x"), "error", 1),
-        (StopReason.failed("x", 2), "error", 2),
-    ],
-)
-def test_reasons_to_end_give_status_and_exit_code(reason: StopReason, status: str, code: int) -> None:
-    assert (reason.status, reason.exit_code) == (status, code)

@@ -23,13 +23,6 @@ def test_a_read_counts_once_its_last_trade_is_delivered() -> None:
     assert round(latencies.sum, 6) == 0.05 + 899.5
 
 
-def test_a_bound_belongs_to_its_bucket() -> None:
-    latencies = Latencies()
-    latencies.note(1, received=0.0)
-    latencies.settle(1, now=BOUNDS[3])
-    assert of(latencies) == {BOUNDS[3]: 1}
-
-
 def test_a_read_that_brought_nothing_out_does_not_count() -> None:
     latencies = Latencies()
     latencies.note(0, received=1.0)

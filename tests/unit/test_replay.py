@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -148,14 +147,13 @@ def test_at_the_highest_speed_nothing_waits(due: Callable[..., list[tuple[float,
 
 def test_a_pause_is_logged_and_ended_by_the_stop(
     clock: FakeClock,
-    caplog: pytest.LogCaptureFixture,
+    logged: pytest.LogCaptureFixture,
 ) -> None:
     stopping = clock.event()
     clock.after(10_000, stopping.set)
-    with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        assert [len(batch) for batch in paced([at(T0, T0 + 10**14)], 1.0, stopping)] == [1]
+    assert [len(batch) for batch in paced([at(T0, T0 + 10**14)], 1.0, stopping)] == [1]
     assert clock.now == 1000.0 + 10_000
-    assert "The recording pauses here" in caplog.text
+    assert "The recording pauses here" in logged.text
 
 
 @pytest.mark.parametrize(

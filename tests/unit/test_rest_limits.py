@@ -181,14 +181,13 @@ def test_longer_of_two_pauses_holds(limit: WeightLimit, clock: FakeClock) -> Non
 
 
 def test_long_wait_for_weight_is_logged_once_with_its_end(
-    make: Callable[..., rest.Rest], caplog: pytest.LogCaptureFixture
+    make: Callable[..., rest.Rest], logged: pytest.LogCaptureFixture
 ) -> None:
     client = make(X_MBX_USED_WEIGHT_1M="2990")
-    with caplog.at_level("INFO", "loader_ws_trades"):
-        client.trades_from("POLUSDT", 7)
-        assert caplog.messages == []
-        client.trades_from("POLUSDT", 8)
-    begin, end = caplog.messages
+    client.trades_from("POLUSDT", 7)
+    assert logged.messages == []
+    client.trades_from("POLUSDT", 8)
+    begin, end = logged.messages
     assert begin.startswith("Waiting 60 s for request weight: 2990 of REST_WEIGHT_LIMIT")
     assert end == "Request weight available after 60 s"
 

@@ -73,13 +73,6 @@ def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
     return made
 
 
-def test_it_resumes_after_the_newest_trade(make: Make) -> None:
-    found = make(Checkpoint(Position(7, SINCE)))
-    assert found.position() == Position(7, SINCE)
-    assert found.possible
-    assert found.unchecked is None
-
-
 def test_a_new_pair_starts_live_without_doubt(make: Make) -> None:
     found = make(Checkpoint())
     assert found.position() is None

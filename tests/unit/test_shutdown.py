@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,16 +135,6 @@ def settings(**given: str) -> Settings:
     return load({**REQUIRED, **given})
 
 
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    logger = logging.getLogger("loader_ws_trades")
-    before = logger.propagate
-    logger.propagate = True
-    with caplog.at_level(logging.INFO, "loader_ws_trades"):
-        yield caplog
-    logger.propagate = before
-
-
 class Control:
     """Sends a stop command after `seconds`, if there is one to send."""
 
@@ -201,7 +191,7 @@ Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(clock: FakeClock, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(clock: FakeClock, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs to the end, with signals or a stop command after so many seconds."""
 
     def made(
@@ -214,7 +204,7 @@ def run(clock: FakeClock, log: pytest.LogCaptureFixture, monkeypatch: pytest.Mon
         monkeypatch.setattr(context, "Telemetry", lambda _settings: telemetry)
         exit_code = service.run(settings(**given), lambda: source, lambda: sink)
         status, message = telemetry.events[-1]
-        assert log.messages[-1].startswith(f"{status.capitalize()}: {message} (")
+        assert logged.messages[-1].startswith(f"{status.capitalize()}: {message} (")
         return Ended(exit_code, status, message)
 
     return made
@@ -361,7 +351,7 @@ def test_an_error_while_draining_outranks_the_signal(clock: FakeClock, run: Run)
 
 @pytest.mark.parametrize("moment", ["checking", "preparing", "loading"])
 def test_the_reason_of_a_failure_is_logged_once(
-    clock: FakeClock, log: pytest.LogCaptureFixture, run: Run, moment: str
+    clock: FakeClock, logged: pytest.LogCaptureFixture, run: Run, moment: str
 ) -> None:
     source, sink, reason = Source(*trades(1)), Sink(clock), "The exchange has gone"
 
@@ -377,8 +367,39 @@ def test_the_reason_of_a_failure_is_logged_once(
         assert service.run(settings(), lambda: source, lambda: sink, reports=False) == 1
     else:
         assert run(source, sink).exit_code == 1
-    assert "".join(log.messages).count(reason) == 1
-    assert log.messages[-1].startswith(f"Error: {reason}; ")
+    assert "".join(logged.messages).count(reason) == 1
+    assert logged.messages[-1].startswith(f"Error: {reason}; ")
+
+
+def test_a_reset_names_the_gap_before_it_and_closes_other_connections(
+    clock: FakeClock, logged: pytest.LogCaptureFixture, run: Run
+) -> None:
+    new = [Trade(number, "1", "1", 1_800_000_000_000 + number, True, "BTCUSDT") for number in (1, 2, 3)]
+    source, sink = Source(*trades(100, 103), *new), Sink(clock)
+    ended = run(source, sink, signals=(1.0,))
+    assert sink.delivered_ids == [100, 103, 1, 2, 3]
+    assert source.kept == 0
+    assert "Missing trade ids 101-102 (before the reset of trade ids)" in logged.messages
+    assert "missing trade ids 101-102" in ended.message
+
+
+def test_late_trades_are_logged_and_counted(clock: FakeClock, logged: pytest.LogCaptureFixture, run: Run) -> None:
+    source, sink = Source(*trades(1, 4, 2, 3)), Sink(clock)
+    run(source, sink, signals=(1.0,), gap_repair="off")
+    assert any(message.startswith("Trade ids 2-3 came after they had been given up") for message in logged.messages)
+    assert any("late 2" in message for message in logged.messages)
+
+
+@pytest.mark.parametrize("resume", ["on", "off"])
+def test_trades_too_few_to_prove_a_reset_are_named_at_the_end(
+    clock: FakeClock, logged: pytest.LogCaptureFixture, run: Run, resume: str
+) -> None:
+    new = [Trade(number, "1", "1", 1_800_000_000_000 + number, True, "BTCUSDT") for number in (1, 2)]
+    source, sink = Source(*trades(100, 101), *new), Sink(clock)
+    ended = run(source, sink, signals=(1.0,), resume=resume)
+    assert sink.delivered_ids == [100, 101]
+    assert "missing trade ids 1-2" in ended.message
+    assert any(re.match("Missing trade ids 1-2|Missing trade ids 1, 2", line) for line in logged.messages)
 
 
 # -- the live source
@@ -428,7 +449,7 @@ class HangingRest:
 
 @pytest.mark.parametrize(("final", "delivered"), [(True, [1, 4, 7]), (False, [1])])
 def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, final: bool, delivered: list[int]
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, final: bool, delivered: list[int]
 ) -> None:
     monkeypatch.setattr(live, "Feed", Feed)
     monkeypatch.setattr(live, "Rest", HangingRest)
@@ -450,5 +471,5 @@ def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
     sink = Sink(FakeClock())  # its polls take no time, and the deadlines are real ones
     assert service.run(checked, lambda: source, lambda: sink, reports=False) == 143
     assert sink.delivered_ids == delivered
-    assert ("missing trade ids 2-3, 5-6" in log.messages[-1]) == final
+    assert ("missing trade ids 2-3, 5-6" in logged.messages[-1]) == final
     rest.let_go.set()
