@@ -15,6 +15,7 @@ from loader_ws_trades.kafka import properties
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.tools.apache_kafka import Kafka
 from tests.tools.loader import Workflow, workflow_on
+from tests.tools.topics import read_topic
 from tests.tools.waiting import wait_for
 
 
@@ -86,11 +87,13 @@ def test_first_signal_after_a_stop_command_still_delivers_the_tail(workflow: Wor
     assert workflow.events()[-1]["records_written"] == len(workflow.records())
 
 
-def test_stop_command_with_an_odd_timestamp_is_obeyed(workflow: Workflow) -> None:
+def test_stop_command_with_an_odd_timestamp_is_obeyed(workflow: Workflow, kafka: Kafka) -> None:
+    kafka.alter_topic(workflow.control_topic, "message.timestamp.after.max.ms", str(2**63 - 1))
     producer = Producer({"bootstrap.servers": workflow.servers})
     command = f'{{"command":"stop","queue_id":"{workflow.queue_id}"}}'
     producer.produce(workflow.control_topic, command, timestamp=time.time_ns() // 1000)
     assert producer.flush(10) == 0
+    assert len(read_topic(workflow.servers, workflow.control_topic)) == 1
     loader = workflow.run(BINANCE_REST_URL="http://127.0.0.1:9", BINANCE_WS_URL="ws://127.0.0.1:9/ws")
     assert loader.wait() == 0, loader.errors
 

@@ -97,7 +97,7 @@ def test_commands_of_the_extra_say_how_to_install_it(scripts: Path) -> None:
     for command in ("demo", "sandbox"):
         ended = run(scripts, command)
         assert ended.returncode == 2
-        assert "install the extra: pip install '.[sandbox]' where its sources are" in ended.stderr
+        assert "install the extra with pip install '.[sandbox]' in its source directory" in ended.stderr
         assert "Traceback" not in ended.stderr
 
 
