@@ -8,17 +8,18 @@ from http import HTTPStatus
 from websocket import WebSocketBadStatusException
 
 from loader_ws_trades.binance.proxies import REJECTIONS
+from loader_ws_trades.binance.rate_limits import requested_pause
+from loader_ws_trades.binance.rest_errors import not_served
 from loader_ws_trades.binance.transport import ProxyError
 from loader_ws_trades.binance.websocket import SilenceError, StallError
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.text import header_number, printable, redacted_url
+from loader_ws_trades.text import printable, redacted_url
 
 REASONS = ("close", "error", "refused", "rotation", "server_shutdown", "silence", "silent", "stall", "unreachable")
 """Labels of the reasons for reconnecting."""
 
 _NOT_HERE = HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
-_LONGEST_WAIT = 3600  # seconds; longer values of Retry-After are not believed
 _NO_STREAM = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
 
@@ -59,10 +60,7 @@ def permanent_error(ending: Exception | None) -> ConfigurationError | None:
     """The error if reconnecting will not help; None if it may."""
     if isinstance(ending, WebSocketBadStatusException):
         if ending.status_code == _NOT_HERE:
-            return ConfigurationError(
-                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
-                f"{named('binance_ws_url')} to an endpoint that serves yours"
-            )
+            return ConfigurationError(not_served("binance_ws_url"))
         if ending.status_code in _NO_STREAM:
             return ConfigurationError(
                 f"There is no stream at this URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
@@ -83,5 +81,4 @@ def retry_after(ending: Exception | None) -> float:
     """Seconds to wait according to a rejected handshake, at most an hour."""
     if not isinstance(ending, WebSocketBadStatusException) or not ending.resp_headers:
         return 0.0
-    asked = header_number(str(ending.resp_headers.get("retry-after", "")))
-    return float(min(_LONGEST_WAIT, asked or 0))
+    return requested_pause(ending.resp_headers.get("retry-after"))

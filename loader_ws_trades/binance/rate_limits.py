@@ -5,10 +5,17 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from loader_ws_trades.text import header_number
+
 _MINUTE = 60.0  # seconds over which the exchange counts request weight
 LONGEST_PAUSE = 3600.0  # seconds; after an hour a request is worth a try, whatever Retry-After said
 # Share of the limit that may be used at once: enough for what a busy pair misses in a minute.
 _AT_ONCE = 5 / 6
+
+
+def requested_pause(header: object) -> float:
+    """Seconds to wait according to a `Retry-After` header, if there is one, at most `LONGEST_PAUSE`."""
+    return min(float(header_number(str(header or "")) or 0), LONGEST_PAUSE)
 
 
 class AttemptLimit:

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import ssl
 import threading
 import time
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import urllib3
 
-from loader_ws_trades.binance.http_client import HttpClient, Response
-from loader_ws_trades.binance.proxies import REJECTIONS, Proxy, proxy_for
-from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, WeightLimit
-from loader_ws_trades.config.settings import named
+from loader_ws_trades.binance.http_client import HttpClient
+from loader_ws_trades.binance.proxies import Proxy, proxy_for
+from loader_ws_trades.binance.rate_limits import WeightLimit
+from loader_ws_trades.binance.rest_errors import WAIT_FOR_US, MisconfiguredError, rejected, unreachable
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.trade import BAD_INPUT, RejectedFrame, Trade, decode_rows
-from loader_ws_trades.text import header_number, printable, redacted_url
+from loader_ws_trades.text import header_number, redacted_url
 
 log = logging.getLogger(__name__)
 events = Events(log)
+
+_T = TypeVar("_T")
 
 ROWS = 1000  # returned by one request at most
 TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TICKER_WEIGHT, TIME_WEIGHT = 25, 20, 4, 2, 1
 
 _AGGREGATES = 20  # those without trades have ids of -1, and are skipped
-_UNKNOWN_SYMBOL = {-1121, -1100}  # invalid symbol; characters that no symbol has
-_WAIT_FOR_US = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}
-_RETRY_AFTER = 30.0  # seconds to wait if the exchange requires a wait without saying how long
 _LONG_WAIT = 10.0  # seconds; longer waits for request weight are logged
 _WAIT_LINES = (10, 3600.0)  # log lines about them, per seconds
 
@@ -55,18 +52,6 @@ class _Ticker(msgspec.Struct):
 
 class _Aggregate(msgspec.Struct):
     f: int
-
-
-class _Error(msgspec.Struct):
-    code: int = 0
-    msg: str = ""
-
-
-class MisconfiguredError(UnavailableError):
-    """Settings prevent it: the certificate is not trusted, the URL has no API, or the proxy rejects us.
-
-    At startup that is a configuration error; later, after it has worked, it may be temporary.
-    """
 
 
 class Rest:
@@ -110,11 +95,7 @@ class Rest:
         Raises:
             UnavailableError: if the exchange does not respond as documented.
         """
-        body = self._get("/api/v3/time", {}, TIME_WEIGHT)
-        try:
-            return msgspec.json.decode(body, type=_Time).serverTime
-        except BAD_INPUT as error:
-            raise UnavailableError(f"REST's response is not as documented ({error})") from error
+        return _decoded(self._get("/api/v3/time", {}, TIME_WEIGHT), _Time).serverTime
 
     def symbol_status(self, symbol: str) -> str:
         """The trading status of `symbol`: TRADING, HALT, BREAK or CANCEL_ONLY (source: `GET /api/v3/exchangeInfo`).
@@ -159,7 +140,7 @@ class Rest:
         try:
             return decode_rows(body, symbol)
         except ValueError as error:
-            raise UnavailableError(f"REST's response is not as documented ({error})") from error
+            raise _undocumented(error) from error
 
     def last_id(self, symbol: str) -> int:
         """The id of the last trade, -1 if there is none (source: `GET /api/v3/ticker/24hr`); costs a weight of 2.
@@ -168,10 +149,7 @@ class Rest:
             UnavailableError: if the exchange does not respond as documented.
         """
         body = self._get("/api/v3/ticker/24hr", {"symbol": symbol, "type": "MINI"}, TICKER_WEIGHT)
-        try:
-            return msgspec.json.decode(body, type=_Ticker).lastId
-        except BAD_INPUT as error:
-            raise UnavailableError(f"REST's response is not as documented ({error})") from error
+        return _decoded(body, _Ticker).lastId
 
     def newest_id(self, symbol: str) -> int:
         """The id of the newest trade; raises as `newest_trade` does."""
@@ -187,7 +165,7 @@ class Rest:
         try:
             return decode_rows(body, symbol)[0][-1]
         except (ValueError, IndexError) as error:
-            raise UnavailableError(f"REST's response is not as documented ({error})") from error
+            raise _undocumented(error) from error
 
     def first_id_at(self, symbol: str, moment: int) -> int | None:
         """The id of the first trade at or after `moment` (ms since 1970); None if there is none yet.
@@ -198,13 +176,8 @@ class Rest:
         Raises:
             UnavailableError: if the exchange does not respond as documented.
         """
-        body = self._get(
-            "/api/v3/aggTrades", {"symbol": symbol, "startTime": moment, "limit": _AGGREGATES}, AGGREGATES_WEIGHT
-        )
-        try:
-            found = msgspec.json.decode(body, type=list[_Aggregate])
-        except BAD_INPUT as error:
-            raise UnavailableError(f"REST's response is not as documented ({error})") from error
+        fields = {"symbol": symbol, "startTime": moment, "limit": _AGGREGATES}
+        found = _decoded(self._get("/api/v3/aggTrades", fields, AGGREGATES_WEIGHT), list[_Aggregate])
         if not found:
             return None
         first = next((row.f for row in found if row.f >= 0), None)
@@ -245,64 +218,23 @@ class Rest:
     def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
         self.await_weight(weight)
         self._limit.spend(weight)
+        base = redacted_url(self._base)
         try:
             response = self._http.get(self._base + path, fields)
         except urllib3.exceptions.HTTPError as error:
-            raise self._unreachable(error) from error
+            raise unreachable(error, base, self._proxy) from error
         except UnavailableError as error:
-            raise UnavailableError(f"{redacted_url(self._base)} did not answer ({error})") from error
+            raise UnavailableError(f"{base} did not answer ({error})") from error
         counted = header_number(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
         if counted is not None:
             self.counted = counted
             self._limit.update(counted)
         if response.status == HTTPStatus.OK:
             return response.body
-        raise self._rejected(response, str(fields.get("symbol", "")))
-
-    def _unreachable(self, error: urllib3.exceptions.HTTPError) -> UnavailableError:
-        """The error for a request without a response."""
-        base = redacted_url(self._base)
-        if _is_untrusted(error):
-            return MisconfiguredError(
-                f"The certificate of {base} is not trusted; set SSL_CERT_FILE to the CA that signed it, or check "
-                f"{named('binance_rest_url')}"
-            )
-        through = ""
-        if self._proxy:
-            through = f" through the proxy {self._proxy.address}"
-            rejected = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
-            if rejected and int(rejected[1]) in REJECTIONS:
-                return MisconfiguredError(str(self._proxy.permanent_error(int(rejected[1]))))
-        # The text after the library's own object.
-        why = printable(str(error).rpartition("): ")[2].rstrip("\"')"))
-        return UnavailableError(f"{base} did not answer{through} ({why})")
-
-    def _rejected(self, response: Response, symbol: str) -> UnavailableError:
-        if response.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
-            return UnavailableError(
-                "The exchange does not serve this location (HTTP 451); run the loader in a permitted region, or set "
-                f"{named('binance_rest_url')} to an endpoint that serves yours",
-                lasting=True,
-            )
-        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
-            return MisconfiguredError(str(self._proxy.permanent_error(response.status)))
-        if response.status == HTTPStatus.NOT_FOUND:
-            return MisconfiguredError(
-                f"There is no REST API at {redacted_url(self._base)} (HTTP 404); check {named('binance_rest_url')}"
-            )
-        error = _error(response.body)
-        if error.code in _UNKNOWN_SYMBOL:
-            return UnavailableError(
-                f"The exchange does not know the symbol {symbol}; check {named('symbol')}, which is written "
-                "without a separator, like BTCUSDT",
-                lasting=True,
-            )
-        retry_after = min(float(header_number(response.headers.get("Retry-After", "")) or 0), LONGEST_PAUSE)
-        if response.status in _WAIT_FOR_US:
-            retry_after = retry_after or _RETRY_AFTER
-            self._limit.pause(retry_after)
-        text = f"the exchange answered HTTP {response.status} {printable(error.msg)}".rstrip()
-        return UnavailableError(text, retry_after=retry_after)
+        failure = rejected(response, base, self._proxy, str(fields.get("symbol", "")))
+        if response.status in WAIT_FOR_US:
+            self._limit.pause(failure.retry_after)
+        raise failure
 
 
 def _pool(proxy: Proxy | None, timeout: urllib3.Timeout) -> urllib3.PoolManager:
@@ -311,12 +243,12 @@ def _pool(proxy: Proxy | None, timeout: urllib3.Timeout) -> urllib3.PoolManager:
     return urllib3.ProxyManager(f"http://{proxy.address}", proxy_headers=proxy.headers, timeout=timeout)
 
 
-def _is_untrusted(error: urllib3.exceptions.HTTPError) -> bool:
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in (*error.args, error.__cause__))
-
-
-def _error(body: bytes) -> _Error:
+def _decoded(body: bytes, kind: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(body, type=_Error)
-    except BAD_INPUT:
-        return _Error()
+        return msgspec.json.decode(body, type=kind)
+    except BAD_INPUT as error:
+        raise _undocumented(error) from error
+
+
+def _undocumented(error: Exception) -> UnavailableError:
+    return UnavailableError(f"REST's response is not as documented ({error})")

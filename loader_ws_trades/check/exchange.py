@@ -12,7 +12,8 @@ from typing import Any
 
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.binance.proxies import proxy_for
-from loader_ws_trades.binance.rest import ROWS, TRADES_WEIGHT, MisconfiguredError, Rest
+from loader_ws_trades.binance.rest import ROWS, TRADES_WEIGHT, Rest
+from loader_ws_trades.binance.rest_errors import MisconfiguredError
 from loader_ws_trades.check.steps import Result, Step, passed, skipped, warned
 from loader_ws_trades.config.parsers import url_list
 from loader_ws_trades.config.settings import Settings, named
