@@ -1,4 +1,4 @@
-"""The checkpoint: the newest trade of each pair on the topic itself, so that the loader keeps no state.
+"""The checkpoint: the newest trade of the pair on the topic itself, so that the loader keeps no state.
 
 A record's own fields say what it is; its timestamp and offset only say where to look. A topic may use
 `LogAppendTime`, a backfill appends old trades after newer ones, and others may write records that are not trades.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ _PAUSE = 0.2  # seconds between two checks whether an open transaction has ended
 
 
 class Checkpoint(NamedTuple):
-    """What a topic says about a pair."""
+    """What a topic says about the pair."""
 
     last: Position | None = None
     """Its newest trade; None if none was found."""
@@ -42,12 +42,12 @@ class Checkpoint(NamedTuple):
 
 
 class Search:
-    """Finds the newest trade of each of `symbols`, all in one pass.
+    """Finds the newest trade of `symbol`.
 
     Args:
         scanner: reads the topic.
         topic: its name, for messages.
-        symbols: the pairs.
+        symbol: the pair.
         limit: how many records, in all partitions together, one scan may read.
         clock: gives the seconds since 1970.
         pause: waits for some seconds; true if there is no reason to wait any longer.
@@ -57,7 +57,7 @@ class Search:
         self,
         scanner: TopicScanner,
         topic: str,
-        symbols: Iterable[str],
+        symbol: str,
         limit: int,
         *,
         clock: Callable[[], float] = time.time,
@@ -65,16 +65,16 @@ class Search:
     ) -> None:
         self._scanner = scanner
         self._topic = topic
-        self._symbols = {symbol.encode(): symbol for symbol in symbols}
+        self._symbol = symbol
         self._limit = limit
         self._clock = clock
         self._pause = pause or threading.Event().wait
         self._bounds: dict[int, tuple[int, int]] = {}
-        self._found: dict[bytes, Newest] = {}
+        self._found = Newest(0)
         self._saw_any = False  # whether any record was read
 
-    def run(self, patience: float) -> dict[str, Checkpoint]:
-        """The checkpoint of each pair, by what was written when it was first called.
+    def run(self, patience: float) -> Checkpoint:
+        """The checkpoint, by what was written when it was first called.
 
         Raises:
             HiddenError: if an open transaction hides the end for `patience` seconds; call it again to wait longer.
@@ -105,7 +105,7 @@ class Search:
             if patience.passed or self._pause(_PAUSE):
                 raise HiddenError(self._topic, hidden[0], stable[hidden[0]])
 
-    def _search(self) -> dict[str, Checkpoint]:
+    def _search(self) -> Checkpoint:
         lows = {number: low for number, (low, _) in self._bounds.items()}
         now = int(self._clock() * 1000)
         newest = self._scanner.newest_time()
@@ -119,20 +119,17 @@ class Search:
             if sum(end - starts[number] for number, (_, end) in self._bounds.items()) > self._limit:
                 return self._limit_reached(scanned_from)
             # With the same records, only trades that were too old for the last scan can make a difference.
-            if starts != before or any(pair.older_time >= since for pair in self._unsettled()):
+            if starts != before or (not self._found.settled and self._found.older_time >= since):
                 self._scan(starts, since)
             scanned_from = since
             if self._scanner.append_time and not skew:
                 skew = CLOCK_SKEW
                 continue
-            if starts == lows and any(pair.older_time >= 0 for pair in self._unsettled()):
+            if starts == lows and not self._found.settled and self._found.older_time >= 0:
                 self._scan(starts, 0)  # trades of any age count
-            if starts == lows or not self._unsettled():
-                return self._checkpoints(self._all_scanned(since))
+            if starts == lows or self._found.settled:
+                return self._all_scanned(since)
             back *= _FACTOR
-
-    def _unsettled(self) -> list[Newest]:
-        return [pair for pair in self._found.values() if not pair.settled]
 
     def _starts(self, moment: int) -> dict[int, int]:
         """Where to start in each partition to see everything written at or after `moment`."""
@@ -141,32 +138,29 @@ class Search:
 
     def _scan(self, starts: Mapping[int, int], since: int) -> None:
         """Read each partition to its end."""
-        self._found = {key: Newest(since) for key in self._symbols}
+        self._found, key = Newest(since), self._symbol.encode()
         for number, (_, end) in self._bounds.items():
             if starts[number] == end:
                 continue
             for record in self._scanner.read(number, starts[number], end):
                 self._saw_any = True
-                pair = self._found.get(record.key or b"")
-                if pair is None or not record.value:
+                if record.key != key or not record.value:
                     continue
                 try:
                     place = decode_place(record.value)
                 except BAD_INPUT:
                     continue
-                if place.symbol == self._symbols[record.key or b""]:
-                    pair.take(place.trade_id, place.timestamp)
+                if place.symbol == self._symbol:
+                    self._found.take(place.trade_id, place.timestamp)
 
-    def _limit_reached(self, scanned_from: int | None) -> dict[str, Checkpoint]:
-        limit = named("resume_scan_limit")
+    def _limit_reached(self, scanned_from: int | None) -> Checkpoint:
+        nothing, limit = f"has no trade of {self._symbol}", named("resume_scan_limit")
         if scanned_from is not None and self._saw_any:
-            why = f"has no trade of {{}} since {format_time(scanned_from)}, where {limit} ends the search"
-            return self._checkpoints(Checkpoint(since=scanned_from, doubt=why))
+            why = f"{nothing} since {format_time(scanned_from)}, where {limit} ends the search"
+            return self._checkpoint(why, scanned_from)
         # Looking up by time is useless here: it finds nothing, or starts too far back.
         self._scan(self._newest_starts(), 0)
-        return self._checkpoints(
-            Checkpoint(doubt=f"has no trade of {{}} among its newest {self._limit} records ({limit})")
-        )
+        return self._checkpoint(f"{nothing} among its newest {self._limit} records ({limit})")
 
     def _newest_starts(self) -> dict[int, int]:
         """Where to start in each partition to see as many of the newest records as the limit allows."""
@@ -180,30 +174,27 @@ class Search:
         return starts
 
     def _all_scanned(self, since: int) -> Checkpoint:
-        """The checkpoint of a pair that was not found although everything was read."""
         if not any(low for low, _ in self._bounds.values()):
-            return Checkpoint()
+            return self._checkpoint()
         if all(low == end for low, end in self._bounds.values()):
-            return Checkpoint(doubt="is empty: all its records were deleted")
-        doubt = "has no trade of {}, but older records were deleted"
-        return Checkpoint(since=since if since > 0 else None, doubt=doubt)
+            return self._checkpoint("is empty: all its records were deleted")
+        doubt = f"has no trade of {self._symbol}, but older records were deleted"
+        return self._checkpoint(doubt, since if since > 0 else None)
 
-    def _checkpoints(self, not_found: Checkpoint) -> dict[str, Checkpoint]:
-        found = {}
-        for key, symbol in self._symbols.items():
-            last = self._found[key].last if key in self._found else None
-            doubt = not_found.doubt and f"The topic {self._topic} {not_found.doubt.format(symbol)}"
-            found[symbol] = Checkpoint(last) if last else not_found._replace(doubt=doubt)
-        return found
+    def _checkpoint(self, doubt: str | None = None, since: int | None = None) -> Checkpoint:
+        """The newest trade, or what is known without one."""
+        if last := self._found.last:
+            return Checkpoint(last)
+        return Checkpoint(since=since, doubt=doubt and f"The topic {self._topic} {doubt}")
 
 
 def search_for(settings: Settings, pause: Callable[[float], bool] | None = None) -> Search:
     """A search for the newest trade of the symbol on the topic; close it."""
     scanner = TopicScanner(consumer_properties(settings), settings.kafka_topic)
-    return Search(scanner, settings.kafka_topic, [settings.symbol], settings.resume_scan_limit, pause=pause)
+    return Search(scanner, settings.kafka_topic, settings.symbol, settings.resume_scan_limit, pause=pause)
 
 
 def newest_trade(settings: Settings, patience: float = 10.0) -> Checkpoint:
     """The checkpoint of the symbol; raises as `Search.run` does."""
     with closing(search_for(settings)) as search:
-        return search.run(patience)[settings.symbol]
+        return search.run(patience)

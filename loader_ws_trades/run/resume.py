@@ -68,7 +68,7 @@ class Resume:
         with closing(search_for(settings, self._closed.wait)) as search:
             while not self._closed.is_set():
                 try:
-                    return search.run(_LOOK_AGAIN)[settings.symbol]
+                    return search.run(_LOOK_AGAIN)
                 except UnavailableError as error:  # noqa: PERF203 - it waits for the network
                     if error.lasting:
                         self.possible = False

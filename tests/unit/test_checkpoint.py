@@ -85,12 +85,8 @@ class Topic(TopicScanner):
         pass
 
 
-def search(topic: Topic, *symbols: str, limit: int = 100_000, now: int = NOW) -> dict[str, Checkpoint]:
-    return Search(topic, "trades", symbols or [PAIR], limit, clock=lambda: now / 1000).run(0)
-
-
 def newest(topic: Topic, *, limit: int = 100_000, now: int = NOW) -> Checkpoint:
-    return search(topic, limit=limit, now=now)[PAIR]
+    return Search(topic, "trades", PAIR, limit, clock=lambda: now / 1000).run(0)
 
 
 # -- what is found
@@ -170,9 +166,7 @@ def test_nonsense_far_ahead_costs_one_more_scan() -> None:
 
 def test_a_quiet_pair_is_found_further_back() -> None:
     quiet, busy = run_of(1, 10, NOW - 20 * HOUR), run_of(1, 7200, NOW - 2 * HOUR, SECOND, OTHER)
-    found = search(Topic(quiet + busy), PAIR, OTHER)
-    assert found[PAIR].last == Position(10, NOW - 20 * HOUR + 9)
-    assert found[OTHER].last == Position(7200, NOW - SECOND)
+    assert newest(Topic(quiet + busy)).last == Position(10, NOW - 20 * HOUR + 9)
 
 
 def test_a_trade_at_the_start_of_the_scan_is_found() -> None:
@@ -283,21 +277,21 @@ def test_a_time_far_ahead_that_makes_the_look_up_useless_leaves_the_newest_recor
 def test_a_hidden_end_is_awaited_and_read_up_to_where_it_was_at_first(clock: FakeClock) -> None:
     topic = Topic(run_of(1, 100, NOW - 100))
     topic.open_from = 99
-    looking = Search(topic, "trades", [PAIR], 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
+    looking = Search(topic, "trades", PAIR, 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
     with pytest.raises(HiddenError, match="partition 0, from offset 99 on"):
         looking.run(1.0)
     assert topic.read_records == 0
     topic.partitions = (topic.partitions[0] + run_of(101, 5, NOW),)
     topic.open_from = 100
-    assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
+    assert looking.run(1.0).last == Position(100, NOW - 1)
 
 
 def test_a_transaction_that_ends_while_the_search_waits(clock: FakeClock) -> None:
     topic = Topic(run_of(1, 100, NOW - 100))
     topic.open_from = 50
     clock.after(0.5, lambda: setattr(topic, "open_from", None))
-    looking = Search(topic, "trades", [PAIR], 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
-    assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
+    looking = Search(topic, "trades", PAIR, 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
+    assert looking.run(1.0).last == Position(100, NOW - 1)
 
 
 def test_an_empty_topic_without_permission_to_read() -> None:

@@ -56,12 +56,12 @@ def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
         left = list(ends)
 
         class Search:
-            def run(self, patience: float) -> dict[str, Checkpoint]:
+            def run(self, patience: float) -> Checkpoint:
                 clock.advance(patience)
                 found = left.pop(0) if len(left) > 1 else left[0]
                 if isinstance(found, UnavailableError):
                     raise found
-                return {"POLUSDT": found}
+                return found
 
             def close(self) -> None:
                 pass
