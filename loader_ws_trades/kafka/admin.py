@@ -19,8 +19,7 @@ from confluent_kafka.admin import (
 
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.addresses import listed, unreachable
-from loader_ws_trades.kafka.client import create
-from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import error_text, unreadable
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.kafka.topic_settings import TopicSettings
@@ -31,39 +30,35 @@ SHORT_TIMEOUT: Final = 1.0  # seconds for one request of the main thread, which 
 LONG_TIMEOUT: Final = 5.0  # seconds for one request of a thread that nobody joins
 CLOCK_SKEW: Final = 600_000  # milliseconds by which a record's time, a broker's perhaps, may be before its trade's
 
+_CONNECT = 1.0  # seconds to connect to the brokers
 _OFFSETS = 10.0  # seconds for the brokers to look offsets up
 _UNSUPPORTED = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}  # old brokers
 _SILENT = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._ALL_BROKERS_DOWN}
 _TIMEOUTS = (TimeoutError, FutureTimeoutError)  # two types on Python 3.10
 
 
-class TopicAdmin:
+class TopicAdmin(Client):
     """Looks up `topic`; one request takes at most `seconds`."""
 
     def __init__(
-        self,
-        properties: KafkaProperties,
-        topic: str,
-        *,
-        seconds: float = SHORT_TIMEOUT,
-        diagnosis: BrokerDiagnosis | None = None,
+        self, properties: KafkaProperties, topic: str, *, seconds: float = SHORT_TIMEOUT, credentials: str = ""
     ) -> None:
+        super().__init__(AdminClient, properties, credentials)
         self._topic = topic
         self._seconds = seconds
-        self._admin = create(AdminClient, properties, diagnosis or BrokerDiagnosis(""))
 
     # -- what a cluster may not show; UnavailableError only if it advertises addresses that cannot be reached
 
     def settings(self) -> TopicSettings:
         """The topic's settings, as far as the cluster shows them."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
-        configs = self._ask(lambda: self._admin.describe_configs([resource], request_timeout=self._seconds)[resource])
+        configs = self._ask(lambda: self._client.describe_configs([resource], request_timeout=self._seconds)[resource])
         return TopicSettings(self._topic, {name: entry.value for name, entry in (configs or {}).items()})
 
     def permissions(self) -> set[str]:
         """The operations on the topic that the user is allowed; empty if the cluster does not show them."""
         found = self._ask(
-            lambda: self._admin.describe_topics(
+            lambda: self._client.describe_topics(
                 TopicCollection([self._topic]), request_timeout=self._seconds, include_authorized_operations=True
             )[self._topic],
         )
@@ -86,10 +81,11 @@ class TopicAdmin:
 
     def _cluster(self) -> ClusterMetadata | None:
         try:
-            return self._admin.list_topics(self._topic, timeout=self._seconds)
+            found: ClusterMetadata = self.list_topics(self._topic, timeout=self._seconds)
         except KafkaException as error:
             log.debug("The topic %s cannot be looked up: %s", self._topic, error_text(error))
             return None
+        return found
 
     def read_timeout(self) -> RunError:
         """Why the topic, which was there, could not be read to its end in time."""
@@ -146,8 +142,8 @@ class TopicAdmin:
 
     def _offsets(self, spec: OffsetSpec, **options: Any) -> dict[int, Any]:
         try:
-            places = [TopicPartition(self._topic, number) for number in partitions(self._admin, self._topic)]
-            asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=_OFFSETS, **options)
+            places = [TopicPartition(self._topic, number) for number in partitions(self._client, self._topic)]
+            asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=_OFFSETS, **options)
             return {place.partition: answer.result(timeout=2 * _OFFSETS) for place, answer in asked.items()}
         except _TIMEOUTS as error:
             raise UnavailableError(f"the topic {self._topic} cannot be read (no answer in time)") from error
@@ -182,13 +178,13 @@ def topic_metadata(cluster: ClusterMetadata, topic: str) -> TopicMetadata:
     return found
 
 
-def check_addresses(cluster: ClusterMetadata, seconds: float = 1.0) -> None:
-    """Check that the addresses which the brokers advertise can be connected to, within `seconds`.
+def check_addresses(cluster: ClusterMetadata) -> None:
+    """Check that the addresses which the brokers advertise can be connected to.
 
     Raises:
         UnavailableError: if one cannot.
     """
-    away = unreachable([f"{broker.host}:{broker.port}" for broker in cluster.brokers.values()], seconds)
+    away = unreachable([f"{broker.host}:{broker.port}" for broker in cluster.brokers.values()], _CONNECT)
     if away:
         raise UnavailableError(
             f"The brokers answer, but advertise addresses that cannot be reached: {listed(away)}; check their "

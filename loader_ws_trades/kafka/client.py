@@ -1,4 +1,4 @@
-"""Creates Kafka clients: their errors and log lines go to a `BrokerDiagnosis`, a rejected property becomes an error.
+"""A Kafka client: errors and log lines go to its `BrokerDiagnosis`, a rejected property becomes an error.
 
 librdkafka retries most faults indefinitely and reports them in callbacks and log lines only. Callbacks run inside
 `poll`, in the thread that calls it.
@@ -17,7 +17,7 @@ from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
 from loader_ws_trades.kafka.errors import plain
-from loader_ws_trades.kafka.properties import SETTINGS_OF
+from loader_ws_trades.kafka.properties import SETTINGS_OF, KafkaProperties
 from loader_ws_trades.text import printable
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,32 @@ class _LogLines:
         text = line % parts
         log.debug("librdkafka: %s", printable(text, _LONGEST))
         self._diagnosis.note_line(text)
+
+
+class Client:
+    """A client of confluent-kafka's that reports its errors to `diagnosis` and writes nothing to standard error.
+
+    Args:
+        factory: makes it.
+        properties: its properties.
+        credentials: names the settings of its user, for messages.
+        callbacks: more properties.
+
+    Raises:
+        ConfigurationError: if a property is rejected.
+    """
+
+    def __init__(
+        self, factory: Callable[[dict[str, Any]], Any], properties: KafkaProperties, credentials: str, **callbacks: Any
+    ) -> None:
+        self.properties = properties
+        self.diagnosis = BrokerDiagnosis(credentials)
+        self._client = create(factory, {**properties, **callbacks}, self.diagnosis)
+        self.list_topics = self._client.list_topics
+
+    def poll(self, timeout: float) -> object:
+        """Serve callbacks for at most `timeout` seconds."""
+        return self._client.poll(timeout)
 
 
 def create(

@@ -10,14 +10,13 @@ from confluent_kafka import Producer as ConfluentProducer
 
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.admin import SHORT_TIMEOUT
-from loader_ws_trades.kafka.client import create
-from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import AbortableError, access_denied, error_text, run_error
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.lifecycle import Deadline
 
 
-class Producer:
+class Producer(Client):
     """A producer whose delivery reports go to `on_delivery`; `produce` is librdkafka's, and safe in any thread.
 
     Raises:
@@ -31,11 +30,8 @@ class Producer:
         *,
         credentials: str,
     ) -> None:
-        self.properties = properties
-        self.diagnosis = BrokerDiagnosis(credentials)
-        self._client = create(ConfluentProducer, {**properties, "on_delivery": on_delivery}, self.diagnosis)
+        super().__init__(ConfluentProducer, properties, credentials, on_delivery=on_delivery)
         self.produce = self._client.produce
-        self.list_topics = self._client.list_topics
         self.begin_transaction = self._client.begin_transaction
 
     def __len__(self) -> int:

@@ -17,8 +17,7 @@ from confluent_kafka import (
 
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin, partitions
-from loader_ws_trades.kafka.client import create
-from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.client import Client, create
 from loader_ws_trades.kafka.errors import HiddenError, error_text, unreadable
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.lifecycle import Deadline
@@ -39,7 +38,7 @@ class Record(NamedTuple):
     key: bytes | None
 
 
-class TopicReader:
+class TopicReader(Client):
     """Follows all partitions of one topic; no group is joined and nothing is committed.
 
     Raises:
@@ -47,14 +46,11 @@ class TopicReader:
     """
 
     def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str) -> None:
-        self.properties = properties
-        self.diagnosis = BrokerDiagnosis(credentials)
+        super().__init__(Consumer, properties, credentials)
         self._topic = topic
         self._assigned: set[int] = set()
         self._unread: set[int] = set()
         self._ends: dict[int, int] = {}  # by partition, where it ended when its end was last reached
-        self._client = create(Consumer, properties, self.diagnosis)
-        self.list_topics = self._client.list_topics
 
     def assign(self, *, beginning: bool) -> None:
         """Assign the partitions not yet assigned, each from its beginning or from its end.
@@ -112,19 +108,20 @@ class TopicScanner(TopicAdmin):
     """
 
     def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str = "") -> None:
-        self.properties = properties
-        self.diagnosis = BrokerDiagnosis(credentials)
+        super().__init__(properties, topic, seconds=LONG_TIMEOUT, credentials=credentials)
         self.append_time = False
         """Whether a record was read whose timestamp the broker replaced by the time of writing."""
-        super().__init__(properties, topic, seconds=LONG_TIMEOUT, diagnosis=self.diagnosis)
         # By default a full fetch queue pauses fetching for a second, and a fast reader would wait for it.
-        self._client = create(Consumer, {"fetch.queue.backoff.ms": 10, **properties}, self.diagnosis)
-        self.list_topics = self._client.list_topics
-        self.poll = self._client.poll
+        self._consumer = create(Consumer, {"fetch.queue.backoff.ms": 10, **properties}, self.diagnosis)
+        self.list_topics = self._consumer.list_topics
+
+    def poll(self, timeout: float) -> object:
+        """Serve callbacks of the consumer for at most `timeout` seconds."""
+        return self._consumer.poll(timeout)
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._consumer.close()
 
     def read(self, partition: int, start: int, end: int) -> Iterator[Record]:
         """The committed records from the offset `start` up to `end`, which is at most the partition's own end.
@@ -132,11 +129,11 @@ class TopicScanner(TopicAdmin):
         Raises:
             HiddenError: after the records before it, if a transaction is open and stays so.
         """
-        self._client.assign([TopicPartition(self._topic, partition, start)])
+        self._consumer.assign([TopicPartition(self._topic, partition, start)])
         stalled = Deadline(_STALL)
         hidden_from = None
         while not stalled.passed:
-            messages = self._client.consume(_BATCH, timeout=0.05)
+            messages = self._consumer.consume(_BATCH, timeout=0.05)
             if messages:
                 stalled = Deadline(_STALL)
             for message in messages:

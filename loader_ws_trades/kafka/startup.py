@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import ClusterMetadata, TopicMetadata
 
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.admin import SHORT_TIMEOUT, TopicAdmin, topic_metadata
-from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import access_denied, error_text
-from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.lifecycle import Deadline, Startup
 
 log = logging.getLogger(__name__)
@@ -24,20 +22,6 @@ Operation = Literal["READ", "WRITE"]
 
 _PAUSE = 0.25  # seconds between two attempts
 _OUTAGE = 2  # attempts in a row without an answer after which an earlier rejection does not count any more
-
-
-class Client(Protocol):
-    """A producer or a reader."""
-
-    properties: KafkaProperties
-    diagnosis: BrokerDiagnosis
-
-    @property
-    def list_topics(self) -> Callable[..., Any]:
-        """confluent-kafka's method."""
-
-    def poll(self, timeout: float) -> object:
-        """Serve callbacks for at most `timeout` seconds."""
 
 
 def await_topic(client: Client, topic: str, setting: str, startup: Startup, *, operation: Operation) -> bool:
@@ -52,8 +36,7 @@ def await_topic(client: Client, topic: str, setting: str, startup: Startup, *, o
 
     def attempt() -> None:
         try:
-            check_topic(client, topic, setting, operation)
-            check_permission(client, topic, setting, operation)
+            _check_topic(client, topic, setting, operation)
         finally:
             client.diagnosis.next_attempt()  # what is reported during the pause belongs to the next one
 
@@ -98,29 +81,15 @@ def retry_until_ready(attempt: Callable[[], None], startup: Startup, poll: Calla
     return False
 
 
-def check_permission(
-    client: Client, topic: str, setting: str, operation: Operation, *, seconds: float = SHORT_TIMEOUT
-) -> bool:
-    """Check the user's permission without writing; False if the cluster does not show it within `seconds`.
+def _check_topic(client: Client, topic: str, setting: str, operation: Operation) -> None:
+    """Check that the cluster has `topic` and allows `operation` on it, as far as it shows that without writing.
 
     Raises:
-        ConfigurationError: if it is missing.
-    """
-    found = TopicAdmin(client.properties, topic, seconds=seconds).permissions()
-    if found and operation not in found:
-        raise access_denied(operation, f"the topic {topic}", setting, client.diagnosis.credentials)
-    return bool(found)
-
-
-def ask_cluster(client: Client, topic: str) -> ClusterMetadata:
-    """What the cluster says about its brokers and about `topic`, which need not exist.
-
-    Raises:
-        ConfigurationError: if it rejects the client.
-        UnavailableError: if no broker answered in time.
+        ConfigurationError: if it rejects the client, has or shows no such topic, or the permission is missing.
+        UnavailableError: if no broker answered in time, or the topic is unavailable for now.
     """
     try:
-        found: ClusterMetadata = client.list_topics(topic, timeout=SHORT_TIMEOUT)
+        cluster = client.list_topics(topic, timeout=SHORT_TIMEOUT)
     except KafkaException as error:
         client.poll(0)
         client.diagnosis.check(client.properties)
@@ -128,22 +97,14 @@ def ask_cluster(client: Client, topic: str) -> ClusterMetadata:
             f"No Kafka broker answered at {client.properties['bootstrap.servers']} ({client.diagnosis.reason}); check "
             f"{named('kafka_bootstrap_servers')} and that the brokers are up and reachable"
         ) from error
-    return found
-
-
-def check_topic(client: Client, topic: str, setting: str, operation: Operation) -> TopicMetadata:
-    """What the cluster says about `topic`, which the setting called `setting` names, to be used for `operation`.
-
-    Raises:
-        ConfigurationError: if it rejects the client, or has or shows no such topic.
-        UnavailableError: if no broker answered in time, or the topic is unavailable for now.
-    """
-    found = topic_metadata(ask_cluster(client, topic), topic)
-    if found.error is None:
-        return found
-    if found.error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
-        credentials = client.diagnosis.credentials
+    credentials, failure = client.diagnosis.credentials, topic_metadata(cluster, topic).error
+    if failure is None:
+        allowed = TopicAdmin(client.properties, topic).permissions()
+        if allowed and operation not in allowed:
+            raise access_denied(operation, f"the topic {topic}", setting, credentials)
+        return
+    if failure.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
         raise access_denied(operation, f"the topic {topic}, or has no such topic", setting, credentials)
-    if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
+    if failure.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
         raise ConfigurationError(f"The topic {topic} does not exist; create it, or check {named(setting)}")
-    raise UnavailableError(f"The topic {topic} is not available ({error_text(found.error)}); check the brokers")
+    raise UnavailableError(f"The topic {topic} is not available ({error_text(failure)}); check the brokers")

@@ -191,7 +191,7 @@ TWO_PARTITIONS = {"trades": SimpleNamespace(error=None, partitions={0: None, 1: 
 def test_metadata_without_partitions_is_not_an_empty_topic(
     monkeypatch: pytest.MonkeyPatch, topics: Mapping[str, Any]
 ) -> None:
-    cluster = Cluster(topics=topics)
+    cluster: Any = Cluster(topics=topics)
     monkeypatch.setattr(reader, "Consumer", lambda _properties: cluster)
     given = Startup(Deadline(0), 0, stopped=lambda: False)
     with pytest.raises(UnavailableError, match="do not return the partitions"):
