@@ -109,16 +109,6 @@ def test_times_are_exact_where_a_thousand_trades_share_a_millisecond(workflow: W
     assert ids(workflow.records())[2500:] == [trade for trade, time in times.items() if time >= until]
 
 
-def test_a_retention_that_will_delete_what_is_loaded_is_logged(workflow: Workflow, kafka: Kafka) -> None:
-    topic = kafka.create_topic(f"{workflow.topic}-short", config={"retention.ms": "3600000"})
-    market = Market.generated("POLUSDT", rate=1, past=10_000)
-    with Exchange([market]) as exchange:
-        flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9))
-        loader = backfill(workflow, exchange, *flags, KAFKA_TOPIC=topic)
-        assert loader.wait() == 0, loader.errors
-    assert "keeps records for 1 hours" in loader.errors
-
-
 def test_a_topic_that_rejects_old_records_is_rejected_before_the_load(workflow: Workflow, kafka: Kafka) -> None:
     topic = kafka.create_topic(f"{workflow.topic}-young", config={"message.timestamp.before.max.ms": "3600000"})
     market = Market.generated("POLUSDT", rate=1, past=10_000)

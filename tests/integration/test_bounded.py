@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -17,7 +16,6 @@ from loader_ws_trades.sandbox import Exchange, Market
 from tests.tools.apache_kafka import Kafka
 from tests.tools.loader import Loader, Workflow, check_events, workflow_on
 from tests.tools.topics import write_topic
-from tests.tools.waiting import wait_for
 
 TRADES = 5000
 
@@ -98,16 +96,6 @@ def test_the_stream_its_recording_and_the_archive_give_the_same_records(
     assert len(values(replayed)) == TRADES
 
 
-def test_a_recording_with_gaps_and_duplicates_is_put_in_order(workflows: list[Workflow], tmp_path: Path) -> None:
-    order = [*range(100, 200), *range(150, 250), 252, 251, 250, *range(300, 400)]
-    path = write_frames(tmp_path / "dump.txt", order, "rubbish")
-    loader = workflows[0].start("replay", str(path), "--speed", "max")
-    assert loader.wait() == 0, loader.errors
-    assert ids(workflows[0]) == [*range(100, 253), *range(300, 400)]
-    assert "missing trade ids 253-299" in workflows[0].events()[-1]["message"]
-    assert loader.errors.count("(malformed)") == 1
-
-
 def test_records_with_the_key_that_are_not_trades_of_the_pair_do_not_count_as_loaded(
     workflows: list[Workflow], tmp_path: Path
 ) -> None:
@@ -154,32 +142,6 @@ def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -
         loader.process.stdout.close()
         assert loader.wait() == 0
         assert "Traceback" not in loader.errors
-    finally:
-        loader.process.stdout = None
-        loader.close()
-
-
-def rests(loader: Loader) -> bool:
-    """Whether it uses no CPU time for a while."""
-    stat = Path(f"/proc/{loader.process.pid}/stat")
-    if not stat.exists():
-        pytest.skip("needs Linux")
-    before = stat.read_text().split()[13]
-    threading.Event().wait(0.3)
-    return stat.read_text().split()[13] == before
-
-
-def test_a_stdout_reader_that_closes_the_pipe_ends_it_however_much_is_queued(tmp_path: Path) -> None:
-    path = write_frames(tmp_path / "frames.jsonl", range(200_000))
-    loader = Loader("replay", str(path), "--speed", "max", "--stdout", SYMBOL="POLUSDT")
-    try:
-        assert loader.process.stdout is not None
-        assert json.loads(*loader.lines())["trade_id"] == 0
-        loader.wait_for_line("trades to load")
-        wait_for(lambda: rests(loader), "a full pipe, and a full sink behind it")
-        loader.process.stdout.close()
-        assert loader.wait() == 0, loader.errors
-        assert "not delivered" not in loader.errors
     finally:
         loader.process.stdout = None
         loader.close()

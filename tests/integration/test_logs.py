@@ -21,17 +21,9 @@ from tests.tools.loader import Loader, Workflow, workflow_on
 from tests.tools.unread import WAYS, redirected, unread
 from tests.tools.waiting import wait_for
 from tests.unit.clock import FakeClock
+from tests.unit.test_config import REQUIRED
 
-GIVEN = {
-    "queue_id": "wf-1",
-    "symbol": "BTCUSDT",
-    "type": "ws_trade",
-    "kafka_topic": "trades",
-    "telemetry_producer_id": "loader-1",
-    "kafka_bootstrap_servers": "127.0.0.1:9",
-    "kafka_user_producer": "loader",
-    "kafka_password_producer": "hush-hush",
-}
+GIVEN = REQUIRED | {"kafka_user_producer": "loader", "kafka_password_producer": "hush-hush"}
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 TEXT_LINE = re.compile(rf"({TIME}) (\w+) +(.*?)(?:  \[(.*)\])?")
 COUNTS = ["received", "delivered", "duplicates", "refused", "repaired", "missing"]
@@ -91,12 +83,6 @@ def test_foreign_text_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) ->
     assert lines[0].endswith(r"WARNING it\n2024-08-01T00:00:00.000Z INFO forged\x1b[2J  [wf-1 BTCUSDT loader-1]")
     assert all(line.startswith("  ") for line in lines[1:])
     assert lines[-1] == r"  2024-08-01T00:00:00.000Z INFO forged\x1b[2J"
-
-
-def test_a_huge_message_is_truncated(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(settings())
-    logging.getLogger("loader_ws_trades.tests").warning("x" * 4_000_000)
-    assert len(capsys.readouterr().err) < 20_000
 
 
 # -- nobody reads, or nothing can be written

@@ -20,15 +20,10 @@ from loader_ws_trades.monitoring.metrics import METRICS
 from loader_ws_trades.run import service
 from loader_ws_trades.run.live import Live
 from loader_ws_trades.sandbox import (
-    Cut,
     Duplicate,
     EmbeddedBroker,
     Exchange,
     Fault,
-    Freeze,
-    HalfOpen,
-    HandshakeSilence,
-    HandshakeStatus,
     Hole,
     Malformed,
     Market,
@@ -111,38 +106,14 @@ def test_metrics_of_a_healthy_run(workflow: Workflow) -> None:
         ask(port, "/metrics")
 
 
-FAULTS: list[tuple[str, list[Fault], dict[str, str]]] = [
-    ("close", [Cut(1008, after=300)], {}),
-    ("error", [Cut(reset=True, after=300)], {}),
-    ("refused", [Cut(after=300), HandshakeStatus(403, after=290, times=1)], {}),
-    ("unreachable", [Cut(after=300), HandshakeSilence(after=290, times=1)], {}),
-    ("rotation", [], {"MAX_CONNECTION_AGE": "1"}),
-    ("server_shutdown", [ServerShutdown(lead=5.0, after=300)], {}),
-    ("silence", [Freeze(after=300)], {"FEED_SILENCE_LIMIT": "1"}),
-    ("stall", [HalfOpen(after=300)], {}),
-]
-
-
-@pytest.mark.parametrize(("reason", "faults", "settings"), FAULTS, ids=[reason for reason, _, _ in FAULTS])
-def test_reconnects_are_counted_by_reason(
-    workflow: Workflow, reason: str, faults: list[Fault], settings: dict[str, str]
-) -> None:
-    port = port_of(workflow)
-    market = Market.generated("POLUSDT", rate=500, start="subscriber")
-    with Exchange([market], faults=faults) as exchange:
-        loader = workflow.run(**to(exchange), **settings)
-        now = wait_until(port, "reconnects_total", 1, reason=reason)
-        ended(loader, workflow)
-    others = {other for other in REASONS if now("reconnects_total", reason=other)} - {reason}
-    assert others <= ({"error"} if len(faults) > 1 else set()), f"only the cut that makes it connect again: {others}"
-
-
 def test_faults_of_the_stream_are_counted(workflow: Workflow) -> None:
     port = port_of(workflow)
     faults: list[Fault] = [Malformed(60, after=200), Duplicate(7, after=400), Skip(25, after=600), Hole(8, after=1400)]
+    faults.append(ServerShutdown(lead=5.0, after=1800))
     with Exchange([Market.generated("POLUSDT", rate=500, start="subscriber")], faults=faults) as exchange:
         loader = workflow.run(**to(exchange), REPAIR_DEADLINE="1")
-        now = wait_until(port, "missing_ids_total", 8)
+        wait_until(port, "missing_ids_total", 8)
+        now = wait_until(port, "reconnects_total", 1, reason="server_shutdown")
         ended(loader, workflow)
     samples = now.families["loader_ws_trades_refused_frames"].samples
     assert sum(sample.value for sample in samples if sample.name.endswith("_total")) == 60

@@ -88,9 +88,3 @@ def test_what_rest_says_of_an_error_is_shown_on_one_short_line() -> None:
     text = str(caught.value)
     assert text.startswith("the exchange answered HTTP 500 a\\n2026-01-01 ERROR forged\\x1b[2Jxxx")
     assert len(text) < 300
-
-
-def test_a_query_in_the_url_is_not_shown() -> None:
-    with pytest.raises(UnavailableError) as caught:
-        symbol_status("http://127.0.0.1:9/?token=hush")
-    assert "hush" not in str(caught.value)

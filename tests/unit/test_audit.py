@@ -102,6 +102,10 @@ ORDER: dict[str, tuple[list[int], dict[str, Ranges]]] = {
         [1, *range(3, 13), 14, 2, 13, 15],
         {"filled_later": [(2, 2, 12)], "out_of_order": [(13, 13, 13)]},
     ),
+    "after 11 and fewer runs": (
+        [1, *range(3, 25, 2), *range(2, 25, 2)],
+        {"filled_later": [(2, 2, 12), (4, 4, 13)], "out_of_order": [(n, n, 11 + n // 2) for n in range(6, 23, 2)]},
+    ),
     "filled later": ([*range(1, 10), *range(15, 40), *range(10, 15), 40], {"filled_later": [(10, 14, 34)]}),
     "backfill beside live": ([*range(100), *range(200, 500), *LIVE_AND_FILL], {"filled_later": [(100, 199, 401)]}),
 }

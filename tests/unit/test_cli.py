@@ -25,12 +25,6 @@ def test_a_mistyped_command_is_suggested(typed: str, meant: str) -> None:
     assert meant in result.output.splitlines()[-1]
 
 
-def test_a_mistyped_flag_is_suggested() -> None:
-    result = invoke("run", "--sybmol", "btcusdt")
-    assert result.exit_code == 2
-    assert "--symbol" in result.output
-
-
 def test_a_range_is_given_in_one_way_and_in_order() -> None:
     both = invoke("audit", "--since", "2024-08-02", "--until", "2024-08-01", "--from-id", "9", "--to-id", "8").output
     assert "A range is given by ids and by times" in both

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
-from loader_ws_trades.binance.disconnects import describe, retry_after
+from loader_ws_trades.binance.disconnects import REASONS, describe, disconnect_reason, retry_after
+from loader_ws_trades.binance.websocket import SilenceError, StallError
 
 
 def refused(status: int, **headers: str) -> WebSocketBadStatusException:
@@ -53,3 +54,14 @@ def test_an_ending_that_asks_for_nothing() -> None:
 )
 def test_a_reason_that_the_peer_gives_is_shown_on_one_short_line(text: str, shown: str) -> None:
     assert describe(WebSocketConnectionClosedException(text)) == shown
+
+
+def test_each_ending_has_its_reason() -> None:
+    closed = WebSocketConnectionClosedException("bye")
+    vars(closed)["status_code"] = 1008
+    endings: list[tuple[Exception | None, bool]] = [(None, True), (closed, True), (ConnectionResetError(), True)]
+    endings += [(SilenceError(), True), (StallError(), True)]
+    endings += [(refused(403), False), (ConnectionRefusedError(), False), (TimeoutError(), False)]
+    found = [disconnect_reason(ending, opened=opened) for ending, opened in endings]
+    assert found == ["close", "close", "error", "silence", "stall", "refused", "refused", "unreachable"]
+    assert set(found) == set(REASONS) - {"rotation", "server_shutdown", "silent"}

@@ -16,17 +16,11 @@ from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
 from tests.unit.clock import FakeClock
+from tests.unit.test_config import REQUIRED
 
 NOW = 1_700_000_000_000  # ms
 PAGE = 1000
-GIVEN = {
-    "queue_id": "q",
-    "symbol": "POLUSDT",
-    "type": "t",
-    "kafka_topic": "t",
-    "telemetry_producer_id": "p",
-    "kafka_bootstrap_servers": "k:1",
-}
+GIVEN = REQUIRED | {"symbol": "POLUSDT"}
 MANY = 5000  # requests, or looks at what is missing, after which a gap does not end
 
 
@@ -193,19 +187,6 @@ def test_hole_is_named_at_its_deadline_or_after_two_answers_if_old(
 def age(stage: Stage, ages: Mapping[int, float]) -> None:
     """Let trades have happened so many seconds before the others."""
     stage.times |= {trade_id: NOW - round(seconds * 1000) for trade_id, seconds in ages.items()}
-
-
-@pytest.mark.parametrize(
-    ("has", "last", "remark"),
-    [(set(range(5000, 5100)), 5099, ", or older than what it keeps"), ({1, 1002}, 1002, "")],
-    ids=["before the history", "a hole"],
-)
-def test_long_hole_is_named_with_what_it_may_be(stage: Stage, has: set[int], last: int, remark: str) -> None:
-    stage.has = has
-    age(stage, dict.fromkeys({1, *has} - {last}, HOUR) if remark else {})
-    stage.fill(1, last)
-    first_kept = min(has - {1})
-    assert stage.named == [(60, Gap(2, first_kept - 1), f"a hole: REST does not have them{remark}")]
 
 
 def test_errors_do_not_restart_the_deadline_of_a_hole(clock: FakeClock) -> None:

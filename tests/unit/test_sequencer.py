@@ -151,15 +151,6 @@ def test_reset_needs_three_consecutive_trades_of_one_connection() -> None:
     assert events == [Reset(1_000_099, 1, 2)]
 
 
-def test_reset_on_two_connections_comes_out_once() -> None:
-    sequence, out = begun(), list[Trade]()
-    for trade in later(1, 2, 3, 4):
-        for connection in (1, 2):
-            out += sequence.push([trade], connection)[0]
-    assert ids(out) == [1, 2, 3, 4]
-    assert sequence.duplicates == 4
-
-
 def test_start_of_a_reset_on_a_closed_connection_is_dropped() -> None:
     sequence = begun()
     sequence.push(later(1, 2), 1)
@@ -203,11 +194,6 @@ def test_ids_given_up_last_stay_late_while_nothing_newer_comes_out(clock: FakeCl
         sequence.skip(before)
         clock.advance(10_000)
     assert sequence.push(later(101, 102, 103)) == ([], [Late(101, 103)]), "and no new sequence"
-
-
-def test_swapped_trades_without_a_window_are_a_gap_and_a_late_trade() -> None:
-    sequence = Sequencer(window=0)
-    assert sequence.push(trades(1, 3, 2, 4))[1] == [Gap(2, 2), Late(2, 2)]
 
 
 def test_reset_forgets_ids_given_up_before() -> None:

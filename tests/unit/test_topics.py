@@ -103,13 +103,6 @@ def test_a_rejection_by_the_topics_settings_is_a_configuration_error(code: int, 
     assert words in str(error)
 
 
-@pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._GAPLESS_GUARANTEE, 9999, -9999])
-def test_any_other_rejection_may_be_temporary(code: int) -> None:
-    error = delivery_error(KafkaError(code), "trades", "kafka_topic", 0)
-    assert isinstance(error, RunError)
-    assert "the topic trades" in str(error)
-
-
 def test_foreign_text_in_an_error_is_printable_and_bounded() -> None:
     foreign = KafkaError(KafkaError.POLICY_VIOLATION, "no\x1b[2J\r\nINFO forged line \u202e" + "x" * 100_000)
     for error in (delivery_error(foreign, "trades", "kafka_topic"), run_error(KafkaException(foreign), "Writing")):

@@ -95,8 +95,3 @@ def test_format_duration(seconds: float, shown: str) -> None:
 def test_printable(foreign: str, shown: str) -> None:
     assert printable(foreign) == shown
     assert printable(foreign).isprintable()
-
-
-def test_printable_with_a_limit() -> None:
-    assert printable("a\nb", limit=3) == "a\\n..."
-    assert printable("x" * 5000, limit=4000) == "x" * 4000 + "..."
