@@ -14,7 +14,7 @@ from loader_ws_trades.audit.findings import Findings
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.errors import HiddenError
-from loader_ws_trades.kafka.properties import consumer_credentials, consumer_properties
+from loader_ws_trades.kafka.properties import consumer_credentials
 from loader_ws_trades.kafka.reader import Record, TopicScanner
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
@@ -35,7 +35,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
         RunError: if the brokers do not answer in time.
     """
     topic = settings.kafka_topic
-    scanner = TopicScanner(consumer_properties(settings), topic, credentials=consumer_credentials(settings))
+    scanner = TopicScanner(settings, topic)
     try:
         startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
         await_topic(scanner, topic, "kafka_topic", startup, operation="READ")

@@ -47,7 +47,7 @@ def properties(value: str | Iterable[str]) -> tuple[tuple[str, str], ...]:
             raise ValueError("has a part that is not key=value; separate properties by commas")
         if refusal := _refusal(key):
             raise ValueError(f"contains {key}{refusal}")
-        if "\0" in given or not _is_unicode(given):
+        if re.search("[\0\ud800-\udfff]", given):
             raise ValueError(f"has a value of {key} that is not text; use UTF-8 without NUL")
         pairs.append((key, given))
     return tuple(pairs)
@@ -62,11 +62,3 @@ def _refusal(key: str) -> str | None:
     if any(fnmatchcase(key, pattern) for pattern in _NOT_TEXT):
         return ", which cannot be set by users; remove it"
     return None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -24,8 +24,10 @@ def unreachable(addresses: list[str], seconds: float) -> dict[str, str]:
     def connect(address: str) -> None:
         try:
             socket.create_connection(split(address), seconds).close()
-        except (OSError, UnicodeError, ValueError, OverflowError) as error:
-            found[address] = why(error)
+        except TimeoutError:
+            found[address] = "no answer in time"
+        except (OSError, ValueError, OverflowError) as error:
+            found[address] = getattr(error, "strerror", None) or str(error)
 
     # In parallel and not joined beyond the time: a name server may take longer than a connection.
     tasks = {address: Task("connect", partial(connect, address)) for address in addresses[:_MOST]}
@@ -36,13 +38,6 @@ def unreachable(addresses: list[str], seconds: float) -> dict[str, str]:
         if not task.join(deadline.remaining):
             found.setdefault(address, "no answer in time")
     return {address: found[address] for address in tasks if address in found}
-
-
-def why(error: Exception) -> str:
-    """Why there is no connection, in a few words."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def listed(away: dict[str, str]) -> str:

@@ -17,7 +17,6 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.admin import CLOCK_SKEW
 from loader_ws_trades.kafka.errors import HiddenError, read_denied
 from loader_ws_trades.kafka.newest import Newest
-from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import TopicScanner
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.pipeline.events import Position
@@ -190,8 +189,8 @@ class Search:
 
 def search_for(settings: Settings, pause: Callable[[float], bool] | None = None) -> Search:
     """A search for the newest trade of the symbol on the topic; close it."""
-    scanner = TopicScanner(consumer_properties(settings), settings.kafka_topic)
-    return Search(scanner, settings.kafka_topic, settings.symbol, settings.resume_scan_limit, pause=pause)
+    scanner, topic = TopicScanner(settings, settings.kafka_topic), settings.kafka_topic
+    return Search(scanner, topic, settings.symbol, settings.resume_scan_limit, pause=pause)
 
 
 def newest_trade(settings: Settings, patience: float = 10.0) -> Checkpoint:

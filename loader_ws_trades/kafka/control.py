@@ -12,15 +12,15 @@ import msgspec
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.errors import HiddenError, plain
-from loader_ws_trades.kafka.properties import consumer_credentials, consumer_properties
 from loader_ws_trades.kafka.reader import Record, TopicReader
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup, Task, spawn
-from loader_ws_trades.logs import Throttle
+from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.trade import BAD_INPUT
 from loader_ws_trades.text import format_time
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 _PARTITIONS = 30.0  # seconds between two checks for new partitions
 _RETRY = 1.0  # seconds until a failed check is repeated
@@ -72,9 +72,7 @@ class Control:
         self._hidden: dict[int, int] = {}  # by partition, the offset from which on commands are hidden
         self._warned_hidden = False
         self.caught_up = threading.Event()
-        self._reader = TopicReader(
-            consumer_properties(settings), self._topic, credentials=consumer_credentials(settings)
-        )
+        self._reader = TopicReader(settings, self._topic)
 
     def open(self, startup: Startup) -> None:
         """Wait until the topic can be read, or the start is cancelled.
@@ -132,11 +130,11 @@ class Control:
             self._reader.assign(beginning=beginning)
         except UnavailableError as error:
             level = logging.DEBUG if self._unavailable else logging.WARNING
-            log.log(level, "Commands cannot be read for now: %s", error, extra={"event": "commands_unavailable"})
+            events.log(level, "commands_unavailable", f"Commands cannot be read for now: {error}")
             self._unavailable = True
             return False
         if self._unavailable:
-            log.info("Commands can be read again", extra={"event": "commands_back"})
+            events.info("commands_back", "Commands can be read again")
         self._unavailable = False
         return True
 
@@ -146,14 +144,11 @@ class Control:
         lasting = [number for number, offset in self._hidden.items() if before.get(number) == offset]
         if lasting and not self._warned_hidden:
             self._warned_hidden = True
-            log.warning(
-                "Continuing without the newest commands: %s",
-                HiddenError(self._topic, lasting[0], before[lasting[0]]),
-                extra={"event": "commands_hidden"},
-            )
+            why = HiddenError(self._topic, lasting[0], before[lasting[0]])
+            events.warn("commands_hidden", f"Continuing without the newest commands: {why}")
         elif not self._hidden and self._warned_hidden:
             self._warned_hidden = False
-            log.info("All commands are visible again", extra={"event": "commands_back"})
+            events.info("commands_back", "All commands are visible again")
 
     def _is_stop(self, record: Record) -> bool:
         where = f"{self._topic}, partition {record.partition}, offset {record.offset}"
@@ -163,13 +158,10 @@ class Control:
             self._ignored.warn("command_ignored", f"Ignored in {where}: {error}")
             return False
         if stop:
-            early = "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands"
-            log.info(
-                "Stop command for %s in %s, of %s%s",
-                self._settings.queue_id,
-                where,
-                format_time(record.timestamp),
-                "" if self.caught_up.is_set() else early,
-                extra={"event": "stop_command", "partition": record.partition, "offset": record.offset},
-            )
+            text = f"Stop command for {self._settings.queue_id} in {where}, of {format_time(record.timestamp)}"
+            if not self.caught_up.is_set():
+                text += (
+                    "; it was sent before this start: CONTROL_FROM=now (--control-from now) ignores earlier commands"
+                )
+            events.info("stop_command", text, partition=record.partition, offset=record.offset)
         return stop

@@ -19,11 +19,12 @@ from loader_ws_trades.kafka.properties import KafkaProperties, producer_credenti
 from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
 from loader_ws_trades.kafka.topic_settings import delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup
+from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.stamps import record_headers
 from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade, record_encoder
 from loader_ws_trades.text import format_duration, format_time
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _OUTAGE = 5.0  # seconds without an acknowledgement after which an outage is logged
 _REPORTS = 1.0  # seconds to wait for the delivery reports that follow a fatal error and say why it came
@@ -129,13 +130,12 @@ class Publisher:
     def _local_time_for(self, trade: Trade) -> int:
         if not self._warned_ahead:
             self._warned_ahead = True
-            log.warning(
-                "The time of trade %d, %s, is more than %d minutes ahead of the local clock, so the local time is used "
-                "as its record timestamp; check the clock (logged once)",
-                trade.trade_id,
-                format_time(trade.timestamp),
-                FAR_AHEAD_MS // 60_000,
-                extra={"event": "trade_time_ahead", "trade_id": trade.trade_id},
+            events.warn(
+                "trade_time_ahead",
+                f"The time of trade {trade.trade_id}, {format_time(trade.timestamp)}, is more than "
+                f"{FAR_AHEAD_MS // 60_000} minutes ahead of the local clock, so the local time is used as its record "
+                "timestamp; check the clock (logged once)",
+                trade_id=trade.trade_id,
             )
         return int(time.time() * 1000)
 
@@ -184,26 +184,19 @@ class Publisher:
         seconds, limit = now - self._last_progress, self._settings.kafka_outage_limit
         if progress or not self._has_pending:
             if self._in_outage:
-                log.info(
-                    "Kafka acknowledges records again after %s; %d records queued",
-                    format_duration(seconds),
-                    self.in_flight,
-                    extra={"event": "kafka_back", "seconds": round(seconds, 3)},
-                )
+                text = f"Kafka acknowledges records again after {format_duration(seconds)}"
+                events.info("kafka_back", f"{text}; {self.in_flight} records queued", seconds=round(seconds, 3))
             self._last_progress, self._in_outage = now, False
             return
         reason = self._producer.diagnosis.reason
         if not self._in_outage and seconds > _OUTAGE:
             self._in_outage = True
             self.outages += 1
-            log.warning(
-                "No delivery acknowledged for %.0f s (%s); %d records queued; the run ends after %g s, set by %s",
-                seconds,
-                reason,
-                self.in_flight,
-                limit,
-                named("kafka_outage_limit"),
-                extra={"event": "kafka_outage", "in_flight": self.in_flight},
+            events.warn(
+                "kafka_outage",
+                f"No delivery acknowledged for {seconds:.0f} s ({reason}); {self.in_flight} records queued; the run "
+                f"ends after {limit:g} s, set by {named('kafka_outage_limit')}",
+                in_flight=self.in_flight,
             )
         if seconds > limit:
             raise RunError(

@@ -15,11 +15,12 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin, partitions
 from loader_ws_trades.kafka.client import Client, create
 from loader_ws_trades.kafka.errors import HiddenError, error_text, unreadable
-from loader_ws_trades.kafka.properties import KafkaProperties
+from loader_ws_trades.kafka.properties import consumer_credentials, consumer_properties
 from loader_ws_trades.lifecycle import Deadline
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ class TopicReader(Client):
         ConfigurationError: if a property is rejected.
     """
 
-    def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str) -> None:
-        super().__init__(Consumer, properties, credentials)
+    def __init__(self, settings: Settings, topic: str) -> None:
+        super().__init__(Consumer, consumer_properties(settings), consumer_credentials(settings))
         self._topic = topic
         self._assigned: set[int] = set()
         self._unread: set[int] = set()
@@ -107,7 +108,8 @@ class TopicScanner(TopicAdmin):
     All methods raise `UnavailableError` if the brokers do not answer, or deny READ.
     """
 
-    def __init__(self, properties: KafkaProperties, topic: str, *, credentials: str = "") -> None:
+    def __init__(self, settings: Settings, topic: str) -> None:
+        properties, credentials = consumer_properties(settings), consumer_credentials(settings)
         super().__init__(properties, topic, seconds=LONG_TIMEOUT, credentials=credentials)
         self.append_time = False
         """Whether a record was read whose timestamp the broker replaced by the time of writing."""

@@ -15,8 +15,9 @@ from loader_ws_trades.kafka.admin import SHORT_TIMEOUT, TopicAdmin, topic_metada
 from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import access_denied, error_text
 from loader_ws_trades.lifecycle import Deadline, Startup
+from loader_ws_trades.logs import Events
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 Operation = Literal["READ", "WRITE"]
 
@@ -63,13 +64,13 @@ def retry_until_ready(attempt: Callable[[], None], startup: Startup, poll: Calla
                 raise
             if grace is None:
                 grace = Deadline(startup.grace)
-                log.warning("%s (retrying for %g s)", error, startup.grace, extra={"event": "kafka_refused"})
+                events.warn("kafka_refused", f"{error} (retrying for {startup.grace:g} s)")
         except UnavailableError as error:
             if startup.deadline.passed:
                 raise RunError(str(error)) from error
             if not unanswered and not logged:
-                logged, left = True, startup.deadline.remaining
-                log.info("%s (retrying for %.0f s)", error, left, extra={"event": "kafka_unavailable"})
+                logged = True
+                events.info("kafka_unavailable", f"{error} (retrying for {startup.deadline.remaining:.0f} s)")
             unanswered += 1
             if unanswered == _OUTAGE:
                 grace = None  # the broker that rejected us was shutting down, perhaps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import replace
 
 import msgspec
@@ -14,20 +15,16 @@ from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.control import Command
 from loader_ws_trades.kafka.errors import run_error
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import (
-    consumer_credentials,
-    consumer_properties,
-    producer_credentials,
-    telemetry_producer_properties,
-)
+from loader_ws_trades.kafka.properties import producer_credentials, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicReader
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.kafka.topic_settings import delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup, StopReason
+from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.trade import BAD_INPUT
 from loader_ws_trades.text import printable
 
-log = logging.getLogger(__name__)
+events = Events(logging.getLogger(__name__))
 
 _POLL = 0.1  # seconds that one read may take
 _LONGEST = 2000  # characters of an event's message that are shown
@@ -52,15 +49,10 @@ def stop(settings: Settings, wait: float | None) -> StopReason:
     """
     if wait is None:
         return StopReason.complete(f"Sent the stop command for {settings.queue_id} to {_send(settings)}")
-    events = TopicReader(
-        consumer_properties(settings), settings.queue_events_topic, credentials=consumer_credentials(settings)
-    )
-    try:
-        _go_to_end(events, settings)
-        log.info("Sent the stop command for %s to %s", settings.queue_id, _send(settings), extra={"event": "stop_sent"})
-        return _await_end(events, settings, Deadline(wait))
-    finally:
-        events.close()
+    with closing(TopicReader(settings, settings.queue_events_topic)) as reader:
+        _go_to_end(reader, settings)
+        events.info("stop_sent", f"Sent the stop command for {settings.queue_id} to {_send(settings)}")
+        return _await_end(reader, settings, Deadline(wait))
 
 
 def _startup(settings: Settings) -> Startup:
@@ -97,23 +89,23 @@ def _send(settings: Settings) -> str:
     return f"{topic}, partition {partition}, offset {offset}"
 
 
-def _go_to_end(events: TopicReader, settings: Settings) -> None:
+def _go_to_end(reader: TopicReader, settings: Settings) -> None:
     """Find the end of the events topic before the command is sent, so that no later event is missed."""
     topic, startup = settings.queue_events_topic, _startup(settings)
-    await_topic(events, topic, "queue_events_topic", startup, operation="READ")
+    await_topic(reader, topic, "queue_events_topic", startup, operation="READ")
     try:
-        events.assign(beginning=False)
+        reader.assign(beginning=False)
     except UnavailableError as error:
         raise RunError(f"Cannot read the events: {error}; check the brokers") from error
-    while not events.at_end:
-        events.poll(_POLL)
+    while not reader.at_end:
+        reader.poll(_POLL)
         if startup.deadline.passed:
-            raise TopicAdmin(events.properties, topic).read_timeout()
+            raise TopicAdmin(reader.properties, topic).read_timeout()
 
 
-def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> StopReason:
+def _await_end(reader: TopicReader, settings: Settings, deadline: Deadline) -> StopReason:
     while not deadline.passed:
-        record = events.poll(min(_POLL, deadline.remaining))
+        record = reader.poll(min(_POLL, deadline.remaining))
         if record is None:
             continue
         try:
@@ -124,7 +116,7 @@ def _await_end(events: TopicReader, settings: Settings, deadline: Deadline) -> S
             message, reason = printable(event.message, _LONGEST), _reason(event)
             if reason:
                 return replace(reason, message=message)
-            log.info("A loader ended without obeying the command: %s", message, extra={"event": "stop_other"})
+            events.info("stop_other", f"A loader ended without obeying the command: {message}")
     raise RunError(
         f"No loader of {settings.queue_id} confirmed the stop in time, and one that starts later obeys it too; "
         f"see whether one is running, and check {named('queue_id')} and {named('queue_events_topic')}"

@@ -17,9 +17,10 @@ from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import producer_credentials, telemetry_producer_properties
 from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
 from loader_ws_trades.lifecycle import Deadline, Startup
-from loader_ws_trades.logs import Throttle, redacted
+from loader_ws_trades.logs import Events, Throttle, redacted
 
 log = logging.getLogger(__name__)
+events = Events(log)
 
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds they are counted over
 
@@ -108,11 +109,8 @@ class Telemetry:
         """Discard what is not delivered."""
         left = len(self._producer)
         if left:
-            log.error(
-                "%d telemetry event(s) could not be delivered in time, the last one among them",
-                left,
-                extra={"event": "telemetry_lost", "lost": left},
-            )
+            text = f"{left} telemetry event(s) could not be delivered in time, the last one among them"
+            events.error("telemetry_lost", text, lost=left)
             self._given_up = True
             self._producer.purge(Deadline(0.5))
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.reader import Record, TopicScanner
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.records import decode_place
@@ -22,7 +21,7 @@ def ids_on_topic(settings: Settings, first_id: int, last_id: int, since: int) ->
         UnavailableError: if the brokers do not answer, or READ on the topic is denied.
     """
     found = IdSet()
-    with closing(TopicScanner(consumer_properties(settings), settings.kafka_topic)) as scanner:
+    with closing(TopicScanner(settings, settings.kafka_topic)) as scanner:
         for partition, (start, end) in scanner.ranges(since).items():
             first, last = 0, -1  # consecutive ids: to add them at once is twice as fast
             for trade_id in _trade_ids(scanner.read(partition, start, end), settings.symbol):

@@ -13,7 +13,7 @@ from loader_ws_trades.config import settings as config
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import consumer_properties, producer_credentials, telemetry_producer_properties
+from loader_ws_trades.kafka.properties import producer_credentials, telemetry_producer_properties
 from loader_ws_trades.kafka.reader import TopicReader
 from tests.tools.waiting import wait_for
 
@@ -69,7 +69,7 @@ def test_producers_and_consumers_ask_for_a_token(issuer: tuple[str, list[bytes]]
     assert str(caught.value).isprintable()
     assert "hush" not in f"{producer.diagnosis.reason} {caught.value}"
     count = len(asked)
-    with closing(TopicReader(consumer_properties(given), "t", credentials="")) as reader:
+    with closing(TopicReader(given, "t")) as reader:
 
         def asked_again() -> bool:
             reader.poll(0.05)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka import admin, reader, startup
 from loader_ws_trades.kafka.admin import TopicAdmin
@@ -190,7 +191,7 @@ def test_metadata_without_partitions_is_not_an_empty_topic(
     with pytest.raises(UnavailableError, match="do not return the partitions"):
         topic_admin(monkeypatch, cluster).bounds()
     with pytest.raises(UnavailableError, match="do not return the partitions"):
-        reader.TopicReader({}, "trades", credentials="").assign(beginning=True)
+        reader.TopicReader(load({}, needed=()), "trades").assign(beginning=True)
     with pytest.raises(RunError, match="do not return the partitions of the topic trades"):
         startup.await_topic(cluster, "trades", "kafka_topic", given, operation="WRITE")
 
