@@ -109,11 +109,11 @@ def test_metrics_of_a_healthy_run(workflow: Workflow) -> None:
 def test_faults_of_the_stream_are_counted(workflow: Workflow) -> None:
     port = port_of(workflow)
     faults: list[Fault] = [Malformed(60, after=200), Duplicate(7, after=400), Skip(25, after=600), Hole(8, after=1400)]
-    faults.append(ServerShutdown(lead=5.0, after=1800))
     with Exchange([Market.generated("POLUSDT", rate=500, start="subscriber")], faults=faults) as exchange:
         loader = workflow.run(**to(exchange), REPAIR_DEADLINE="1")
-        wait_until(port, "missing_ids_total", 8)
-        now = wait_until(port, "reconnects_total", 1, reason="server_shutdown")
+        now = wait_until(port, "missing_ids_total", 8)
+        exchange.inflict(ServerShutdown(lead=5.0))
+        wait_until(port, "reconnects_total", 1, reason="server_shutdown")
         ended(loader, workflow)
     samples = now.families["loader_ws_trades_refused_frames"].samples
     assert sum(sample.value for sample in samples if sample.name.endswith("_total")) == 60
