@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, per seconds
 _KEPT = 5  # one in so many attempts is reserved for when no connection is open
 _LINES = (30, 600.0)  # log lines of each kind, per seconds: a connection may flap for days
+# Seconds from one connection to the next at the start. Otherwise a trade of the second one might be handled first and
+# begin the sequence, and earlier ones from the first would be lost.
+_OPENED_APART = 1.0
 _QUIET_TAKEOVER = 30.0  # seconds after which a new connection takes over even without a trade
 
 
@@ -91,7 +94,8 @@ class Feed:
         self._down_since = time.monotonic()
         count = self._settings.feed_connections
         for number in range(count):
-            self._spawn(Slot(number, list(self._settings.stream_urls)), None, first_age=1 - number / count)
+            slot = Slot(number, list(self._settings.stream_urls))
+            self._spawn(slot, None, first_age=1 - number / count, wait=number * _OPENED_APART)
 
     def close(self) -> None:
         """Stop reading, without waiting; what was read is still passed on. May be called again."""
@@ -187,7 +191,7 @@ class Feed:
         self.reconnects[reason] += 1
         self._spawn(thread.slot, thread)
 
-    def _spawn(self, slot: Slot, predecessor: FeedThread | None, first_age: float = 1.0) -> None:
+    def _spawn(self, slot: Slot, predecessor: FeedThread | None, *, first_age: float = 1.0, wait: float = 0.0) -> None:
         # Up to a tenth earlier, so that a fleet started at once does not reconnect at once.
         age = first_age * self._settings.max_connection_age * random.uniform(0.9, 1.0)
         with self._lock:
@@ -200,7 +204,7 @@ class Feed:
                 each for each in self._threads if each.successor is None or each.task is None or not each.task.join(0)
             ]
             self._threads.append(thread)
-        thread.task = spawn(f"feed-{thread.number}", lambda: thread.run(self), self._on_death)
+        thread.task = spawn(f"feed-{thread.number}", lambda: thread.run(self, wait), self._on_death)
 
     def _take_over(self, thread: FeedThread) -> None:
         with self._lock:

@@ -109,8 +109,10 @@ class FeedThread:
         activity = self._activity
         return activity._replace(since=max(activity.since, connection.last_received)) if connection else activity
 
-    def run(self, feed: Owner) -> None:
-        """Connect, read and reconnect until a successor takes over or the feed is closed."""
+    def run(self, feed: Owner, wait: float = 0.0) -> None:
+        """Connect after a `wait`, read and reconnect until a successor takes over or the feed is closed."""
+        self.set_activity("been waiting to connect", wait)
+        feed.stopping.wait(wait)
         while self.successor is None and not feed.stopping.is_set():
             while wait := feed.attempt_wait():
                 self.set_activity("been waiting for the limit on connection attempts", wait)

@@ -579,6 +579,12 @@ def two(scene: Callable[..., Scene], **given: str) -> tuple[Scene, Scripted, Scr
     return made, first, second
 
 
+def test_second_connection_is_opened_after_the_first(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_connections="2")
+    first, second = made.start(), made.next()
+    assert second.begun_at - first.begun_at == pytest.approx(1.0)
+
+
 def test_two_connections_use_different_urls_and_each_attempt_the_next_one(scene: Callable[..., Scene]) -> None:
     made = scene(feed_connections="2", binance_ws_url="ws://a:1/ws,ws://b:2/ws?x=1,2")
     first, second = made.start(), made.next()
