@@ -104,7 +104,7 @@ class Startup(NamedTuple):
 
     deadline: Deadline  # by when brokers must have answered
     grace: float  # seconds to retry what the cluster rejects
-    stopped: Callable[[], bool]  # checked between attempts: whether the start is cancelled
+    stopped: Callable[[], bool] = lambda: False  # checked between attempts: whether the start is cancelled
 
 
 class Activity(NamedTuple):

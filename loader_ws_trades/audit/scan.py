@@ -37,7 +37,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
     topic = settings.kafka_topic
     scanner = TopicScanner(settings, topic)
     try:
-        startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
+        startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace)
         await_topic(scanner, topic, "kafka_topic", startup, operation="READ")
         compacted = scanner.settings().compacted
         offsets = scanner.ranges(bounds.since)

@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 from functools import cached_property, partial
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.binance.proxies import proxy_for
@@ -131,15 +130,10 @@ class ExchangeSteps:
         return warned(f"{symbol} has status {status}, so no trades come until that changes; check {named('symbol')}")
 
     def _await_trade(self, base_url: str) -> Result:
-        first = _FirstTrade(self._settings.symbol)
-        silence = min(_SILENCE_LIMIT, self._settings.feed_silence_limit)
-        one: dict[str, Any] = {
-            "binance_ws_url": base_url,
-            "feed_connections": 1,
-            "startup_grace": 0.0,
-            "feed_silence_limit": silence,
-        }
-        feed = Feed(replace(self._settings, **one))
+        settings, first = self._settings, _FirstTrade(self._settings.symbol)
+        limit = min(_SILENCE_LIMIT, settings.feed_silence_limit)
+        one = replace(settings, binance_ws_url=base_url, feed_connections=1, startup_grace=0, feed_silence_limit=limit)
+        feed = Feed(one)
         feed.start(first, first.answers.put)
         deadline, trouble = Deadline(self._timeout), ""
         try:

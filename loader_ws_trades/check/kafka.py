@@ -8,10 +8,10 @@ from typing import Final
 from loader_ws_trades.check.steps import Result, Step, passed, skipped, warned
 from loader_ws_trades.config.settings import OPTIONS, Settings, named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
-from loader_ws_trades.kafka.addresses import listed, unreachable
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.control import Control
+from loader_ws_trades.kafka.diagnosis import listed, unreachable
 from loader_ws_trades.kafka.properties import consumer_credentials, trade_producer_properties, transactional_id
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.kafka.telemetry import Telemetry
@@ -39,16 +39,16 @@ class KafkaSteps:
     def steps(self) -> list[Step]:
         """All of them, in order."""
         brokers, topics = ("brokers",), ("trades topic", "commands topic")
+        events, commands = "queue_events_topic", "queue_control_topic"
         steps = [
             Step("brokers", self._reach_brokers, needs=("kafka_bootstrap_servers",)),
-            Step("events topic", self._open_telemetry, after=brokers, needs=(*_CLIENT, "queue_events_topic")),
-            Step("trades topic", self._open_publisher, after=brokers, needs=(*_CLIENT, "kafka_topic", "symbol")),
-            Step("commands topic", self._open_control, after=brokers, needs=(*_CLIENT, "queue_control_topic")),
+            Step("events topic", lambda: self._open(Telemetry, events), brokers, (*_CLIENT, events)),
+            Step("trades topic", self._open_publisher, brokers, (*_CLIENT, "kafka_topic", "symbol")),
+            Step("commands topic", lambda: self._open(Control, commands), brokers, (*_CLIENT, commands)),
             Step("checkpoint", self._find_checkpoint, after=topics),
         ]
         if self._settings.delivery == "transactional":
-            needs = ("queue_id", "delivery")
-            steps.append(Step("transactional id", self._init_transactions, after=topics[:1], needs=needs))
+            steps.append(Step("transactional id", self._init_transactions, topics[:1], ("queue_id", "delivery")))
         return steps
 
     def _reach_brokers(self) -> Result:
@@ -62,9 +62,9 @@ class KafkaSteps:
             raise UnavailableError(text)
         return warned(text)
 
-    def _open_telemetry(self) -> Result:
-        Telemetry(self._settings).open(self._startup)
-        return passed(self._settings.queue_events_topic)
+    def _open(self, client: type[Telemetry | Control], setting: str) -> Result:
+        client(self._settings).open(self._startup)
+        return passed(getattr(self._settings, setting))
 
     def _open_publisher(self) -> Result:
         Publisher(self._settings, _KIND).open(self._startup)
@@ -72,10 +72,6 @@ class KafkaSteps:
         topic = TopicAdmin(properties, self._settings.kafka_topic, seconds=_ANSWER).settings()
         kept = f", kept {_retention(topic.retention)}" if topic.retention is not None else ""
         return passed(f"{topic.topic}{kept}", *topic_warnings(topic))
-
-    def _open_control(self) -> Result:
-        Control(self._settings).open(self._startup)
-        return passed(self._settings.queue_control_topic)
 
     def _find_checkpoint(self) -> Result:
         settings = self._settings
@@ -111,7 +107,7 @@ class KafkaSteps:
 
 def _startup() -> Startup:
     # Without grace, so that a rejection is reported at once.
-    return Startup(Deadline(_ANSWER), 0, stopped=lambda: False)
+    return Startup(Deadline(_ANSWER), 0)
 
 
 def topic_warnings(topic: TopicSettings) -> list[str]:

@@ -28,9 +28,8 @@ def show(run: Callable[[Callable[[str], None]], Iterable[Result]], console: Cons
             results.append(result)
             columns = Column(width=4), Column(width=16), Column(width=6, justify="right"), Column()
             row = Table.grid(*columns, padding=(0, 2, 0, 0))
-            row.add_row(
-                Text(result.verdict, _STYLES[result.verdict]), result.name, _duration(result), Text(result.text)
-            )
+            verdict = Text(result.verdict, _STYLES[result.verdict])
+            row.add_row(verdict, result.name, _duration(result), Text(result.text))
             console.print(row, width=width)
     names = {verdict: [each.name for each in results if each.verdict == verdict] for verdict in ("FAIL", "warn")}
     if names["FAIL"]:
@@ -47,13 +46,8 @@ def show(run: Callable[[Callable[[str], None]], Iterable[Result]], console: Cons
 def as_json(results: list[Result]) -> str:
     """One object; times in seconds."""
     lines = [
-        {
-            "name": result.name,
-            "verdict": result.verdict.lower(),
-            "seconds": round(result.seconds, 3),
-            "text": result.text,
-        }
-        for result in results
+        {"name": name, "verdict": verdict.lower(), "seconds": round(seconds, 3), "text": text}
+        for verdict, text, _, name, seconds in results
     ]
     code = exit_code(results)
     return json.dumps({"ok": code == 0, "exit_code": code, "lines": lines})

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from loader_ws_trades.cli.group import command, say
-from loader_ws_trades.cli.options import checked, collect, settings_options
+from loader_ws_trades.cli.options import checked_option, collect, settings_options
 from loader_ws_trades.config import parsers as values
 
 
@@ -19,13 +19,7 @@ from loader_ws_trades.config import parsers as values
     "loader-ws-trades check --json | jq '.lines[] | select(.verdict != \"ok\")'",
 )
 @settings_options()
-@click.option(
-    "--timeout",
-    default="30s",
-    show_default=True,
-    callback=checked(values.seconds),
-    help="How long to wait for a trade.",
-)
+@checked_option("--timeout", values.seconds, "30s", "How long to wait for a trade.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 def check(*, env_file: str | None, timeout: float, as_json: bool, **flags: Any) -> None:
     """Test every setting against the real services and report what to fix.

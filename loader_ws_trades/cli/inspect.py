@@ -14,7 +14,7 @@ from loader_ws_trades.cli.options import (
     KAFKA,
     NO_PROGRESS,
     bounds_options,
-    checked,
+    checked_option,
     gather_bounds,
     ready,
     settings_options,
@@ -57,9 +57,7 @@ def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) 
 )
 @settings_options(("queue_id", "queue_control_topic", "queue_events_topic", *KAFKA))
 @click.option("--wait", is_flag=True, help="Wait for the last event of a loader that obeyed.")
-@click.option(
-    "--wait-timeout", default="60s", show_default=True, callback=checked(values.seconds), help="How long --wait waits."
-)
+@checked_option("--wait-timeout", values.seconds, "60s", "How long --wait waits.")
 def stop(env_file: str | None, wait: bool, wait_timeout: float, **flags: Any) -> None:
     """Send the stop command to the loaders of a workflow.
 

@@ -11,7 +11,14 @@ import click
 
 from loader_ws_trades import __version__
 from loader_ws_trades.cli.group import command, say
-from loader_ws_trades.cli.options import NO_PROGRESS, bounds_options, checked, gather_bounds, ready, settings_options
+from loader_ws_trades.cli.options import (
+    NO_PROGRESS,
+    bounds_options,
+    checked_option,
+    gather_bounds,
+    ready,
+    settings_options,
+)
 from loader_ws_trades.config import parsers as values
 from loader_ws_trades.config.settings import OPTIONS, Settings
 
@@ -142,13 +149,7 @@ def backfill(
 )
 @click.argument("file", type=click.Path())
 @settings_options([name for name in _BOUNDED if not name.startswith(("binance", "re"))])
-@click.option(
-    "--speed",
-    default="1",
-    show_default=True,
-    callback=checked(values.speed),
-    help="Multiple of the recorded pace, or max.",
-)
+@checked_option("--speed", values.speed, "1", "Multiple of the recorded pace, or max.")
 @BEYOND
 @NO_SCAN
 @STDOUT

@@ -17,7 +17,7 @@ from loader_ws_trades.cli.check import check
 from loader_ws_trades.cli.group import Group, command
 from loader_ws_trades.cli.inspect import audit, schema, stop
 from loader_ws_trades.cli.load import backfill, replay, run
-from loader_ws_trades.cli.options import checked
+from loader_ws_trades.cli.options import checked_option
 from loader_ws_trades.config import parsers as values
 from loader_ws_trades.errors import ConfigurationError
 
@@ -25,9 +25,7 @@ _RATE = click.FloatRange(min=0, max=1_000_000, min_open=True)
 
 
 @command("loader-ws-trades demo", "loader-ws-trades demo --duration 1m --rate 5000")
-@click.option(
-    "--duration", default="15s", show_default=True, callback=checked(values.seconds), help="How long the loader runs."
-)
+@checked_option("--duration", values.seconds, "15s", "How long the loader runs.")
 @click.option("--rate", type=_RATE, default=500.0, show_default=True, help="Trades per second, on average.")
 def demo(duration: float, rate: float) -> None:
     """Load from a simulated exchange that loses the connection and skips trades; needs no settings."""
@@ -43,13 +41,7 @@ def demo(duration: float, rate: float) -> None:
     "loader-ws-trades sandbox --rate 1000 --fault cut:at=5s --fault hole:at=10s",
     "loader-ws-trades sandbox --frames btcusdt.jsonl.gz --speed 10 --no-broker",
 )
-@click.option(
-    "--symbol",
-    default="BTCUSDT",
-    show_default=True,
-    callback=checked(values.symbol),
-    help="Trading pair of generated trades.",
-)
+@checked_option("--symbol", values.symbol, "BTCUSDT", "Trading pair of generated trades.")
 @click.option("--rate", type=_RATE, help="Trades per second, on average.  [default: 100; the recorded pace]")
 @click.option("--speed", type=_RATE, help="Multiple of the recorded pace, for --frames.")
 @click.option("--flat-out", is_flag=True, help="As fast as clients read, starting with the first client.")
@@ -64,9 +56,7 @@ def demo(duration: float, rate: float) -> None:
     help="Address to listen on; 0.0.0.0 makes the exchange reachable from other machines.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the exchange.  [default: a free one]")
-@click.option(
-    "--ping-interval", default="20s", show_default=True, callback=checked(values.seconds), help="Time between pings."
-)
+@checked_option("--ping-interval", values.seconds, "20s", "Time between pings.")
 @click.option("--broker/--no-broker", default=True, help="Run an embedded broker too.  [default: broker]")
 @click.option(
     "--fault",

@@ -21,7 +21,6 @@ from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.text import printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_Value = TypeVar("_Value")
 
 NO_PROGRESS: Final = click.option("--no-progress", is_flag=True, help="Show no progress on a terminal.")
 
@@ -179,16 +178,18 @@ _LONGEST_NAME, _NAMES = 60, 1000  # compared at most, as it takes a while
 _ALIKE = 0.8
 
 
-def checked(parse: Callable[[str], _Value]) -> Callable[[click.Context, click.Parameter, str], _Value]:
-    """The callback of a flag that is not a setting but is checked like one."""
+def checked_option(
+    flag: str, parse: Callable[[str], object], default: str, meaning: str
+) -> Callable[[_Command], _Command]:
+    """A flag that is not a setting but is checked like one."""
 
-    def callback(_context: click.Context, _parameter: click.Parameter, value: str) -> _Value:
+    def callback(_context: click.Context, _parameter: click.Parameter, value: str) -> object:
         try:
             return parse(value)
         except ValueError as error:
             raise click.BadParameter(f"it {error}") from error
 
-    return callback
+    return click.option(flag, default=default, show_default=True, callback=callback, help=meaning)
 
 
 def bounds_options(command: _Command) -> _Command:

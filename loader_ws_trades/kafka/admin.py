@@ -18,8 +18,8 @@ from confluent_kafka.admin import (
 )
 
 from loader_ws_trades.errors import RunError, UnavailableError
-from loader_ws_trades.kafka.addresses import listed, unreachable
 from loader_ws_trades.kafka.client import Client
+from loader_ws_trades.kafka.diagnosis import listed, unreachable
 from loader_ws_trades.kafka.errors import error_text, unreadable
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.kafka.topic_settings import TopicSettings

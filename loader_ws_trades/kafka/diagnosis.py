@@ -13,17 +13,19 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.kafka.addresses import split
 from loader_ws_trades.kafka.errors import plain
 from loader_ws_trades.kafka.properties import KafkaProperties
+from loader_ws_trades.lifecycle import Deadline, Task
 
 _NO_REPORT = "no answer from any broker"
 _STEP = 1.0  # seconds for one step of a probe
 _PROBES = 2  # addresses that are probed after one failed attempt
+_MOST = 100  # addresses that are tried at once
 _NAMES = 10  # host names that a message lists
 
 # The address in "sasl_ssl://host:port/bootstrap: something (after 3ms in state SSL_HANDSHAKE)". In the state CONNECT
@@ -156,19 +158,19 @@ class Listener(NamedTuple):
     """How a user may authenticate; empty if the broker requires none, None if no broker answered."""
 
 
-def probe(address: str, seconds: float = _STEP) -> Listener | None:
+def probe(address: str) -> Listener | None:
     """What listens at `host:port`; None if nothing certain can be said."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with _connected(address, seconds, context) as connection:
+        with _connected(address, context) as connection:
             return Listener(tls=True, mechanisms=_mechanisms(connection))
     except OSError as error:
         if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
             return Listener(tls=True, mechanisms=None)
     try:
-        with _connected(address, seconds) as connection:
+        with _connected(address) as connection:
             mechanisms = _mechanisms(connection)
     except OSError:
         return None
@@ -203,7 +205,7 @@ def _certificate_fault(address: str, properties: KafkaProperties) -> str | None:
         context.load_default_certs()
     certificate = f"The certificate of the broker at {plain(address)} is"
     try:
-        with _connected(address, _STEP, context):
+        with _connected(address, context):
             return None
     except ssl.SSLCertVerificationError as error:
         if error.verify_code not in _WRONG_NAME:
@@ -215,19 +217,53 @@ def _certificate_fault(address: str, properties: KafkaProperties) -> str | None:
         return None
     context.check_hostname = False
     names: list[str] = []
-    with contextlib.suppress(OSError), _connected(address, _STEP, context) as connection:
+    with contextlib.suppress(OSError), _connected(address, context) as connection:
         shown = (connection.getpeercert() or {}) if isinstance(connection, ssl.SSLSocket) else {}
         names = [str(pair[1]) for pair in shown.get("subjectAltName", ())]
-    listed = plain(", ".join(names[:_NAMES])) or "none"
-    return f"{certificate} for other host names ({listed}); use one of them in {named('kafka_bootstrap_servers')}"
+    held = plain(", ".join(names[:_NAMES])) or "none"
+    return f"{certificate} for other host names ({held}); use one of them in {named('kafka_bootstrap_servers')}"
 
 
 @contextlib.contextmanager
-def _connected(address: str, seconds: float, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
-    host, port = split(address)
-    with socket.create_connection((host, port), seconds) as raw:
+def _connected(address: str, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+    host, port = _split(address)
+    with socket.create_connection((host, port), _STEP) as raw:
         if context is None:
             yield raw
         else:
             with context.wrap_socket(raw, server_hostname=host) as secured:
                 yield secured
+
+
+def _split(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def unreachable(addresses: list[str], seconds: float) -> dict[str, str]:
+    """Those of `addresses` that cannot be connected to within `seconds`, and why."""
+    found: dict[str, str] = {}
+
+    def connect(address: str) -> None:
+        try:
+            socket.create_connection(_split(address), seconds).close()
+        except TimeoutError:
+            found[address] = "no answer in time"
+        except (OSError, ValueError, OverflowError) as error:
+            found[address] = getattr(error, "strerror", None) or str(error)
+
+    # In parallel and not joined beyond the time: a name server may take longer than a connection.
+    tasks = {address: Task("connect", partial(connect, address)) for address in addresses[:_MOST]}
+    for task in tasks.values():
+        task.start()
+    deadline = Deadline(seconds)
+    for address, task in tasks.items():
+        if not task.join(deadline.remaining):
+            found.setdefault(address, "no answer in time")
+    return {address: found[address] for address in tasks if address in found}
+
+
+def listed(away: dict[str, str]) -> str:
+    """What `unreachable` found, for a sentence."""
+    return ", ".join(f"{plain(address)} ({plain(reason)})" for address, reason in away.items())

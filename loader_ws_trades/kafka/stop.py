@@ -56,7 +56,7 @@ def stop(settings: Settings, wait: float | None) -> StopReason:
 
 
 def _startup(settings: Settings) -> Startup:
-    return Startup(Deadline(settings.startup_timeout), settings.startup_grace, stopped=lambda: False)
+    return Startup(Deadline(settings.startup_timeout), settings.startup_grace)
 
 
 def _send(settings: Settings) -> str:
