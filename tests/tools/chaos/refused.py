@@ -26,7 +26,7 @@ from tests.tools.rights import LEAST, Right
 from tests.tools.tables import MARKDOWN, table
 from tests.tools.waiting import wait_for
 
-AT_ONCE = 8  # loaders that are tried at the same time
+AT_ONCE = 5  # loaders that are tried at the same time
 LATE = 5.0  # seconds after the start at which a topic that is late is created
 
 Variables = Mapping[str, str | None]
