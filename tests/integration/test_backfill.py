@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Message
@@ -86,27 +85,6 @@ def test_a_dry_run_prints_the_cost_and_loads_nothing(workflow: Workflow, market:
         assert loader.output() == "10000 trades in 1 range: 10 requests, about 0.1 minutes\n"
     assert not workflow.records()
     assert not workflow.events()
-
-
-def test_times_are_exact_where_a_thousand_trades_share_a_millisecond(workflow: Workflow, tmp_path: Path) -> None:
-    frames = tmp_path / "frames.jsonl"
-    milliseconds = [0] * 700 + [1] * 2500 + [2] * 700 + [3] * 300
-    with frames.open("w") as file:
-        for number, millisecond in enumerate(milliseconds):
-            frame = {"e": "trade", "s": "POLUSDT", "t": 5000 + number, "T": 1_760_000_000_000 + millisecond}
-            file.write(json.dumps(frame | {"E": frame["T"], "p": "0.25", "q": "1.5", "m": True, "M": True}) + "\n")
-    market = Market.recorded(frames, past=len(milliseconds))
-    times = {trade.id: trade.time // 1000 for trade in market.trades(0, len(milliseconds))}
-    since, until = sorted(set(times.values()))[1:3]
-    with Exchange([market]) as exchange:
-        loader = backfill(workflow, exchange, "--since", str(since), "--until", str(until))
-        assert loader.wait() == 0, loader.errors
-        assert ids(workflow.records()) == [trade for trade, time in times.items() if since <= time < until]
-        assert len(workflow.records()) == 2500
-        # An end that lies ahead is the newest trade.
-        loader = backfill(workflow, exchange, "--since", str(until), "--until", "2100-01-01", "--beyond")
-        assert loader.wait() == 0, loader.errors
-    assert ids(workflow.records())[2500:] == [trade for trade, time in times.items() if time >= until]
 
 
 def test_a_topic_that_rejects_old_records_is_rejected_before_the_load(workflow: Workflow, kafka: Kafka) -> None:

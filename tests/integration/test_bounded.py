@@ -145,23 +145,3 @@ def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -
     finally:
         loader.process.stdout = None
         loader.close()
-
-
-@pytest.mark.parametrize("kind", ["checksum", "truncated"])
-def test_a_damaged_archive_is_one_sentence_and_nothing_is_published(
-    workflows: list[Workflow], past: Market, tmp_path: Path, kind: str
-) -> None:
-    archive = tmp_path / "POLUSDT-trades-2025-10-10.zip"
-    write_archive(archive, past)
-    checksum = archive.with_name(f"{archive.name}.CHECKSUM")
-    if kind == "checksum":
-        checksum.write_text(f"{'0' * 64}  {archive.name}\n")
-    else:
-        checksum.unlink()
-        archive.write_bytes(archive.read_bytes()[:-1000])
-    loader = workflows[0].start("backfill", "--archive", str(archive))
-    assert loader.wait() == 2, loader.errors
-    [line] = [line for line in loader.errors.splitlines() if " ERROR " in line]
-    assert archive.name in line
-    assert "Traceback" not in loader.errors
-    assert not values(workflows[0])

@@ -1,4 +1,4 @@
-"""asyncapi.json is AsyncAPI, agrees with the code, accepts the loader's real messages and rejects other ones."""
+"""asyncapi.json agrees with the code, accepts the messages the loader writes, and no commands that it rejects."""
 
 from __future__ import annotations
 
@@ -36,37 +36,6 @@ EXAMPLES = [(name, example) for name in MESSAGES for example in SCHEMAS[name]["e
 
 def is_valid(name: str, value: object) -> bool:
     return not list(Draft7Validator(SCHEMAS[name]).iter_errors(value))
-
-
-def resolve(reference: str) -> Any:
-    found: Any = DOCUMENT
-    for part in reference.removeprefix("#/").split("/"):
-        found = found[part]
-    return found
-
-
-def references(part: Any) -> Iterator[str]:
-    if isinstance(part, dict):
-        if "$ref" in part:
-            yield part["$ref"]
-        part = list(part.values())
-    if isinstance(part, list):
-        for each in part:
-            yield from references(each)
-
-
-def test_document_is_asyncapi_3_and_its_references_resolve() -> None:
-    assert DOCUMENT["asyncapi"] == "3.0.0"
-    named = set(references(DOCUMENT))
-    for reference in named:
-        assert isinstance(resolve(reference), dict), reference
-    for kind in ("messages", "schemas"):
-        for name in DOCUMENT["components"][kind]:
-            assert f"#/components/{kind}/{name}" in named, "nobody refers to it"
-    for operation in DOCUMENT["operations"].values():
-        assert operation["action"] in {"send", "receive"}
-        for message in operation["messages"]:
-            assert message["$ref"].startswith(operation["channel"]["$ref"] + "/messages/")
 
 
 def test_channels_are_named_by_settings() -> None:

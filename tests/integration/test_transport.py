@@ -292,10 +292,3 @@ def test_rejected_proxy_password_is_a_configuration_error() -> None:
             permanent_error(ending)
         )
         assert "hush" not in str(permanent_error(ending))
-
-
-def test_dead_proxy_is_named_without_its_password() -> None:
-    ending = run("wss://localhost:9/ws", https_proxy="http://me:hush@127.0.0.1:9").ended()
-    assert describe(ending).startswith("no connection through the proxy 127.0.0.1:9: ")
-    assert "hush" not in describe(ending)
-    assert permanent_error(ending) is None

@@ -235,16 +235,6 @@ def test_limit_within_a_reset_reports_only_gaps_before_it(left: int, out: list[i
     assert (ids(found), said) == (out, events)
 
 
-def test_limit_is_exact_for_any_size_of_read() -> None:
-    for size in (1, 3, 10):
-        sequence, out = Sequencer(), list[Trade]()
-        sequence.left = 7
-        for start in range(0, 10, size):
-            out += sequence.push(trades(*range(start, min(10, start + size))))[0]
-        assert ids(out) == list(range(7))
-        assert sequence.left == 0
-
-
 def test_reset_after_25000_alternating_holes_is_linear() -> None:
     sequence = Sequencer()
     sequence.push(trades(100))
