@@ -35,7 +35,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
         RunError: if the brokers do not answer in time.
     """
     topic = settings.kafka_topic
-    scanner = TopicScanner(settings, topic)
+    scanner = TopicScanner(settings)
     try:
         startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace)
         await_topic(scanner, topic, "kafka_topic", startup, operation="READ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from loader_ws_trades.config import overrides, parsers, symbols
 from loader_ws_trades.config.settings import OPTIONS, TOPICS, Option, Settings, named
@@ -86,23 +86,17 @@ def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
     return []
 
 
-_PLACEHOLDERS: Final = {
-    "kafka_topic": symbols.topic_of,
-    "telemetry_producer_id": symbols.label_of,
-    "heartbeat_file": symbols.label_of,
-}
-
-
 def _fill_placeholders(checked: dict[str, Any]) -> list[str]:
     """Replace `{symbol}`; a text whose symbol is unknown is left unset."""
     faults = []
-    for name, fill in _PLACEHOLDERS.items():
+    for name in ("kafka_topic", "telemetry_producer_id", "heartbeat_file"):
         text = checked.get(name)
         if not text or symbols.PLACE not in text:
             continue
-        checked[name] = None
+        symbol, checked[name] = checked.get("symbol"), None
         try:
-            checked[name] = fill(checked["symbol"], text) if checked.get("symbol") else None
+            if symbol:
+                checked[name] = symbols.filled(text, symbol, is_topic=name == "kafka_topic")
         except ValueError as error:
             faults.append(f"{named(name)} {error}")
     return faults

@@ -74,16 +74,12 @@ def label(value: str) -> str:
     return value
 
 
-def topic_of(symbol: str, name: str) -> str:
-    """The topic called `name` for `symbol`."""
-    if PLACE in name and not re.fullmatch(r"[A-Z0-9._-]+", symbol):
+def filled(text: str, symbol: str, *, is_topic: bool) -> str:
+    """`text` for `symbol`; it may have to be a topic name."""
+    if is_topic and not re.fullmatch(r"[A-Z0-9._-]+", symbol):
         raise ValueError(
             f"contains {PLACE}, but {symbol} has characters not allowed in topic names; "
             f"use a topic without {PLACE} for it"
         )
-    return values.topic(name.replace(PLACE, symbol))
-
-
-def label_of(symbol: str, text: str) -> str:
-    """`text` for `symbol`."""
-    return text.replace(PLACE, symbol)
+    text = text.replace(PLACE, symbol)
+    return values.topic(text) if is_topic else text

@@ -41,33 +41,28 @@ class Checkpoint(NamedTuple):
 
 
 class Search:
-    """Finds the newest trade of `symbol`.
+    """Finds the newest trade of the symbol on its topic; close it.
 
     Args:
-        scanner: reads the topic.
-        topic: its name, for messages.
-        symbol: the pair.
-        limit: how many records, in all partitions together, one scan may read.
-        clock: gives the seconds since 1970.
+        settings: the topic, the symbol, and how many records, in all partitions together, one scan may read.
         pause: waits for some seconds; true if there is no reason to wait any longer.
+        clock: gives the seconds since 1970.
+        scanner: reads the topic.
     """
 
     def __init__(
         self,
-        scanner: TopicScanner,
-        topic: str,
-        symbol: str,
-        limit: int,
+        settings: Settings,
+        pause: Callable[[float], bool] | None = None,
         *,
         clock: Callable[[], float] = time.time,
-        pause: Callable[[float], bool] | None = None,
+        scanner: TopicScanner | None = None,
     ) -> None:
-        self._scanner = scanner
-        self._topic = topic
-        self._symbol = symbol
-        self._limit = limit
-        self._clock = clock
+        self._topic, self._symbol = settings.kafka_topic, settings.symbol
+        self._limit = settings.resume_scan_limit
         self._pause = pause or threading.Event().wait
+        self._clock = clock
+        self._scanner = scanner or TopicScanner(settings)
         self._bounds: dict[int, tuple[int, int]] = {}
         self._found = Newest(0)
         self._saw_any = False  # whether any record was read
@@ -187,13 +182,7 @@ class Search:
         return Checkpoint(since=since, doubt=doubt and f"The topic {self._topic} {doubt}")
 
 
-def search_for(settings: Settings, pause: Callable[[float], bool] | None = None) -> Search:
-    """A search for the newest trade of the symbol on the topic; close it."""
-    scanner, topic = TopicScanner(settings, settings.kafka_topic), settings.kafka_topic
-    return Search(scanner, topic, settings.symbol, settings.resume_scan_limit, pause=pause)
-
-
 def newest_trade(settings: Settings, patience: float = 10.0) -> Checkpoint:
     """The checkpoint of the symbol; raises as `Search.run` does."""
-    with closing(search_for(settings)) as search:
+    with closing(Search(settings)) as search:
         return search.run(patience)

@@ -103,14 +103,14 @@ class TopicReader(Client):
 
 
 class TopicScanner(TopicAdmin):
-    """Reads ranges of one topic's partitions, and looks offsets up.
+    """Reads ranges of the partitions of the trades' topic, and looks offsets up.
 
     All methods raise `UnavailableError` if the brokers do not answer, or deny READ.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         properties, credentials = consumer_properties(settings), consumer_credentials(settings)
-        super().__init__(properties, topic, seconds=LONG_TIMEOUT, credentials=credentials)
+        super().__init__(properties, settings.kafka_topic, seconds=LONG_TIMEOUT, credentials=credentials)
         self.append_time = False
         """Whether a record was read whose timestamp the broker replaced by the time of writing."""
         # By default a full fetch queue pauses fetching for a second, and a fast reader would wait for it.

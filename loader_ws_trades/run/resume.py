@@ -9,7 +9,7 @@ from contextlib import closing
 from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import RunError, UnavailableError
-from loader_ws_trades.kafka.checkpoint import Checkpoint, search_for
+from loader_ws_trades.kafka.checkpoint import Checkpoint, Search
 from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.kafka.properties import consumer_credentials
 from loader_ws_trades.lifecycle import Backoff, Deadline
@@ -65,7 +65,7 @@ class Resume:
     def _search(self) -> Checkpoint | None:
         settings = self._settings
         patience = Deadline(settings.kafka_outage_limit)
-        with closing(search_for(settings, self._closed.wait)) as search:
+        with closing(Search(settings, self._closed.wait)) as search:
             while not self._closed.is_set():
                 try:
                     return search.run(_LOOK_AGAIN)

@@ -21,7 +21,7 @@ def ids_on_topic(settings: Settings, first_id: int, last_id: int, since: int) ->
         UnavailableError: if the brokers do not answer, or READ on the topic is denied.
     """
     found = IdSet()
-    with closing(TopicScanner(settings, settings.kafka_topic)) as scanner:
+    with closing(TopicScanner(settings)) as scanner:
         for partition, (start, end) in scanner.ranges(since).items():
             first, last = 0, -1  # consecutive ids: to add them at once is twice as fast
             for trade_id in _trade_ids(scanner.read(partition, start, end), settings.symbol):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint, Search
 from loader_ws_trades.kafka.errors import HiddenError
@@ -85,8 +87,13 @@ class Topic(TopicScanner):
         pass
 
 
+def search(topic: Topic, limit: int, now: int = NOW, **how: Any) -> Search:
+    settings = {"kafka_topic": "trades", "symbol": PAIR, "resume_scan_limit": str(limit)}
+    return Search(load(settings, needed=settings), scanner=topic, clock=lambda: now / 1000, **how)
+
+
 def newest(topic: Topic, *, limit: int = 100_000, now: int = NOW) -> Checkpoint:
-    return Search(topic, "trades", PAIR, limit, clock=lambda: now / 1000).run(0)
+    return search(topic, limit, now).run(0)
 
 
 # -- what is found
@@ -277,7 +284,7 @@ def test_a_time_far_ahead_that_makes_the_look_up_useless_leaves_the_newest_recor
 def test_a_hidden_end_is_awaited_and_read_up_to_where_it_was_at_first(clock: FakeClock) -> None:
     topic = Topic(run_of(1, 100, NOW - 100))
     topic.open_from = 99
-    looking = Search(topic, "trades", PAIR, 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
+    looking = search(topic, 1000, pause=clock.event().wait)
     with pytest.raises(HiddenError, match="partition 0, from offset 99 on"):
         looking.run(1.0)
     assert topic.read_records == 0
@@ -290,7 +297,7 @@ def test_a_transaction_that_ends_while_the_search_waits(clock: FakeClock) -> Non
     topic = Topic(run_of(1, 100, NOW - 100))
     topic.open_from = 50
     clock.after(0.5, lambda: setattr(topic, "open_from", None))
-    looking = Search(topic, "trades", PAIR, 1000, clock=lambda: NOW / 1000, pause=clock.event().wait)
+    looking = search(topic, 1000, pause=clock.event().wait)
     assert looking.run(1.0).last == Position(100, NOW - 1)
 
 

@@ -66,7 +66,7 @@ def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
             def close(self) -> None:
                 pass
 
-        monkeypatch.setattr(resume, "search_for", lambda _settings, _pause: Search())
+        monkeypatch.setattr(resume, "Search", lambda _settings, _pause: Search())
         settings = load({"symbol": "POLUSDT", "kafka_outage_limit": "10"} | values, needed=["symbol"])
         return Resume(settings, cast("Rest", exchange or Exchange(1000)), clock.event())
 
