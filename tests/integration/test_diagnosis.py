@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import socketserver
 import ssl
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,27 +14,7 @@ from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis, Listener, probe
 from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
-
-
-@contextlib.contextmanager
-def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """The address of a server that gives each connection to `answer` and then closes it."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with contextlib.suppress(OSError):
-                self.request.settimeout(5)
-                answer(self.request)
-
-    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
+from tests.integration.test_transport import Server, answering
 
 ANSWERS: dict[str, tuple[bytes, Listener | None]] = {
     "closes": (b"", None),
@@ -57,8 +33,8 @@ def test_only_the_answer_of_a_broker_counts(data: bytes, found: Listener | None)
         connection.recv(1000)
         connection.sendall(data)
 
-    with serving(send) as address:
-        assert probe(address) == found
+    with Server(send) as server:
+        assert probe(f"127.0.0.1:{server.port}") == found
 
 
 def test_brokers_that_require_a_client_certificate(tmp_path: Path) -> None:
@@ -69,15 +45,11 @@ def test_brokers_that_require_a_client_certificate(tmp_path: Path) -> None:
     authority.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
 
-    def handshake(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as secured:
-            secured.recv(1000)
-
     startup = Startup(Deadline(20), grace=1e-9, stopped=lambda: False)
-    with serving(handshake) as address:
+    with Server(answering(b""), context) as server:
         ca = str(tmp_path / "ca.pem")
         client = Producer(
-            {"bootstrap.servers": address, "security.protocol": "SSL", "ssl.ca.location": ca},
+            {"bootstrap.servers": f"127.0.0.1:{server.port}", "security.protocol": "SSL", "ssl.ca.location": ca},
             lambda _error, _message: None,
             credentials="the user",
         )

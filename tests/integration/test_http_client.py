@@ -5,36 +5,36 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 import urllib3
 
 from loader_ws_trades.binance import http_client
 from loader_ws_trades.binance.http_client import HttpClient
 from loader_ws_trades.errors import UnavailableError
+from tests.integration.test_transport import Server, authority, context_of
 from tests.tools.waiting import wait_for
+
+__all__ = ["authority"]
 
 Serve = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
 
 
 @contextlib.contextmanager
-def server(*serve: Serve, context: ssl.SSLContext | None = None) -> Iterator[str]:
+def server(*serve: Serve) -> Iterator[str]:
     """The address of a server with one script for each connection in turn, until the client leaves."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def run() -> None:
         for each in serve:
-            with contextlib.suppress(OSError), listener.accept()[0] as plain:
-                if context is None:
-                    each(plain)
-                    continue
-                with context.wrap_socket(plain, server_side=True) as wrapped:
-                    each(wrapped)
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                each(connection)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -126,6 +126,17 @@ def test_end_of_the_run_breaks_off_an_answer(serve: Serve, client: HttpClient, s
         with pytest.raises(UnavailableError, match="the run is ending"):
             client.get(f"http://{address}/", {})
         stop.join()
+
+
+def test_dripping_answer_over_tls_is_cut_off(
+    authority: trustme.CA, stopping: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
+    client = HttpClient(urllib3.PoolManager(ca_certs=str(tmp_path / "ca.pem")), stopping)
+    with Server(SLOW["headers"], context_of(authority)) as server:
+        with pytest.raises(UnavailableError, match="no complete response"):
+            client.get(f"https://localhost:{server.port}/", {})
+        client.close()
 
 
 def test_dripping_proxy_is_cut_off_and_no_tls_begins_on_its_socket(
