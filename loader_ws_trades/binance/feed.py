@@ -149,6 +149,14 @@ class Feed:
             self._replace(min(ready, key=lambda thread: thread.opened or 0.0), why, reason)
         return bool(ready)
 
+    def replace(self, connection: int, why: str, reason: str) -> bool:
+        """Replace the connection with this number, as `rotate` does."""
+        ready = [each for each in self._heads() if each.serial == connection and each.opened is not None]
+        if ready and ready[0].predecessor is None:
+            self._replace(ready[0], why, reason)
+            return True
+        return False
+
     def tick(self) -> None:
         """Replace connections that are due, and let successors take over that received no trade; called regularly.
 

@@ -231,10 +231,10 @@ class Ingest:
             return gap is None or self._connections.confirm(gap.first)
 
     @property
-    def newest_streamed(self) -> int:
-        """The highest id that the open connections brought last; -1 if there is none."""
+    def newest_streamed(self) -> dict[int, int]:
+        """By open connection: the id that it brought last; -1 if it brought none."""
         with self._lock:
-            return max(self._connections.newest.values(), default=-1)
+            return dict(self._connections.newest)
 
     def _pass_on(self, ready: Sequence[Trade], events: list[Event]) -> None:
         """Put trades into the sink, or behind those waiting for room in it."""

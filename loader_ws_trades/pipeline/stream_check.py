@@ -14,9 +14,9 @@ from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 
-_LAG = 15.0  # seconds in which the stream may still bring a trade that REST has; the longest lag measured is 8.3 s
-_LONGEST_PAUSE = 3600.0  # seconds between replacements of the connection
-_LINES = (10, 3600.0)  # log lines of each kind, per seconds
+LAG = 15.0  # seconds in which the stream may still bring a trade that REST has; the longest lag measured is 8.3 s
+LONGEST_PAUSE = 3600.0  # seconds between replacements of the connection
+LINES = (10, 3600.0)  # log lines of each kind, per seconds
 
 
 class StreamCheck:
@@ -24,7 +24,7 @@ class StreamCheck:
 
     States:
     - *live*: the stream brought a trade within `STREAM_CHECK_INTERVAL`, or REST has no newer one.
-    - *suspected*: REST has a newer trade, and the stream has `_LAG` seconds to bring one.
+    - *suspected*: REST has a newer trade, and the stream has `LAG` seconds to bring one.
     - *silent*: it did not. Repair fetches what REST has, and the connection is replaced. Meanwhile REST is asked every
       interval, and the pauses between replacements grow. The next trade of the stream ends this state.
 
@@ -54,8 +54,8 @@ class StreamCheck:
         self._ingest = ingest
         self._is_open = is_open
         self._replace = replace
-        self._lines = Throttle(log, *_LINES)
-        self._streamed = -1
+        self._lines = Throttle(log, *LINES)
+        self._streamed: dict[int, int] = {}  # what each connection brought last
         self._spoke_at = time.monotonic()
         self._ask_at = self._spoke_at + self._interval
         self._baseline = -1  # what REST reported before the first trade
@@ -69,7 +69,7 @@ class StreamCheck:
         now, streamed = time.monotonic(), self._ingest.newest_streamed
         if not self._is_open():
             self._suspected, self._ask_at = None, now + self._interval
-        elif streamed not in (-1, self._streamed):
+        elif any(trade_id not in (-1, self._streamed.get(number, -1)) for number, trade_id in streamed.items()):
             self._speaks(now, streamed)
         elif self._suspected is not None:
             newest, until = self._suspected
@@ -80,7 +80,7 @@ class StreamCheck:
             self._ask_at = now + self._interval
             self._ask(now)
 
-    def _speaks(self, now: float, streamed: int) -> None:
+    def _speaks(self, now: float, streamed: dict[int, int]) -> None:
         if self.silent:
             lasted = format_duration(now - self._spoke_at)
             self._lines.info("stream_speaks", f"Trades from the stream again after {lasted}")
@@ -108,7 +108,7 @@ class StreamCheck:
         elif newest > seen and self.silent:
             self._is_silent(now, newest)
         elif newest > seen:
-            self._suspected = newest, now + _LAG
+            self._suspected = newest, now + LAG
 
     def _is_silent(self, now: float, newest: int) -> None:
         if self._baseline >= 0:
@@ -119,7 +119,7 @@ class StreamCheck:
         replaced = now >= self._replace_at and self._replace()
         if replaced:
             self._replace_at = now + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
         if replaced or not self.silent:
             self._lines.warn(
                 "stream_silent",

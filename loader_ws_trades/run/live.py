@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
+from loader_ws_trades.pipeline.connection_check import ConnectionCheck
 from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
@@ -73,21 +75,34 @@ class Live(Source):
                 ingest=receiver,
                 stopping=self._repair_stopping,
                 await_weight=self._rest.await_weight,
-                on_idle=self._check_stream(receiver).turn,
+                on_idle=self._checks(receiver),
             )
             repair, resumed = self._repair, self._resumed
             self._repair_task = spawn("repair", lambda: repair.run(resumed=resumed), on_death)
         self._feed.start(receiver, on_death, take=self._take if self._recorder else None)
 
-    def _check_stream(self, receiver: Ingest) -> StreamCheck:
-        self._stream_check = StreamCheck(
+    def _checks(self, receiver: Ingest) -> Callable[[], None]:
+        """What looks for silence while no gap is open."""
+        stream_check = self._stream_check = StreamCheck(
             self._settings,
             newest_id=lambda: self._rest.last_id(self._settings.symbol),
             ingest=receiver,
             is_open=lambda: self._feed.trouble() is None,
             replace=lambda: self._feed.rotate("it brings no trades", "silent"),
         )
-        return self._stream_check
+        if self._settings.feed_connections == 1:
+            return stream_check.turn
+        connection_check = ConnectionCheck(
+            self._settings,
+            ingest=receiver,
+            replace=lambda number: self._feed.replace(number, "it brings no trades, but another does", "silent"),
+        )
+
+        def check_both() -> None:
+            stream_check.turn()
+            connection_check.turn()
+
+        return check_both
 
     def _take(self, frames: list[bytes], connection: int) -> bool:
         if self._recorder:

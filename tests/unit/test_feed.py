@@ -636,3 +636,16 @@ def test_flapping_connection_does_not_flood_the_log(
         connection = made.next()
     assert len(logged.messages) <= 6 * 60
     assert sum("Connected to" in message for message in logged.messages) <= 6 * 30
+
+
+def test_a_connection_is_replaced_by_its_number(scene: Callable[..., Scene]) -> None:
+    made, first, second = two(scene)
+    assert made.feed.replace(2, "a test", "silent")
+    new = made.next()
+    assert not made.feed.replace(2, "a test", "silent"), "its successor is on its way"
+    assert not made.feed.replace(9, "a test", "silent"), "there is none"
+    new.open()
+    assert not made.feed.replace(3, "a test", "silent"), "it has not taken over yet"
+    new.bring(TRADE)
+    assert (first.is_closed(), second.is_closed()) == (False, True)
+    assert made.feed.reconnects["silent"] == 1

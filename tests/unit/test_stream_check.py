@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
+from loader_ws_trades.pipeline.connection_check import ConnectionCheck
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from tests.unit.clock import FakeClock
 from tests.unit.test_gap_repair import GIVEN, NOW, Stage
@@ -179,3 +181,87 @@ def test_a_replacement_that_must_wait_does_not_lengthen_the_pauses(clock: FakeCl
     pauses = [later - earlier for earlier, later in pairwise(scene.replaced)]
     assert pauses == pytest.approx([35, 10, 20], abs=1), "5 s, and then 10 s and 20 s after the one before"
     assert scene.out[-1] > 90
+
+
+def test_end_of_one_of_two_silent_connections_is_no_trade(scene: Scene) -> None:
+    second = scene.ingest.connect()
+    scene.bring(1)
+    scene.ingest.take([scene.frame(2)], second)
+    scene.has_until((0, 5), (100, 9), (500, 12))
+    scene.clock.after(110, lambda: scene.ingest.disconnect(second))
+    silent: list[bool] = []
+    scene.clock.after(115, lambda: silent.append(scene.check.silent))
+    scene.run(130)
+    assert silent == [True]
+    assert scene.out == list(range(1, 10))
+
+
+class Several(Stage):
+    """A stage with a set of connections, whose silent ones are replaced by others that are silent as told."""
+
+    def __init__(self, clock: FakeClock, count: int = 2) -> None:
+        super().__init__(clock)
+        self.replaced: list[float] = []
+        self.still_silent = False
+        self.open = [self.ingest.connect(slot) for slot in range(count)]
+        self.silent: set[int] = set()
+        self.check = ConnectionCheck(load(GIVEN), ingest=self.ingest, replace=self.replace)
+        self.repair._on_idle = self.check.turn
+
+    def replace(self, number: int) -> bool:
+        self.replaced.append(round(self.passed))
+        self.ingest.disconnect(number)
+        slot = self.open.index(number)
+        self.open[slot] = self.ingest.connect(slot)
+        if self.still_silent:
+            self.silent.add(self.open[slot])
+        return True
+
+    def bring(self, trade_id: int) -> None:
+        for number in self.open:
+            if number not in self.silent:
+                self.ingest.take([self.frame(trade_id)], number)
+
+    def run(self, trades: int, apart: float) -> None:
+        for trade_id in range(1, trades + 1):
+            self.clock.after((trade_id - 1) * apart, partial(self.bring, trade_id))
+        self.clock.after(trades * apart, self.stopping.set)
+        self.repair.run(resumed=None)
+        assert self.out == list(range(1, trades + 1))
+
+
+def test_a_connection_that_brings_nothing_while_another_does_is_replaced(clock: FakeClock) -> None:
+    several = Several(clock)
+    clock.after(100, lambda: several.silent.add(several.open[1]))
+    several.run(400, 1.0)
+    assert several.replaced == pytest.approx([100 + 3 + 75], abs=2)
+
+
+def test_pauses_between_silent_replacements_of_a_connection_grow(clock: FakeClock) -> None:
+    several = Several(clock)
+    several.still_silent = True
+    several.silent.add(several.open[0])
+    several.run(1000, 10.0)
+    pauses = [later - earlier for earlier, later in pairwise(several.replaced)]
+    assert pauses == sorted(pauses)
+    assert 4 < len(pauses) < 10
+
+
+@pytest.mark.parametrize("apart", [1.0, 50.0, 1000.0])
+def test_connections_that_all_bring_trades_are_not_replaced(clock: FakeClock, apart: float) -> None:
+    several = Several(clock)
+    clock.after(10 * apart - 0.5, lambda: several.silent.add(several.open[1]))  # it loses one
+    clock.after(10 * apart + 0.5, several.silent.clear)
+    several.run(20, apart)
+    assert several.replaced == []
+
+
+def test_a_connection_opened_on_a_quiet_pair_is_not_replaced(clock: FakeClock) -> None:
+    several = Several(clock)
+    clock.after(5.5, lambda: several.open.append(several.ingest.connect(2)))
+    clock.after(1000, lambda: several.bring(7))
+    several.run(6, 1.0)
+    several.stopping.clear()
+    clock.after(1200, several.stopping.set)
+    several.repair.run(resumed=None)
+    assert several.replaced == []

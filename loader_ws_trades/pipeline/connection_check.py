@@ -1,0 +1,74 @@
+"""Finds a connection that brings no trades while the others of the set do."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from loader_ws_trades.config.settings import Settings
+from loader_ws_trades.logs import Throttle
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.stream_check import LAG, LINES, LONGEST_PAUSE
+from loader_ws_trades.text import format_duration
+
+log = logging.getLogger(__name__)
+
+_MISSED = 3  # ids; a connection may lose a trade, after which a quiet pair has none for hours
+
+
+class _Last(NamedTuple):
+    """What a connection brought last."""
+
+    trade_id: int
+    ahead: int
+    """The highest id of all connections then."""
+    since: float
+    """Since when the others are `_MISSED` ids further; infinite while they are not."""
+
+
+class ConnectionCheck:
+    """The check of several connections against each other, in the thread that repairs gaps.
+
+    Without it a silent one would be noticed only when the others fail, which it is there for. It is replaced once it
+    has brought nothing for `STREAM_CHECK_INTERVAL` and 15 s while others did; if replacements are silent too, the
+    pauses between them grow.
+
+    Args:
+        settings: the interval.
+        ingest: has the trades of the connections.
+        replace: replaces the connection with that number; whether it could.
+    """
+
+    def __init__(self, settings: Settings, *, ingest: Ingest, replace: Callable[[int], bool]) -> None:
+        self._interval = settings.stream_check_interval
+        self._ingest = ingest
+        self._replace = replace
+        self._lines = Throttle(log, *LINES)
+        self._last: dict[int, _Last] = {}
+        self._pause, self._replace_at = self._interval, -math.inf
+
+    def turn(self) -> None:
+        """Replace a connection if it is due; called regularly."""
+        now, newest = time.monotonic(), self._ingest.newest_streamed
+        ahead = max(newest.values(), default=-1)
+        before, self._last = self._last, {}
+        for connection, trade_id in newest.items():
+            last = before.get(connection)
+            if last is None or trade_id != last.trade_id:
+                last = _Last(trade_id, ahead, math.inf)
+            elif ahead - last.ahead >= _MISSED:
+                last = last._replace(since=min(last.since, now))
+            self._last[connection] = last
+        silent = [number for number, last in self._last.items() if now - last.since >= self._interval + LAG]
+        if not any(last.since < math.inf for last in self._last.values()) and now >= self._replace_at + self._pause:
+            self._pause = self._interval
+        if silent and now >= self._replace_at and self._replace(silent[0]):
+            self._replace_at = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            lasted = format_duration(now - self._last[silent[0]].since)
+            self._lines.warn(
+                "connection_silent", f"One of the connections brought no trades for {lasted}; replacing it"
+            )
