@@ -12,15 +12,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from functools import partial
 
+from loader_ws_trades.binance import disconnects
 from loader_ws_trades.binance.connection import Connection
-from loader_ws_trades.binance.disconnects import (
-    REASONS,
-    describe,
-    disconnect_reason,
-    is_blocked,
-    permanent_error,
-    retry_after,
-)
 from loader_ws_trades.binance.feed_thread import FeedThread, Slot
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.binance.rate_limits import AttemptLimit
@@ -75,7 +68,7 @@ class Feed:
         self._down_logged = False
         self.connections = 0
         """Connections opened so far."""
-        self.reconnects = dict.fromkeys(REASONS, 0)
+        self.reconnects = dict.fromkeys(disconnects.REASONS, 0)
         """Reconnects, by why the last connection or attempt ended."""
 
     def start(
@@ -130,7 +123,7 @@ class Feed:
         """What its threads are doing, until it is closed; may be called from any thread."""
         found = []
         for thread in list(self._threads) if not self.stopping.is_set() else []:
-            if thread.task is None or not thread.task.join(0):
+            if not thread.ended:
                 found.append(thread.activity)
             elif thread.successor is None:
                 found.append(thread.activity._replace(what="been dead", limit=0.0))
@@ -208,9 +201,7 @@ class Feed:
             if predecessor:
                 predecessor.successor = thread
             # Forget those that have ended and have a successor.
-            self._threads = [
-                each for each in self._threads if each.successor is None or each.task is None or not each.task.join(0)
-            ]
+            self._threads = [each for each in self._threads if each.successor is None or not each.ended]
             self._threads.append(thread)
         thread.task = spawn(f"feed-{thread.number}", lambda: thread.run(self, wait), self._on_death)
 
@@ -259,8 +250,7 @@ class Feed:
             thread.opened, thread.rotate_at, thread.announced = now, now + thread.age, False
             # Only the first connection of a slot has a shorter age; that keeps the slots apart.
             thread.age = self._settings.max_connection_age * random.uniform(0.9, 1.0)
-            down_since, self._down_since = self._down_since, None
-            self._down_logged = False
+            down_since, self._down_since, self._down_logged = self._down_since, None, False
             number = self.connections = self.connections + 1
         down = now - down_since if number > 1 and down_since is not None else 0.0
         how = f" again after {format_duration(down)}" if down else ""
@@ -279,18 +269,19 @@ class Feed:
             self._receiver.disconnect(thread.serial)
         if self.stopping.is_set():
             return None
-        text = describe(ending) + (f", after {format_duration(lasted)}" if lasted is not None else "")
+        text = disconnects.describe(ending) + (f", after {format_duration(lasted)}" if lasted is not None else "")
         is_down = self._note_down(text)
         if thread.successor is not None:
             if is_down:
                 self._lines.warn("disconnected", f"No connection to the exchange: {text}; the new one is connecting")
             return None
-        self.reconnects[disconnect_reason(ending, opened=lasted is not None)] += 1
+        self.reconnects[disconnects.disconnect_reason(ending, opened=lasted is not None)] += 1
         # Other rejections may be temporary while an exchange starts.
         grace_over = time.monotonic() - (self._down_since or math.inf) >= self._settings.startup_grace
-        if not self.connections and (error := permanent_error(ending)) and (is_blocked(ending) or grace_over):
+        error = None if self.connections else disconnects.permanent_error(ending)
+        if error and (disconnects.is_blocked(ending) or grace_over):
             raise error
-        delay = max(thread.slot.backoff.next(), retry_after(ending))
+        delay = max(thread.slot.backoff.next(), disconnects.retry_after(ending))
         what = "No connection to the exchange" if is_down else "A connection to the exchange ended, another is open"
         self._lines.warn("disconnected", f"{what}: {text}; reconnecting in {delay:.1f} s", delay=round(delay, 3))
         return delay

@@ -103,6 +103,11 @@ class FeedThread:
         self._activity = Activity(f"The thread feed-{self.number}", what, time.monotonic(), limit + SLACK)
 
     @property
+    def ended(self) -> bool:
+        """Whether the thread was started and has ended."""
+        return self.task is not None and self.task.join(0)
+
+    @property
     def activity(self) -> Activity:
         """What the thread is doing."""
         connection = self.connection  # read before the activity, which is set before a connection is taken away

@@ -11,24 +11,8 @@ from loader_ws_trades import streams
 from loader_ws_trades.monitoring.health import STAGES
 from loader_ws_trades.monitoring.status import RunStatus
 
-BOUNDS: Final = (
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    300.0,
-)  # seconds
+BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Of the buckets, in seconds."""
 _PENDING: Final = 10_000  # reads that are remembered; those that arrive while so many are pending are not counted
 
 

@@ -52,7 +52,7 @@ class ConnectionCheck:
 
     def turn(self) -> None:
         """Replace a connection if it is due; called regularly."""
-        now, newest = time.monotonic(), self._ingest.newest_streamed
+        now, newest = time.monotonic(), self._ingest.standing().newest_streamed
         ahead = max(newest.values(), default=-1)
         before, self._last = self._last, {}
         for connection, trade_id in newest.items():

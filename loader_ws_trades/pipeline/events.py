@@ -44,3 +44,18 @@ class Late(NamedTuple):
 
 
 Event = Gap | Reset | Late
+
+
+class Standing(NamedTuple):
+    """How far the trades of a run have come, at one moment."""
+
+    newest_id: int
+    """The highest id known, emitted or not; -1 if there is none."""
+    newest_streamed: dict[int, int]
+    """By open connection: the id that it brought last; -1 if it brought none."""
+    behind: int
+    """How many ids up to the newest one seen have not been emitted."""
+    is_hint: bool
+    """Whether the current gap shows only by a hint, and not by a trade."""
+    is_confirmed: bool
+    """Whether all open connections confirm the current gap, by having brought a higher id."""

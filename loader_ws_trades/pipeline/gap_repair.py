@@ -128,7 +128,7 @@ class Repair:
                 if not self._stopping.is_set():
                     self._wait_or_give_up(gap, error)
                 continue
-            if self._ingest.is_hint() and self._is_another_pair(gap.first - 1, rows):
+            if self._ingest.standing().is_hint and self._is_another_pair(gap.first - 1, rows):
                 self._drop_hint("belongs to another exchange or pair")
                 continue
             self._absence.add(gap.first, seen, rows)
@@ -145,18 +145,18 @@ class Repair:
             # Later gaps are not part of this wait: another one may be open before this one is closed.
             newest, grace = self._newest_seen(gap), Deadline(_OTHERS_GRACE)
             while gap is not None and gap.first <= newest:
-                if self._ingest.is_confirmed() or grace.passed or self._stopping.wait(_OTHERS_LOOK):
+                if self._ingest.standing().is_confirmed or grace.passed or self._stopping.wait(_OTHERS_LOOK):
                     self._waited_for = newest
                     break
                 gap = self._ingest.gap()
         return gap
 
     def _newest_seen(self, gap: Gap) -> int:
-        return gap.first + self._ingest.behind() - 1
+        return gap.first + self._ingest.standing().behind - 1
 
     def _request(self, first: int) -> list[Trade]:
         # The trade before the gap proves an old hole, together with the one after it, and shows whose trades these are.
-        with_last = self._absence.lacks(first) or self._ingest.is_hint()
+        with_last = self._absence.lacks(first) or self._ingest.standing().is_hint
         begin = max(0, first - 1) if with_last else first
         self._outage.pause()
         try:
@@ -200,13 +200,13 @@ class Repair:
     def _skip(self, before: int, why: str) -> None:
         # An id that only /api/v3/trades names may be another pair's, from a cache: giving up ids because of it would
         # drop the real trades as late. If they exist, the next trade of the stream shows that they are missing.
-        if self._ingest.is_hint():
+        if self._ingest.standing().is_hint:
             self._drop_hint("does not return the trades up to it")
         else:
             self._ingest.skip(before, why)
 
     def _drop_hint(self, why: str) -> None:
-        newest = self._ingest.newest_id
+        newest = self._ingest.standing().newest_id
         if self._ingest.drop_hint():
             self._absence.clear()
             self._lines.warn(
@@ -241,7 +241,7 @@ class _Progress:
             self.begun = True
             line = f"Repairing a gap from trade id {gap.first}: about {len(gap)} trades are missing"
             self._lines.info("gap", line, first=gap.first, missing=len(gap))
-            self._logged_behind = self._ingest.behind()
+            self._logged_behind = self._ingest.standing().behind
 
     def note(self, trades: int) -> None:
         self._done += trades
@@ -249,7 +249,7 @@ class _Progress:
         if passed < self._every:
             return
         self._every = min(2 * self._every, _PROGRESS_AT_MOST)
-        behind = self._ingest.behind()
+        behind = self._ingest.standing().behind
         rate = (self._done - self._logged_done) / passed
         stream = rate + (behind - self._logged_behind) / passed
         if stream > rate:

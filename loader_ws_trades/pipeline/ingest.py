@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from loader_ws_trades.pipeline.connections import Connections
 from loader_ws_trades.pipeline.copies import Copies
-from loader_ws_trades.pipeline.events import Event, Gap, Position, Reset
+from loader_ws_trades.pipeline.events import Event, Gap, Position, Reset, Standing
 from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.stamps import stamped
 from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedCounts, RejectedFrame, Trade
@@ -208,33 +208,13 @@ class Ingest:
         """Whether missing ids hold trades back; without the lock, for the main thread."""
         return not (self._closed or self.sequencer.left == 0 or self.sequencer.in_order)
 
-    @property
-    def newest_id(self) -> int:
-        """The highest id known, emitted or not; -1 if there is none."""
+    def standing(self) -> Standing:
+        """How far its trades have come."""
         with self._lock:
-            return self.sequencer.newest_id
-
-    def is_hint(self) -> bool:
-        """Whether the current gap shows only by a hint, and not by a trade."""
-        with self._lock:
-            return self.sequencer.is_hint
-
-    def behind(self) -> int:
-        """How many ids up to the newest one seen have not been emitted."""
-        with self._lock:
-            return self.sequencer.behind
-
-    def is_confirmed(self) -> bool:
-        """Whether all open connections confirm the current gap, by having brought a higher id."""
-        with self._lock:
-            gap = self.sequencer.gap()
-            return gap is None or self._connections.confirm(gap.first)
-
-    @property
-    def newest_streamed(self) -> dict[int, int]:
-        """By open connection: the id that it brought last; -1 if it brought none."""
-        with self._lock:
-            return dict(self._connections.newest)
+            sequencer, connections = self.sequencer, self._connections
+            gap, streamed = sequencer.gap(), dict(connections.newest)
+            confirmed = gap is None or connections.confirm(gap.first)
+            return Standing(sequencer.newest_id, streamed, sequencer.behind, sequencer.is_hint, confirmed)
 
     def _pass_on(self, ready: Sequence[Trade], events: list[Event]) -> None:
         """Put trades into the sink, or behind those waiting for room in it."""

@@ -13,9 +13,7 @@ from loader_ws_trades.pipeline.given_up import GivenUp
 from loader_ws_trades.pipeline.trade import Trade
 
 WINDOW = 50_000  # trades up to so many ids ahead of the next one are held: about 20 MB at most
-
 _EMPTY = -1  # the expected id before the first trade
-
 PROOF = 3  # trades in a row on one connection that prove an id reset
 
 
@@ -58,8 +56,7 @@ class Sequencer:
         self._given_up = GivenUp()
         self._runs: dict[int, list[Trade]] = {}  # connection -> trades that may start a new sequence
         self._of_stream = True
-        self.duplicates = 0
-        self.late = 0
+        self.duplicates = self.late = 0
         self.gaps = 0
         """How often a gap appeared."""
 
@@ -167,9 +164,9 @@ class Sequencer:
 
     def skip(self, before: int) -> tuple[Sequence[Trade], list[Event]]:
         """Give up on the ids missing before `before`; returns like `push`, with these ids as gaps."""
-        found: tuple[list[Trade], list[Event]] = [], []
-        self._give_up(before, *found)
-        return found
+        out, events = list[Trade](), list[Event]()
+        self._give_up(before, out, events)
+        return out, events
 
     def end(self) -> list[Event]:
         """Take no more trades; returns the ids set aside without proof of a reset as gaps."""

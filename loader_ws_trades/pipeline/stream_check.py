@@ -66,7 +66,7 @@ class StreamCheck:
 
     def turn(self) -> None:
         """Do what is due; called regularly."""
-        now, streamed = time.monotonic(), self._ingest.newest_streamed
+        now, streamed = time.monotonic(), self._ingest.standing().newest_streamed
         if not self._is_open():
             self._suspected, self._ask_at = None, now + self._interval
         elif any(trade_id not in (-1, self._streamed.get(number, -1)) for number, trade_id in streamed.items()):
@@ -95,7 +95,7 @@ class StreamCheck:
             # If the location is not served, for instance, gap repair logs that when it matters.
             log.debug("The stream cannot be checked: %s", error)
             return
-        seen = max(self._ingest.newest_id, self._baseline)
+        seen = max(self._ingest.standing().newest_id, self._baseline)
         if seen < 0:
             self._baseline = newest
         elif newest - seen > self._limit:

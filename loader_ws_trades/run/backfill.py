@@ -243,11 +243,8 @@ class _Progress:
             return
         self._logged, self._every = now, min(2 * self._every, _PROGRESS_AT_MOST)
         left = (now - self._began) * (self._total - self._done) / self._done
-        events.info(
-            "backfill_progress",
-            f"Loaded {self._done} of {self._total} trades, about {format_duration(left)} left",
-            done=round(self._done / self._total, 4),
-        )
+        text = f"Loaded {self._done} of {self._total} trades, about {format_duration(left)} left"
+        events.info("backfill_progress", text, done=round(self._done / self._total, 4))
 
 
 def cost(settings: Settings, missing: Iterable[Gap]) -> tuple[int, float]:

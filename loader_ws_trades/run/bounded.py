@@ -111,28 +111,20 @@ class Bounded(Source):
         if self._topic and self.missing:
             self._reading(lambda: self._check_topic(wanted))
         self.total = sum(map(len, self.missing))
-        events.info(
-            "lacking",
-            f"{self.total} trades to load, of ids {wanted.first_id}-{wanted.last_id}, in {len(self.missing)} range(s)",
-            lacking=self.total,
-            ranges=len(self.missing),
-        )
+        count, ids = len(self.missing), f"{wanted.first_id}-{wanted.last_id}"
+        text = f"{self.total} trades to load, of ids {ids}, in {count} range(s)"
+        events.info("lacking", text, lacking=self.total, ranges=count)
 
     def _up_to_newest(self, wanted: TradeRange) -> TradeRange | None:
         newest = self._reading(lambda: newest_trade(self._settings))
         if newest.doubt:
-            events.warn(
-                "topic_unchecked",
-                f"{newest.doubt}: trades of a live loader may be duplicated; end the range with --to-id or --until",
-            )
+            advice = "trades of a live loader may be duplicated; end the range with --to-id or --until"
+            events.warn("topic_unchecked", f"{newest.doubt}: {advice}")
         if newest.last is None or self._beyond or newest.last.trade_id >= wanted.last_id:
             return wanted
         last_id = newest.last.trade_id
-        events.info(
-            "bounded_by_topic",
-            f"Stopping at the newest trade on the topic, id {last_id}; --beyond continues past it",
-            trade_id=last_id,
-        )
+        text = f"Stopping at the newest trade on the topic, id {last_id}; --beyond continues past it"
+        events.info("bounded_by_topic", text, trade_id=last_id)
         return wanted._replace(last_id=last_id) if last_id >= wanted.first_id else None
 
     def _check_topic(self, wanted: TradeRange) -> None:

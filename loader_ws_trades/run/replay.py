@@ -161,8 +161,7 @@ def event_time(frame: bytes) -> float | None:
 
 def _wait_until(due: float, stopping: threading.Event) -> None:
     if (left := due - time.monotonic()) >= _LOGGED_FROM:
-        events.info(
-            "recording_pause", f"The recording pauses here, the next frame is due in {left:.0f} s", seconds=round(left)
-        )
+        text = f"The recording pauses here, the next frame is due in {left:.0f} s"
+        events.info("recording_pause", text, seconds=round(left))
     while left > 0 and not stopping.wait(min(left, _LONGEST_WAIT)):
         left = due - time.monotonic()

@@ -57,9 +57,8 @@ class Resume:
         if position is not None:
             events.info("resume", f"Resuming after trade id {position.trade_id}", trade_id=position.trade_id)
         elif not found.doubt:
-            events.info(
-                "resume_new", f"No trade of {self._settings.symbol} on the topic, starting at the first live one"
-            )
+            text = f"No trade of {self._settings.symbol} on the topic, starting at the first live one"
+            events.info("resume_new", text)
         return position
 
     def _search(self) -> Checkpoint | None:
@@ -85,9 +84,8 @@ class Resume:
             advice = f"raise {named('kafka_outage_limit')}" if isinstance(error, HiddenError) else "check the brokers"
             raise RunError(f"Cannot read the checkpoint: {error}; {advice}") from error
         if self.waits is None:
-            events.warn(
-                "resume_waiting", f"Cannot read the checkpoint yet: {error} (retrying for {patience.remaining:.0f} s)"
-            )
+            left = f"retrying for {patience.remaining:.0f} s"
+            events.warn("resume_waiting", f"Cannot read the checkpoint yet: {error} ({left})")
         self.waits = f"waiting to read the checkpoint: {error}"
         if not isinstance(error, HiddenError):
             self._closed.wait(_LOOK_AGAIN)
