@@ -119,8 +119,8 @@ def test_each_fault_of_the_exchange_is_named_by_its_step(case: Case, monkeypatch
             found: dict[str, Result] = {result.name: result for result in run_steps(steps.steps(), ())}
     assert {name: result.verdict for name, result in found.items() if result.verdict != "ok"} == case.not_passed, found
     assert max(result.exit_code for result in found.values()) == case.exit_code
-    told = found[next(iter(case.not_passed), "symbol")].text
-    assert not [word for word in case.words if word not in told], told
+    text = found[next(iter(case.not_passed), "symbol")].text
+    assert not [word for word in case.words if word not in text], text
 
 
 def test_a_check_that_passes_writes_to_no_topic() -> None:

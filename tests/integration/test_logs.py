@@ -95,9 +95,7 @@ def deaf(request: pytest.FixtureRequest) -> Iterator[type[Loader]]:
         yield loaders
 
 
-def test_a_log_that_nobody_reads_stops_no_trade_and_changes_no_exit_code(
-    workflow: Workflow, deaf: type[Loader]
-) -> None:
+def test_unread_standard_error_does_not_affect_delivery_or_exit_code(workflow: Workflow, deaf: type[Loader]) -> None:
     workflow.loader_class = deaf
     with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
         urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
@@ -112,7 +110,7 @@ def test_a_log_that_nobody_reads_stops_no_trade_and_changes_no_exit_code(
 
 
 @pytest.mark.parametrize("command", ["run", "audit"])
-def test_an_error_that_nobody_reads_has_its_exit_code(deaf: type[Loader], command: str) -> None:
+def test_unread_usage_error_keeps_its_exit_code(deaf: type[Loader], command: str) -> None:
     loader = deaf(command, "--no-such-flag")
     assert loader.wait(20) == 2
     loader.close()
@@ -228,14 +226,14 @@ def test_throttle_logs_a_kind_a_few_times_per_period(
 ) -> None:
     clock = FakeClock()
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
-    told = Throttle(logging.getLogger("a-test"), 2, every=60)
+    lines = Throttle(logging.getLogger("a-test"), 2, every=60)
     with caplog.at_level(logging.INFO, "a-test"):
         for number in range(5):
             clock.now += 10
-            told.warn("cut", f"cut {number}")
-        told.info("other", "another kind")
+            lines.warn("cut", f"cut {number}")
+        lines.info("other", "another kind")
         clock.now += 100
-        told.warn("cut", "cut again")
+        lines.warn("cut", "cut again")
     assert caplog.messages == [
         "cut 0",
         "cut 1 (more of this kind are logged at debug level only for 50 s)",

@@ -193,9 +193,9 @@ def test_no_secret_is_served(workflow: Workflow) -> None:
         url = exchange.ws_url.replace("ws://", "ws://someone:hush-hush-url@")
         loader = workflow.run("-X", "ssl.key.password=hush-hush-property", **to(exchange, BINANCE_WS_URL=url))
         wait_until(port, "delivered_total", 100)
-        told = ask(port, "/metrics").text + ask(port, "/healthz").text
+        shown = ask(port, "/metrics").text + ask(port, "/healthz").text
         ended(loader, workflow)
-    assert not [secret for secret in loader.secrets if secret in told]
+    assert not [secret for secret in loader.secrets if secret in shown]
     assert loader.secrets >= {"hush-hush-url", "hush-hush-property"}
 
 

@@ -44,7 +44,7 @@ def connected(stack: ExitStack, port: int) -> socket.socket:
 
 @pytest.mark.parametrize("count", [AT_ONCE, AT_ONCE + 8, 10 * AT_ONCE])
 @pytest.mark.parametrize("said", [b"", b"GET /metrics HTTP/1.1\r\nHost: "], ids=["silent", "half a request"])
-def test_clients_without_a_request_keep_no_probe_waiting(port: int, count: int, said: bytes) -> None:
+def test_idle_clients_do_not_block_probes(port: int, count: int, said: bytes) -> None:
     before = threading.active_count()
     with ExitStack() as stack:
         for _ in range(count):
@@ -53,7 +53,7 @@ def test_clients_without_a_request_keep_no_probe_waiting(port: int, count: int, 
         assert all(answers(port) for _ in range(12))
 
 
-def test_clients_that_trickle_are_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_are_disconnected(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_REQUEST", 0.3)  # but a client may be silent for 5 s, as before
     with ExitStack() as stack:
         clients = [connected(stack, port) for _ in range(AT_ONCE)]
@@ -70,7 +70,7 @@ def test_clients_that_trickle_are_cut_off(port: int, monkeypatch: pytest.MonkeyP
         wait_for(are_cut_off, "their end", 4)
 
 
-def test_what_no_thread_can_be_had_for_gives_its_place_back(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_thread_start_frees_its_slot(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:

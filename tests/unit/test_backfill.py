@@ -95,7 +95,7 @@ def test_a_range_of_ids_outside_what_the_exchange_has_is_a_fault(
         (150, 160, None),
     ],
 )
-def test_a_time_in_which_nothing_was_printed_is_none(
+def test_time_range_without_trades_is_empty(
     survey: Callable[..., TradeRange | None],
     logged: pytest.LogCaptureFixture,
     since: int,
@@ -192,7 +192,9 @@ def test_ids_that_one_answer_did_not_have_are_no_hole(stage: Load) -> None:
 
 
 @pytest.mark.parametrize(("after", "named"), [(9.0, []), (11.0, [(10.0, "80-99")])])
-def test_recent_ids_are_waited_for(stage: Load, after: float, named: list[tuple[float, str]]) -> None:
+def test_missing_recent_ids_are_requested_until_they_are_old_enough(
+    stage: Load, after: float, named: list[tuple[float, str]]
+) -> None:
     stage.rest.ids, stage.rest.period = list(range(80)), 1
     stage.clock.after(after, lambda: stage.rest.ids.extend(range(80, 200)))
     stage.run((0, 99))
@@ -217,7 +219,7 @@ def test_rest_that_stays_away_ends_the_load(stage: Load, lasting: bool, seconds:
     assert (stage.out, stage.named) == ([], []), "the next run finds them missing"
 
 
-def test_rest_that_comes_back_is_used_and_a_stop_is_no_error(stage: Load) -> None:
+def test_load_continues_after_a_rest_outage_and_stops_without_an_error(stage: Load) -> None:
     stage.provider.survey()
     stage.rest.script = away(False)
     stage.clock.after(20.0, lambda: setattr(stage.rest, "script", lambda _: None))

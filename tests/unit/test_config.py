@@ -273,8 +273,8 @@ def test_all_faults_are_reported_together_with_variable_and_flag() -> None:
     worst = {name: values[-1] for name, values in WRONG.items()}
     with pytest.raises(ConfigurationError) as caught:
         load({**worst, "queue_id": ""})
-    told = {fault.split(" ")[0] for fault in caught.value.faults}
-    assert told >= {name.upper() for name in worst} | {"QUEUE_ID", "TYPE"}
+    reported = {fault.split(" ")[0] for fault in caught.value.faults}
+    assert reported >= {name.upper() for name in worst} | {"QUEUE_ID", "TYPE"}
 
 
 @pytest.mark.parametrize(
@@ -334,8 +334,8 @@ def test_oauthbearer_takes_properties_instead_of_a_user() -> None:
         assert made["sasl.oauthbearer.method"] == "oidc"
         assert made["sasl.oauthbearer.client.id"] == "me"
         assert "sasl.username" not in made
-    told = f"sasl.oauthbearer.* in {config.named('kafka_properties')}"
-    assert properties.producer_credentials(settings) == properties.consumer_credentials(settings) == told
+    source = f"sasl.oauthbearer.* in {config.named('kafka_properties')}"
+    assert properties.producer_credentials(settings) == properties.consumer_credentials(settings) == source
     plain = load(oauth | {"kafka_security_protocol": "SASL_PLAINTEXT"})
     assert properties.consumer_properties(plain)["security.protocol"] == "SASL_PLAINTEXT"
     for wrong in (

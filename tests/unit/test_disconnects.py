@@ -34,7 +34,7 @@ def test_how_long_the_exchange_asks_to_wait_is_bounded_and_never_trusted_to_be_a
     assert retry_after(refused(429, **{"retry-after": asked})) == seconds
 
 
-def test_an_ending_that_asks_for_nothing() -> None:
+def test_ending_without_retry_after() -> None:
     assert retry_after(refused(429)) == 0
     assert retry_after(WebSocketBadStatusException("refused", 429)) == 0
     assert retry_after(None) == 0

@@ -593,7 +593,7 @@ def test_two_connections_use_different_urls_and_each_attempt_the_next_one(scene:
     assert made.next().url == second.url
 
 
-def test_end_of_one_of_two_connections_is_no_outage(scene: Callable[..., Scene]) -> None:
+def test_end_of_one_of_two_connections_is_not_an_outage(scene: Callable[..., Scene]) -> None:
     made, first, second = two(scene, feed_outage_limit="1")
     first.end()
     again = made.next()

@@ -19,7 +19,7 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
         files.read(file, most=199_999)
 
 
-def test_a_fifo_is_waited_for(tmp_path: Path) -> None:
+def test_fifo_is_read_until_its_writer_closes_it(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     writer = threading.Thread(target=fifo.write_bytes, args=(b"x" * 100_000,))
@@ -30,7 +30,7 @@ def test_a_fifo_is_waited_for(tmp_path: Path) -> None:
         writer.join()
 
 
-def test_the_wait_for_a_writer_is_bounded(tmp_path: Path) -> None:
+def test_fifo_without_a_writer_times_out(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with pytest.raises(TimeoutError, match=r"not written to its end within 0\.01 s"):

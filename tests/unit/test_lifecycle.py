@@ -20,7 +20,7 @@ def test_delays_are_drawn_below_a_bound_that_doubles_up_to_the_cap() -> None:
     assert max(max(row) for row in drawn) > 10
 
 
-def test_a_thread_that_dies_tells_its_owner_why() -> None:
+def test_death_of_a_thread_is_reported_to_its_owner() -> None:
     deaths: list[BaseException] = []
 
     def fail() -> None:

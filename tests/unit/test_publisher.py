@@ -90,10 +90,10 @@ def test_an_outage_and_its_end_are_logged_once(run: Scripted, caplog: pytest.Log
     assert (run.publisher.outages, caplog.messages) == (0, []), "5 s are not an outage yet"
     run.poll(0.1, 0.1, 3.0)
     assert run.publisher.outages == 1
-    [told] = caplog.messages
-    assert "No delivery acknowledged for 5 s" in told
-    assert "3 records queued; the run ends after 600 s" in told
-    assert "KAFKA_OUTAGE_LIMIT" in told
+    [line] = caplog.messages
+    assert "No delivery acknowledged for 5 s" in line
+    assert "3 records queued; the run ends after 600 s" in line
+    assert "KAFKA_OUTAGE_LIMIT" in line
     assert waiting_since(run) == began
     run.producer.acknowledge(1)
     run.poll()

@@ -50,7 +50,7 @@ Make = Callable[..., Resume]
 
 @pytest.fixture
 def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """A `Resume` whose searches end as it is told, the last one for ever; each takes a second."""
+    """A `Resume` whose searches have these outcomes, the last one for ever; each takes a second."""
 
     def made(*ends: Checkpoint | UnavailableError, exchange: Exchange | None = None, **values: str) -> Resume:
         left = list(ends)

@@ -71,7 +71,7 @@ class Interleaving:
 
     @property
     def is_full(self) -> bool:
-        """Whether new ids come close to the old ones before they are proved: what passes those cannot be told apart."""
+        """Whether new ids approach the old ones before the reset is proved: beyond that they are indistinguishable."""
         return self.undecided and self.exchange.next_id > self.out[-1] - 12
 
     def issue(self) -> None:

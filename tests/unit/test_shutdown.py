@@ -304,7 +304,7 @@ def test_a_sink_that_fails_while_draining_names_what_is_held_too(clock: FakeCloc
 
 
 @pytest.mark.parametrize("failing", [1.0, 2.0], ids=["loading", "draining"])
-def test_a_reader_that_went_away_is_no_error(clock: FakeClock, run: Run, failing: float) -> None:
+def test_closed_output_is_not_an_error(clock: FakeClock, run: Run, failing: float) -> None:
     source, sink = Source(*trades(1, 2), resumes=False), Sink(clock)
     sink.stalled = True
     clock.after(failing, lambda: setattr(sink, "failure", EndOfOutputError("The reader went away")))

@@ -1,4 +1,4 @@
-"""A silent subscription is told from a quiet pair, and nothing is lost, invented or given up for what REST says."""
+"""A silent subscription is distinguished from a quiet pair; nothing is lost, invented or given up because of REST."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_stream_that_was_silent_from_the_beginning_is_carried_from_where_rest_
     assert len(scene.replaced) == 1
 
 
-def test_nothing_is_asked_while_there_is_no_connection(scene: Scene) -> None:
+def test_rest_is_not_queried_without_a_connection(scene: Scene) -> None:
     scene.bring(1)
     scene.is_open = False
     scene.clock.after(200, lambda: setattr(scene, "is_open", True))
