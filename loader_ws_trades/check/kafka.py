@@ -70,7 +70,9 @@ class KafkaSteps:
         Publisher(self._settings, _KIND).open(self._startup)
         properties = trade_producer_properties(self._settings, _KIND)
         topic = TopicAdmin(properties, self._settings.kafka_topic, seconds=_ANSWER).settings()
-        kept = f", kept {_retention(topic.retention)}" if topic.retention is not None else ""
+        kept = ""
+        if topic.retention is not None:
+            kept = ", kept forever" if topic.retention == math.inf else f", kept for {topic.retention / 86400:.3g} d"
         return passed(f"{topic.topic}{kept}", *topic_warnings(topic))
 
     def _find_checkpoint(self) -> Result:
@@ -129,7 +131,3 @@ def topic_warnings(topic: TopicSettings) -> list[str]:
             "the last one ended; raise its retention.ms"
         )
     return warnings
-
-
-def _retention(seconds: float) -> str:
-    return "forever" if seconds == math.inf else f"for {seconds / 86400:.3g} d"

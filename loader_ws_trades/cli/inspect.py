@@ -76,14 +76,6 @@ _DOCUMENT = resources.files("loader_ws_trades") / "asyncapi.json"
 MESSAGES = ("record", "event", "command")
 
 
-class _Components(msgspec.Struct):
-    schemas: dict[str, msgspec.Raw]
-
-
-class _Document(msgspec.Struct):
-    components: _Components
-
-
 @command(
     "loader-ws-trades schema > asyncapi.json",
     "loader-ws-trades schema record | jq .properties.price",
@@ -94,5 +86,7 @@ def schema(message: str | None) -> None:
     text = _DOCUMENT.read_bytes()
     if message:
         # As it stands there: decoding and encoding a number may change its digits.
-        text = msgspec.json.format(bytes(msgspec.json.decode(text, type=_Document).components.schemas[message]))
+        for key in ("components", "schemas", message):
+            text = bytes(msgspec.json.decode(text, type=dict[str, msgspec.Raw])[key])
+        text = msgspec.json.format(text)
     say(text.decode().rstrip())

@@ -91,12 +91,9 @@ def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, 
         if "symbol" in given:
             settled.add("job_completion_index")  # a pair set in a higher layer overrides the index of the Job
         # An empty value counts as not set.
-        given |= {name: value for name, value in layer.items() if not _is_blank(value) and name not in settled}
+        found = {name: values.stripped(value) if isinstance(value, str) else value for name, value in layer.items()}
+        given |= {name: layer[name] for name, value in found.items() if value and name not in settled}
     return Given(given, faults, notes)
-
-
-def _is_blank(value: str | Iterable[str] | None) -> bool:
-    return not (values.stripped(value) if isinstance(value, str) else value)
 
 
 def gather(
