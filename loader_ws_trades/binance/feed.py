@@ -9,16 +9,15 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from functools import partial
 
 from loader_ws_trades.binance import disconnects
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed_thread import FeedThread, Slot
+from loader_ws_trades.binance.outage import Outage
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.binance.rate_limits import AttemptLimit
-from loader_ws_trades.config.settings import Settings, named
-from loader_ws_trades.errors import RunError
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Activity, Deadline, spawn
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.interfaces import FrameReceiver, OnDeath
@@ -63,9 +62,7 @@ class Feed:
         self._lock = threading.Lock()
         self._threads: list[FeedThread] = []  # those whose connection may be open; successors come later
         self._started = 0
-        self._down_since: float | None = None
-        self._down_text = "no connection to the exchange yet"
-        self._down_logged = False
+        self._outage = Outage()
         self.connections = 0
         """Connections opened so far."""
         self.reconnects = dict.fromkeys(disconnects.REASONS, 0)
@@ -84,7 +81,7 @@ class Feed:
         self._receiver = receiver
         self._take = take or receiver.take
         self._on_death = on_death
-        self._down_since = time.monotonic()
+        self._outage.since = time.monotonic()
         count = self._settings.feed_connections
         for number in range(count):
             slot = Slot(number, list(self._settings.stream_urls))
@@ -107,7 +104,7 @@ class Feed:
 
     def trouble(self) -> str | None:
         """Since when and why there is no connection; None while there is one."""
-        return self._down_text if self._down_since is not None else None
+        return self._outage.text()
 
     @property
     def opened(self) -> float | None:
@@ -117,7 +114,7 @@ class Feed:
     @property
     def lost(self) -> float | None:
         """Since when there is no connection (monotonic); None while there is one, or before the start."""
-        return self._down_since
+        return self._outage.since
 
     def activities(self) -> list[Activity]:
         """What its threads are doing, until it is closed; may be called from any thread."""
@@ -158,7 +155,7 @@ class Feed:
         """
         if not self._started or self.stopping.is_set():
             return
-        self._check_outage()
+        self._outage.check(self._settings)
         now = time.monotonic()
         heads = list(self._heads())
         settled = all(head.opened is not None and head.predecessor is None for head in heads)
@@ -250,7 +247,7 @@ class Feed:
             thread.opened, thread.rotate_at, thread.announced = now, now + thread.age, False
             # Only the first connection of a slot has a shorter age; that keeps the slots apart.
             thread.age = self._settings.max_connection_age * random.uniform(0.9, 1.0)
-            down_since, self._down_since, self._down_logged = self._down_since, None, False
+            down_since = self._outage.end()
             number = self.connections = self.connections + 1
         down = now - down_since if number > 1 and down_since is not None else 0.0
         how = f" again after {format_duration(down)}" if down else ""
@@ -277,7 +274,7 @@ class Feed:
             return None
         self.reconnects[disconnects.disconnect_reason(ending, opened=lasted is not None)] += 1
         # Other rejections may be temporary while an exchange starts.
-        grace_over = time.monotonic() - (self._down_since or math.inf) >= self._settings.startup_grace
+        grace_over = time.monotonic() - (self._outage.since or math.inf) >= self._settings.startup_grace
         error = None if self.connections else disconnects.permanent_error(ending)
         if error and (disconnects.is_blocked(ending) or grace_over):
             raise error
@@ -294,19 +291,5 @@ class Feed:
         with self._lock:
             if self._is_open():
                 return False
-            if self._down_since is None:
-                self._down_since = time.monotonic()
-            if not self._down_logged:
-                self._down_logged = True
-                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                self._down_text = f"no connection to the exchange since {now} ({reason})"
+            self._outage.begin(reason)
             return True
-
-    def _check_outage(self) -> None:
-        down_since = self._down_since  # a thread of the feed may set it to None
-        if down_since is not None and time.monotonic() - down_since > self._settings.feed_outage_limit:
-            raise RunError(
-                f"No connection to the exchange at {redacted_url(self._settings.stream_url)} for "
-                f"{self._settings.feed_outage_limit:g} s ({self._down_text}); check "
-                f"{named('binance_ws_url')} and the network"
-            )

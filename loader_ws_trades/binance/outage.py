@@ -1,0 +1,50 @@
+"""Since when, and why, there is no connection to the exchange."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+from loader_ws_trades.config.settings import Settings, named
+from loader_ws_trades.errors import RunError
+from loader_ws_trades.text import redacted_url
+
+
+class Outage:
+    """The time without a connection. Changed under the feed's lock; read by any thread."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        """Since when there is no connection (monotonic); None while there is one, or before the start."""
+        self._text = "no connection to the exchange yet"
+        self._has_reason = False
+
+    def begin(self, reason: str) -> None:
+        """Note that there is no connection, because of `reason` if it is the first one."""
+        self.since = self.since or time.monotonic()
+        if not self._has_reason:
+            self._has_reason = True
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self._text = f"no connection to the exchange since {now} ({reason})"
+
+    def end(self) -> float | None:
+        """Note that there is a connection; returns since when there was none."""
+        since, self.since, self._has_reason = self.since, None, False
+        return since
+
+    def text(self) -> str | None:
+        """Since when and why there is no connection; None while there is one."""
+        return self._text if self.since is not None else None
+
+    def check(self, settings: Settings) -> None:
+        """Check that it is within the limit.
+
+        Raises:
+            RunError: if there was no connection for longer.
+        """
+        since, limit = self.since, settings.feed_outage_limit  # a thread of the feed may set `since` to None
+        if since is not None and time.monotonic() - since > limit:
+            raise RunError(
+                f"No connection to the exchange at {redacted_url(settings.stream_url)} for {limit:g} s "
+                f"({self._text}); check {named('binance_ws_url')} and the network"
+            )
