@@ -53,6 +53,12 @@ def _no_repair(trial: Trial) -> None:
     assert not asked, f"{asked} requests for what the other connection brings"
 
 
+def _one_replaced(trial: Trial) -> None:
+    _no_repair(trial)
+    assert trial.log.count("One of the connections brought no trades") == 1, "the silence of one was not noticed"
+    assert trial.exchange.counters.connections == 3, f"{trial.exchange.counters.connections} connections"
+
+
 LATE_AND_LOSSY = (Delay(0.3, connection=2), *(Skip(10, connection=1, after=after) for after in range(500, 3500, 100)))
 REORDERED = tuple(Shuffle(2000, window=20, seed=number, connection=number, after=500) for number in (1, 2))
 ROWS = [
@@ -71,12 +77,13 @@ ROWS = [
             ("cut of one, then of the other", (Cut(connection=1, after=500), Cut(connection=2, after=1500))),
             ("one stalls for 3 s", (Freeze(connection=1, after=500, lasting=3),)),
             ("one stalls within a frame", (HalfOpen(connection=2, after=500, lasting=3),)),
-            ("one falls silent", (Freeze(connection=1, after=500, pings=True),)),
             ("one is late by 300 ms, the other loses a tenth", LATE_AND_LOSSY),
             ("one is late by 300 ms with a tenth", (Delay(0.3, share=10, overtaking=True, connection=1),)),
             ("both reordered", REORDERED),
         )
     ),
+    # 18 s of silence, in 40 s.
+    Row("29 one falls silent", (SILENCE,), TWO | CHECKED, rate=100, also=_one_replaced),
     Row("29 cut of both", (Cut(after=1500),), TWO, rate=500, recovered_within=3),
     Row("29 rotation of both", (), TWO | {"MAX_CONNECTION_AGE": "2"}, rate=500, overlaps=True),
 ]
