@@ -67,7 +67,8 @@ class StreamCheck:
     def turn(self) -> None:
         """Do what is due; called regularly."""
         now, streamed = time.monotonic(), self._ingest.standing().newest_streamed
-        if not self._is_open():
+        # While the sink is full the stream is not read, so it cannot speak.
+        if not self._is_open() or self._ingest.full:
             self._suspected, self._ask_at = None, now + self._interval
         elif any(trade_id not in (-1, self._streamed.get(number, -1)) for number, trade_id in streamed.items()):
             self._speaks(now, streamed)

@@ -13,7 +13,7 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.pipeline.connection_check import ConnectionCheck
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from tests.unit.clock import FakeClock
-from tests.unit.test_gap_repair import GIVEN, NOW, Stage
+from tests.unit.test_gap_repair import GIVEN, NOW, Stage, Watched
 
 
 class Scene(Stage):
