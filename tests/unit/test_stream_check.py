@@ -265,3 +265,14 @@ def test_a_connection_opened_on_a_quiet_pair_is_not_replaced(clock: FakeClock) -
     clock.after(1200, several.stopping.set)
     several.repair.run(resumed=None)
     assert several.replaced == []
+
+
+def test_a_stream_that_is_not_read_while_the_sink_is_full_is_not_silent(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watched, "full", property(lambda _: scene.passed < 200))
+    scene.bring(1)
+    scene.has_until((10, 100))
+    scene.clock.after(210, lambda: scene.bring(*range(2, 101)))
+    scene.run(250)
+    assert (scene.asked_for_newest, scene.replaced, scene.out) == ([], [], list(range(1, 101)))
