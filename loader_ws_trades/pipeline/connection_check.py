@@ -52,6 +52,9 @@ class ConnectionCheck:
 
     def turn(self) -> None:
         """Replace a connection if it is due; called regularly."""
+        if self._ingest.full:  # no connection is read then
+            self._last.clear()
+            return
         now, newest = time.monotonic(), self._ingest.standing().newest_streamed
         ahead = max(newest.values(), default=-1)
         before, self._last = self._last, {}

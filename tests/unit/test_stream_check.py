@@ -276,3 +276,17 @@ def test_a_stream_that_is_not_read_while_the_sink_is_full_is_not_silent(
     scene.clock.after(210, lambda: scene.bring(*range(2, 101)))
     scene.run(250)
     assert (scene.asked_for_newest, scene.replaced, scene.out) == ([], [], list(range(1, 101)))
+
+
+def test_a_connection_that_is_not_read_because_the_sink_is_full_is_not_replaced(clock: FakeClock) -> None:
+    several = Several(clock)
+    for trade_id in range(1, 6):
+        several.ingest.take([several.frame(trade_id)], several.open[0])
+        several.check.turn()
+    several.ingest._waiting.append(several.trade(6))
+    for _ in range(30):
+        clock.advance(10)
+        several.check.turn()
+    several.ingest._waiting.clear()
+    several.check.turn()
+    assert several.replaced == []
