@@ -302,3 +302,34 @@ def test_the_check_can_be_stopped(tmp_path: Path) -> None:
     stopping.set()
     with pytest.raises(RunError, match="nothing was published"):
         Archive([csv(tmp_path, rows(range(10)))], "BTCUSDT", stopping).check()
+
+
+def test_any_flipped_bit_of_a_zip_is_found_before_a_trade_is_used(tmp_path: Path) -> None:
+    path = zipped(tmp_path, rows(range(200)))
+    whole = path.read_bytes()
+    _, trades = load(path)
+    rng = random.Random(7)
+    found = 0
+    for _ in range(60):
+        broken = bytearray(whole)
+        position = rng.randrange(len(broken))
+        broken[position] ^= 1 << rng.randrange(8)
+        path.write_bytes(broken)
+        try:
+            _, now = load(path)
+        except ConfigurationError as error:
+            found += NAME in str(error)
+        else:
+            assert now == trades, f"byte {position}"  # a date, an attribute
+    assert found > 40
+
+
+def test_a_file_that_is_cut_while_it_is_used_ends_the_run(tmp_path: Path) -> None:
+    path = csv(tmp_path, rows(range(5000)))
+    archive = Archive([path], "BTCUSDT")
+    archive.check()
+    batches = archive.batches()
+    next(batches)
+    path.write_bytes(path.read_bytes()[:10_001])
+    with pytest.raises(RunError, match="changed after the check"):
+        list(batches)
