@@ -58,9 +58,9 @@ def _break(how: str, flag: Path) -> None:
     elif how == "feed-dies":
         run = feed_thread.FeedThread.run
 
-        def end_quietly(self: feed_thread.FeedThread, owner: Any) -> None:
+        def end_quietly(self: feed_thread.FeedThread, *arguments: Any) -> None:
             try:
-                run(self, owner)
+                run(self, *arguments)
             except _GoneError:
                 return
 
