@@ -59,8 +59,9 @@ def _one_replaced(trial: Trial) -> None:
     assert trial.exchange.counters.connections == 3, f"{trial.exchange.counters.connections} connections"
 
 
-LATE_AND_LOSSY = (Delay(0.3, connection=2), *(Skip(10, connection=1, after=after) for after in range(500, 3500, 100)))
-REORDERED = tuple(Shuffle(2000, window=20, seed=number, connection=number, after=500) for number in (1, 2))
+# From when both connections are open: with one a gap is repaired after 0.25 s.
+LATE_AND_LOSSY = (Delay(0.3, connection=2), *(Skip(10, connection=1, after=after) for after in range(1000, 4000, 100)))
+REORDERED = tuple(Shuffle(2000, window=20, seed=number, connection=number, after=1000) for number in (1, 2))
 ROWS = [
     *(
         Row(f"27 alive but silent{title}", (*faults, SILENCE), CHECKED, rate=200, seen_within=seen, also=_noticed_once)
@@ -74,11 +75,11 @@ ROWS = [
     *(
         Row(f"29 {title}", faults, TWO, rate=500, also=_no_repair)
         for title, faults in (
-            ("cut of one, then of the other", (Cut(connection=1, after=500), Cut(connection=2, after=1500))),
-            ("one stalls for 3 s", (Freeze(connection=1, after=500, lasting=3),)),
-            ("one stalls within a frame", (HalfOpen(connection=2, after=500, lasting=3),)),
+            ("cut of one, then of the other", (Cut(connection=1, after=1000), Cut(connection=2, after=2000))),
+            ("one stalls for 3 s", (Freeze(connection=1, after=1000, lasting=3),)),
+            ("one stalls within a frame", (HalfOpen(connection=2, after=1000, lasting=3),)),
             ("one is late by 300 ms, the other loses a tenth", LATE_AND_LOSSY),
-            ("one is late by 300 ms with a tenth", (Delay(0.3, share=10, overtaking=True, connection=1),)),
+            ("one is late by 300 ms with a tenth", (Delay(0.3, share=10, overtaking=True, connection=1, after=1000),)),
             ("both reordered", REORDERED),
         )
     ),
