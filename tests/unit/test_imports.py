@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -115,3 +117,16 @@ def test_contributing_names_every_package_and_nothing_else() -> None:
     table = re.findall(r"^\| `(\w+)/?`", section, re.MULTILINE)
     here = {layer(module) for module in MODULES} - {"__main__", "__init__"}
     assert here == set(table)
+
+
+def count() -> None:
+    """Print how many imports there are between packages, and which."""
+    arrows = Counter((layer(module), there) for module in MODULES for there, _ in imported(module) if there)
+    arrows = Counter({arrow: number for arrow, number in arrows.items() if arrow[0] != arrow[1]})
+    for (here, there), number in sorted(arrows.items()):
+        sys.stdout.write(f"{here:>12} -> {there:12} {number:4}\n")
+    sys.stdout.write(f"{len(MODULES)} modules, {len(arrows)} arrows between packages\n")
+
+
+if __name__ == "__main__":
+    count()
