@@ -63,7 +63,7 @@ def permanent_error(ending: Exception | None) -> ConfigurationError | None:
             return ConfigurationError(not_served("binance_ws_url"))
         if ending.status_code in _NO_STREAM:
             return ConfigurationError(
-                f"There is no stream at this URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
+                f"No stream at this URL (HTTP {ending.status_code}); check {named('binance_ws_url')}"
             )
     if isinstance(ending, ProxyError) and ending.status in REJECTIONS:
         return ending.proxy.permanent_error(ending.status)

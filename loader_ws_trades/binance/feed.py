@@ -103,17 +103,17 @@ class Feed:
         return all(thread.task is None or thread.task.join(deadline.remaining) for thread in list(self._threads))
 
     def trouble(self) -> str | None:
-        """Since when and why there is no connection; None while there is one."""
+        """Why and since when the exchange is not connected; None while it is."""
         return self._outage.text()
 
     @property
     def opened(self) -> float | None:
-        """When the newest open connection was opened (monotonic); None while there is none."""
+        """When the newest open connection was opened (monotonic); None if none is open."""
         return max((thread.opened for thread in list(self._threads) if thread.opened is not None), default=None)
 
     @property
     def lost(self) -> float | None:
-        """Since when there is no connection (monotonic); None while there is one, or before the start."""
+        """When the last open connection ended (monotonic); None while one is open, or before the start."""
         return self._outage.since
 
     def activities(self) -> list[Activity]:
@@ -132,20 +132,17 @@ class Feed:
             if thread.serial == connection and thread.opened is not None:
                 thread.announced = True
 
-    def rotate(self, why: str, reason: str = "rotation") -> bool:
-        """Replace the oldest connection; it is closed once the new one delivers. False if none can be replaced now."""
+    def rotate(self, why: str, reason: str = "rotation", connection: int | None = None) -> bool:
+        """Replace the connection with this number, or the oldest one; returns whether it can be replaced now.
+
+        It is closed once the new one delivers.
+        """
         ready = [thread for thread in self._heads() if thread.opened is not None and thread.predecessor is None]
+        if connection is not None:
+            ready = [thread for thread in ready if thread.serial == connection]
         if ready:
             self._replace(min(ready, key=lambda thread: thread.opened or 0.0), why, reason)
         return bool(ready)
-
-    def replace(self, connection: int, why: str, reason: str) -> bool:
-        """Replace the connection with this number, as `rotate` does."""
-        ready = [each for each in self._heads() if each.serial == connection and each.opened is not None]
-        if ready and ready[0].predecessor is None:
-            self._replace(ready[0], why, reason)
-            return True
-        return False
 
     def tick(self) -> None:
         """Replace connections that are due, and let successors take over that received no trade; called regularly.

@@ -91,7 +91,7 @@ class FeedThread:
         self.serial = 0
         """The open connection's number, for the receiver of its frames."""
         self.opened: float | None = None
-        """When it was opened (monotonic); None while there is no open connection."""
+        """When it was opened (monotonic); None while it is not open."""
         self.age = age
         self.rotate_at = math.inf
         self.announced = False

@@ -52,7 +52,7 @@ class HttpClient:
 
         Raises:
             UnavailableError: if it takes too long or is too large, or the run ends.
-            urllib3.exceptions.HTTPError: if there is no response.
+            urllib3.exceptions.HTTPError: if none arrived.
         """
         request, deadline = _Request(lambda: self._send(url, fields)), Deadline(_TIME_LIMIT)
         if not self._stopping.is_set():

@@ -1,4 +1,4 @@
-"""Since when, and why, there is no connection to the exchange."""
+"""How long the exchange has not been connected, and why."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Outage:
 
     def __init__(self) -> None:
         self.since: float | None = None
-        """Since when there is no connection (monotonic); None while there is one, or before the start."""
+        """When the last open connection ended (monotonic); None while one is open, or before the start."""
         self._text = "no connection to the exchange yet"
         self._has_reason = False
 
     def begin(self, reason: str) -> None:
-        """Note that there is no connection, because of `reason` if it is the first one."""
+        """No connection is open; only the first `reason` of an outage is kept."""
         self.since = self.since or time.monotonic()
         if not self._has_reason:
             self._has_reason = True
@@ -28,19 +28,19 @@ class Outage:
             self._text = f"no connection to the exchange since {now} ({reason})"
 
     def end(self) -> float | None:
-        """Note that there is a connection; returns since when there was none."""
+        """A connection is open; returns when the outage began."""
         since, self.since, self._has_reason = self.since, None, False
         return since
 
     def text(self) -> str | None:
-        """Since when and why there is no connection; None while there is one."""
+        """Why and since when the exchange is not connected; None while it is."""
         return self._text if self.since is not None else None
 
     def check(self, settings: Settings) -> None:
-        """Check that it is within the limit.
+        """Check that the outage is within the limit.
 
         Raises:
-            RunError: if there was no connection for longer.
+            RunError: if it is longer.
         """
         since, limit = self.since, settings.feed_outage_limit  # a thread of the feed may set `since` to None
         if since is not None and time.monotonic() - since > limit:

@@ -68,7 +68,7 @@ def rejected(response: Response, base: str, proxy: Proxy | None, symbol: str) ->
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and proxy:
         return MisconfiguredError(str(proxy.permanent_error(status)))
     if status == HTTPStatus.NOT_FOUND:
-        return MisconfiguredError(f"There is no REST API at {base} (HTTP 404); check {named('binance_rest_url')}")
+        return MisconfiguredError(f"No REST API at {base} (HTTP 404); check {named('binance_rest_url')}")
     try:
         error = msgspec.json.decode(response.body, type=_Error)
     except BAD_INPUT:

@@ -50,7 +50,7 @@ def run(env_file: str | None, record: str | None, stdout: bool, no_progress: boo
 
     settings = ready(flags, env_file, needed=_ALONE if stdout else None)
     if stdout:
-        settings = replace(settings, resume="off")  # there is no topic to resume from
+        settings = replace(settings, resume="off")  # nothing to resume from
 
     def make_source() -> Source:
         return Live(settings, recorder=FrameWriter(record) if record else None)

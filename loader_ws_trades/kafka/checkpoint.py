@@ -45,7 +45,7 @@ class Search:
 
     Args:
         settings: the topic, the symbol, and how many records, in all partitions together, one scan may read.
-        pause: waits for some seconds; true if there is no reason to wait any longer.
+        pause: waits for some seconds; returns whether to stop waiting.
         clock: gives the seconds since 1970.
         scanner: reads the topic.
     """

@@ -13,7 +13,7 @@ class Connections:
     """
 
     def __init__(self, copies: Copies | None = None) -> None:
-        self._copies = copies
+        self.copies = copies
         self._numbers = 0  # numbers assigned
         self.slots: dict[int, int] = {}
         """By open connection: its slot."""
@@ -36,8 +36,8 @@ class Connections:
         self._restart()
 
     def _restart(self) -> None:
-        if self._copies:
-            self._copies.restart()
+        if self.copies:
+            self.copies.restart()
 
     def note_reset(self, connection: int) -> None:
         """Note that `connection` proved a reset: the others may have frames from before it."""

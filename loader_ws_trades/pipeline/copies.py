@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 
 from loader_ws_trades.pipeline.trade import Trade
 
@@ -27,7 +27,7 @@ class Copies:
         """Await no more second copies: a connection was opened or has ended."""
         self._recent.clear()
 
-    def note(self, slot: int, trades: Many[Trade], new: int, now: float) -> None:
+    def note(self, slot: int, trades: Sequence[Trade], new: int, now: float) -> None:
         """A read of `slot` at `now` (seconds) brought `trades`, of which `new` had not come before."""
         first, last = trades[0].trade_id, trades[-1].trade_id
         due = self._next.get(slot, first)

@@ -68,7 +68,6 @@ class Ingest:
         self._on_read = on_read
         self._limit_reported = False
         self._connections = Connections(copies)
-        self._copies = copies
         self._lock = threading.Lock()
         self._waiting: deque[Trade] = deque()
         self._closed = False
@@ -109,9 +108,9 @@ class Ingest:
             events = self._push(trades, connection)
             if trades:
                 connections.newest[connection] = trades[-1].trade_id
-                if self._copies:
+                if connections.copies:
                     new = len(trades) - (self.sequencer.duplicates - repeats)
-                    self._copies.note(connections.slots.get(connection, 0), trades, new, time.monotonic())
+                    connections.copies.note(connections.slots.get(connection, 0), trades, new, time.monotonic())
             in_order = self.sequencer.in_order
         if rejected:
             self.reject(rejected, connection)

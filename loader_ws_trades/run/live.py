@@ -95,7 +95,7 @@ class Live(Source):
         connection_check = ConnectionCheck(
             self._settings,
             ingest=receiver,
-            replace=lambda number: self._feed.replace(number, "it brings no trades, but another does", "silent"),
+            replace=lambda number: self._feed.rotate("it brings no trades, but another does", "silent", number),
         )
 
         def check_both() -> None:

@@ -42,7 +42,7 @@ def exchange(*faults: Fault, tls: bool = False) -> Exchange:
         (exchange(), exchange(tls=True), "SSL_CERT_FILE", REST),
         (exchange(HandshakeStatus(404, lasting=LASTING)), exchange(), "(HTTP 404)", WS),
         (exchange(HandshakeStatus(451, lasting=LASTING)), exchange(), "HTTP 451", WS),
-        (exchange(), exchange(RestStatus(404, lasting=LASTING)), "There is no REST API at", REST),
+        (exchange(), exchange(RestStatus(404, lasting=LASTING)), "No REST API at", REST),
     ],
     ids=["untrusted stream", "untrusted REST", "no stream", "stream not served here", "no REST API"],
 )

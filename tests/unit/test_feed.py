@@ -640,12 +640,12 @@ def test_flapping_connection_does_not_flood_the_log(
 
 def test_a_connection_is_replaced_by_its_number(scene: Callable[..., Scene]) -> None:
     made, first, second = two(scene)
-    assert made.feed.replace(2, "a test", "silent")
+    assert made.feed.rotate("a test", "silent", 2)
     new = made.next()
-    assert not made.feed.replace(2, "a test", "silent"), "its successor is on its way"
-    assert not made.feed.replace(9, "a test", "silent"), "there is none"
+    assert not made.feed.rotate("a test", "silent", 2), "its successor is on its way"
+    assert not made.feed.rotate("a test", "silent", 9), "there is none"
     new.open()
-    assert not made.feed.replace(3, "a test", "silent"), "it has not taken over yet"
+    assert not made.feed.rotate("a test", "silent", 3), "it has not taken over yet"
     new.bring(TRADE)
     assert (first.is_closed(), second.is_closed()) == (False, True)
     assert made.feed.reconnects["silent"] == 1
