@@ -28,7 +28,7 @@ def configure(settings: Settings) -> None:
     who = {
         "queue_id": settings.queue_id,
         "symbol": settings.symbol,
-        "producer": settings.telemetry_producer_id,
+        "producer": settings.client_id,
     }
     who = {name: value for name, value in who.items() if value}  # some commands need fewer settings
     if settings.log_format == "json":

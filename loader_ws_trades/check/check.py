@@ -41,7 +41,7 @@ def configuration(
     for _ in OPTIONS:
         left = {name: text for name, text in texts.items() if name not in unusable}
         try:
-            settings = load(left, needed=() if faults else None)
+            settings = load(left, needed=() if faults else None, one_pair=True)
         except ConfigurationError as error:
             faults = faults or error.faults
             unusable |= {option.name for option in OPTIONS if any(str(option) in fault for fault in error.faults)}

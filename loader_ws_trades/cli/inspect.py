@@ -20,6 +20,7 @@ from loader_ws_trades.cli.options import (
     settings_options,
 )
 from loader_ws_trades.config import parsers as values
+from loader_ws_trades.config.settings import SHARE
 
 _AUDITED = ("symbol", "kafka_topic")
 
@@ -29,7 +30,7 @@ _AUDITED = ("symbol", "kafka_topic")
     "loader-ws-trades audit --since 2024-08-01 --until 2024-08-02",
     "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
 )
-@settings_options((*_AUDITED, "symbols", "job_completion_index", *KAFKA))
+@settings_options((*_AUDITED, "symbols", *SHARE, *KAFKA))
 @bounds_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 @NO_PROGRESS
@@ -42,7 +43,7 @@ def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) 
     from loader_ws_trades.audit.scan import audit as read  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
-    settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), faults=faults)
+    settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), one_pair=True, faults=faults)
     found = read(settings, bounds, bar=not no_progress)
     if as_json:
         say(report.as_json(found, settings))

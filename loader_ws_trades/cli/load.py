@@ -48,7 +48,7 @@ def run(env_file: str | None, record: str | None, stdout: bool, no_progress: boo
     from loader_ws_trades.run.frame_file import FrameWriter  # noqa: PLC0415
     from loader_ws_trades.run.live import Live  # noqa: PLC0415 - see the module's docstring
 
-    settings = ready(flags, env_file, needed=_ALONE if stdout else None)
+    settings = ready(flags, env_file, needed=_ALONE if stdout else None, one_pair=True)
     if stdout:
         settings = replace(settings, resume="off")  # nothing to resume from
 
@@ -86,7 +86,7 @@ def _load(
 _OF_A_STREAM: dict[str, Any] = {"duration": None, "gap_repair": "on", "feed_connections": 1}
 _ALONE = ("symbol",)  # what a run without Kafka needs
 _OF_THE_STREAM = {"binance_ws_url", "feed_silence_limit", "feed_outage_limit", "max_connection_age", "duration"}
-_OF_THE_STREAM |= {"feed_connections", "stream_check_interval"}
+_OF_THE_STREAM |= {"feed_connections", "stream_check_interval", "symbols_refresh"}
 _OF_GAPS = {"gap_repair", "resume", "resume_limit", "resume_scan_limit"}
 _BOUNDED = [option.name for option in OPTIONS if option.name not in _OF_THE_STREAM | _OF_GAPS]
 
@@ -130,7 +130,7 @@ def backfill(
     if not archive and bounds.from_id is None and bounds.since is None:
         faults.append("The range has no start; set --from-id or --since")
     needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None
-    settings = ready(flags, env_file, needed=needed, faults=faults, defaults={"control_from": "now"})
+    settings = ready(flags, env_file, needed=needed, one_pair=True, faults=faults, defaults={"control_from": "now"})
     settings = replace(settings, **_OF_A_STREAM)
     provider = ArchiveProvider(archive, settings.symbol) if archive else RestProvider(settings, bounds)
     source = Bounded(settings, provider, topic=not stdout, scan=not no_scan, beyond=beyond)
@@ -169,7 +169,9 @@ def replay(
     from loader_ws_trades.run.bounded import Bounded  # noqa: PLC0415
     from loader_ws_trades.run.replay import RecordingProvider  # noqa: PLC0415
 
-    settings = ready(flags, env_file, needed=_ALONE if stdout else None, defaults={"control_from": "now"})
+    settings = ready(
+        flags, env_file, needed=_ALONE if stdout else None, one_pair=True, defaults={"control_from": "now"}
+    )
     settings = replace(settings, **_OF_A_STREAM)
     provider = RecordingProvider(file, settings.symbol, speed)
     source = Bounded(settings, provider, topic=not stdout, scan=not no_scan, beyond=beyond)

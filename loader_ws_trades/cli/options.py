@@ -89,7 +89,7 @@ def collect(flags: dict[str, Any], env_file: str | None, defaults: Mapping[str, 
         forms = (config.PASSWORD_FORMS, config.SYMBOL_FORMS)
         settled = given.keys() | {name for both in forms if both & given.keys() for name in both}
         if "symbol" in given:
-            settled.add("job_completion_index")  # a pair set in a higher layer overrides the index of the Job
+            settled |= config.SHARE  # a pair set in a higher layer overrides the share of the Job
         # An empty value counts as not set.
         found = {name: values.stripped(value) if isinstance(value, str) else value for name, value in layer.items()}
         given |= {name: layer[name] for name, value in found.items() if value and name not in settled}
@@ -101,6 +101,7 @@ def gather(
     env_file: str | None,
     *,
     needed: Iterable[str] | None = None,
+    one_pair: bool = False,
     faults: Iterable[str] = (),
     defaults: Mapping[str, str] | None = None,
 ) -> tuple[config.Settings, list[str]]:
@@ -110,6 +111,7 @@ def gather(
         flags: those of the command line.
         env_file: the file to read instead of `.env`.
         needed: the settings that must have a value; by default all that `run` needs.
+        one_pair: whether several pairs are an error.
         defaults: override the defaults of settings.
         faults: what is wrong with the rest of the command line, to be reported together.
 
@@ -119,7 +121,7 @@ def gather(
     given = collect(flags, env_file, defaults)
     found = [*given.faults, *faults]
     try:
-        settings = load(given.texts, needed=needed)
+        settings = load(given.texts, needed=needed, one_pair=one_pair)
     except ConfigurationError as error:
         # A misspelt name may be why a required setting is missing.
         raise ConfigurationError(*error.faults, *found, *given.notes) from error

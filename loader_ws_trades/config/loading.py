@@ -10,12 +10,15 @@ from loader_ws_trades.config.settings import OPTIONS, TOPICS, Option, Settings, 
 from loader_ws_trades.errors import ConfigurationError
 
 
-def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[str] | None = None) -> Settings:
+def load(
+    given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[str] | None = None, one_pair: bool = False
+) -> Settings:
     """Settings from texts by option name; absent ones take their default.
 
     Args:
         given: the texts, whatever their source.
         needed: the options that must have a value; by default all that `run` needs.
+        one_pair: whether several pairs are an error.
 
     Raises:
         ConfigurationError: with all faults, each naming the variable and the flag.
@@ -34,7 +37,7 @@ def load(given: Mapping[str, str | Iterable[str] | None], *, needed: Iterable[st
             checked[option.name] = None if value is None else option.parse(value)
         except ValueError as error:
             faults.append(f"{option} {_without(secrets, value, option, error)}")
-    faults += _choose_symbol(checked, needed="symbol" in required)
+    faults += _choose_symbols(checked, needed="symbol" in required, one_pair=one_pair)
     faults += _fill_placeholders(checked)
     faults += _take_password_file(checked)
     faults += _contradictions(checked, given_file=bool(texts.get("kafka_password_file")))
@@ -68,7 +71,7 @@ def _without(secrets: Iterable[str], value: Any, option: Option, error: ValueErr
     return "is invalid and contains a secret of another setting; give it its own value"
 
 
-def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
+def _choose_symbols(checked: dict[str, Any], *, needed: bool, one_pair: bool) -> list[str]:
     if checked.get("symbol") and checked.get("symbols"):
         return [f"{named('symbol')} and {named('symbols')} are both set; set only one"]
     if needed and checked.get("symbol") and checked.get("job_completion_index"):
@@ -76,30 +79,52 @@ def _choose_symbol(checked: dict[str, Any], *, needed: bool) -> list[str]:
             f"{named('job_completion_index')} is {checked['job_completion_index']}, but {named('symbol')} names one "
             f"pair for all pods of the Job, so each would write its trades; set {named('symbols')} instead"
         ]
-    if not checked.get("symbols") or "job_completion_index" not in checked:
+    if not checked.get("symbols") or not {"job_completion_index", "job_completions"} <= checked.keys():
         return []
     try:
-        checked["symbol"] = symbols.chosen(checked["symbols"], checked["job_completion_index"])
+        entries = symbols.split(checked["symbols"], checked["job_completion_index"], checked["job_completions"])
     except ValueError as error:
-        # `stop` may run with the variables of the whole fleet, without an index.
-        return [f"{named('job_completion_index')} {error}"] if needed or checked["job_completion_index"] else []
+        # `stop` may run with the variables of the whole fleet.
+        return [f"{named('job_completion_index')} {error}"] if needed else []
+    checked["symbols"] = entries
+    if len(entries) == 1 and not symbols.is_pattern(entries[0]):
+        checked["symbol"] = entries[0]
+    elif not one_pair:
+        checked["symbol"] = ""
+    elif needed:
+        held = f"has {len(entries)} pairs" if len(entries) > 1 else "has a pattern"
+        return [f"{named('symbols')} {held}, but this command takes one pair; set {named('symbol')} instead"]
     return []
 
 
 def _fill_placeholders(checked: dict[str, Any]) -> list[str]:
-    """Replace `{symbol}`; a text whose symbol is unknown is left unset."""
+    """Replace `{symbol}`; a text whose symbol is unknown is left unset, that of several pairs as it is."""
     faults = []
     for name in ("kafka_topic", "telemetry_producer_id", "heartbeat_file"):
-        text = checked.get(name)
+        text, symbol = checked.get(name), checked.get("symbol")
         if not text or symbols.PLACE not in text:
             continue
-        symbol, checked[name] = checked.get("symbol"), None
+        checked[name] = None if symbol is None else text
         try:
             if symbol:
                 checked[name] = symbols.filled(text, symbol, is_topic=name == "kafka_topic")
+            elif symbol == "":
+                _check_template(name, text, checked["symbols"])
         except ValueError as error:
+            checked[name] = None
             faults.append(f"{named(name)} {error}")
     return faults
+
+
+def _check_template(name: str, text: str, entries: Iterable[str]) -> None:
+    """Check what one process with several pairs fills in for each of them."""
+    if name == "heartbeat_file":
+        raise ValueError(
+            f"contains {symbols.PLACE}, but one process loads all pairs of {named('symbols')}; use a name without it"
+        )
+    for entry in entries if name == "kafka_topic" else ():
+        if not symbols.is_pattern(entry):
+            symbols.filled(text, entry, is_topic=True)
 
 
 def _take_password_file(checked: dict[str, Any]) -> list[str]:

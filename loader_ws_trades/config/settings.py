@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -49,10 +49,19 @@ class Settings:
     queue_id: str = _option(parsers.text, "Workflow ID.", required=True)
     symbol: str = _option(parsers.symbol, "Trading pair, in upper or lower case.", required=True)
     symbols: tuple[str, ...] | None = _option(
-        pairs.listed, "Comma-separated trading pairs, instead of SYMBOL; JOB_COMPLETION_INDEX selects one."
+        pairs.listed,
+        "Trading pairs and patterns such as `*USDT` or `*`, separated by commas, instead of SYMBOL; one process loads "
+        "them all.",
     )
     job_completion_index: int | None = _option(
-        pairs.index, "Zero-based index into SYMBOLS; Kubernetes sets it in an Indexed Job."
+        pairs.index, "Zero-based share of SYMBOLS to load; Kubernetes sets it in an Indexed Job."
+    )
+    job_completions: int | None = _option(
+        parsers.count,
+        "Number of shares of SYMBOLS: the completions of the Job. By default one for each pair of a list.",
+    )
+    symbols_refresh: float = _option(
+        parsers.seconds, "Time between look-ups of the pairs that match the patterns in SYMBOLS.", default="5m"
     )
     type: str = _option(parsers.text, "Data type reported in telemetry, e.g. ws_trade.", required=True)
     kafka_topic: str = _option(
@@ -202,6 +211,50 @@ class Settings:
         return f"Settings({', '.join(f'{option.name}={_shown(option, value)}' for option, value in shown)})"
 
     @property
+    def many(self) -> bool:
+        """Whether this process loads several pairs; then `symbol` is empty, and `{symbol}` is not filled in."""
+        entries = self.symbols or ()
+        return len(entries) > 1 or any(map(pairs.is_pattern, entries))
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which share of the pairs this process loads, i of n; (0, 1) for all."""
+        place, shares = self.job_completion_index, self.job_completions
+        return (0, 1) if place is None or shares is None else (place, shares)
+
+    def chosen(self, trading: Iterable[str]) -> list[str]:
+        """The pairs of this process if these are `trading`, by their order in SYMBOLS, then by name."""
+        entries = self.symbols or ()
+        # A list of names alone is split already.
+        return pairs.matching(entries, trading, self.share if any(map(pairs.is_pattern, entries)) else (0, 1))
+
+    def for_symbol(self, symbol: str) -> Settings:
+        """The settings of one of many pairs, with `{symbol}` filled in.
+
+        Raises:
+            ValueError: if its topic cannot have that name; the text names the setting.
+        """
+        try:
+            topic = pairs.filled(self.kafka_topic, symbol, is_topic=True)
+        except ValueError as error:
+            raise ValueError(f"{named('kafka_topic')} {error}") from error
+        if topic in {self.queue_events_topic, self.queue_control_topic}:
+            raise ValueError(f"{named('kafka_topic')} is {topic} for {symbol}, which is another topic of the loader's")
+        producer = pairs.filled(self.telemetry_producer_id, symbol, is_topic=False)
+        return replace(self, symbol=symbol, kafka_topic=topic, telemetry_producer_id=producer)
+
+    @property
+    def instance(self) -> str:
+        """What the process is called by what it loads: the pair, or the share of many."""
+        place, shares = self.share
+        return f"share-{place}-of-{shares}" if self.many else self.symbol
+
+    @property
+    def client_id(self) -> str:
+        """The name of the process for brokers and logs."""
+        return (self.telemetry_producer_id or "").replace(pairs.PLACE, self.instance or "")
+
+    @property
     def stream_urls(self) -> tuple[str, ...]:
         """URLs of the symbol's trade stream: its name goes between each base URL's path and query."""
         name = quote(self.symbol.lower(), safe="") + "@trade"
@@ -228,6 +281,7 @@ TOPICS: Final = ("kafka_topic", "queue_events_topic", "queue_control_topic")
 # Alternative ways to set one thing.
 PASSWORD_FORMS: Final = frozenset({"kafka_password_producer", "kafka_password_file"})
 SYMBOL_FORMS: Final = frozenset({"symbol", "symbols"})
+SHARE: Final = frozenset({"job_completion_index", "job_completions"})
 
 
 def _shown(option: Option, value: object) -> str:

@@ -24,7 +24,7 @@ def _client_properties(settings: Settings, user: str | None, password: str | Non
     protocol = "SASL_SSL" if user or oauth else "SSL" if settings.ca_path else "PLAINTEXT"
     found: KafkaProperties = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
-        "client.id": settings.telemetry_producer_id or "loader-ws-trades",
+        "client.id": settings.client_id or "loader-ws-trades",
         "security.protocol": settings.kafka_security_protocol or protocol,
         "allow.auto.create.topics": False,
         "socket.keepalive.enable": True,
@@ -60,11 +60,11 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
 
 
 def transactional_id(settings: Settings, kind: str = "") -> str:
-    """The id that all loaders of one symbol in one workflow share, so that a newer one fences off the older.
+    """The id of all loaders of one pair, or one share, in a workflow, so that a newer one fences off the older.
 
     A `kind` sets a command apart that may run beside `run`.
     """
-    return ".".join(part for part in ("loader-ws-trades", settings.queue_id, settings.symbol, kind) if part)
+    return ".".join(part for part in ("loader-ws-trades", settings.queue_id, settings.instance, kind) if part)
 
 
 def trade_producer_properties(settings: Settings, kind: str = "") -> KafkaProperties:

@@ -40,7 +40,7 @@ def test_fleet_loads_everything_once_and_its_judge_sees_a_planted_duplicate(kafk
 
 
 def test_every_command_that_takes_a_symbol_takes_symbols_and_an_index() -> None:
-    many = {"symbols", "job_completion_index"}
+    many = {"symbols", "job_completion_index", "job_completions"}
     for command in cli.commands.values():
         taken = {parameter.name for parameter in command.params}
         assert taken & many == (many if {"symbol", "kafka_topic"} <= taken else set()), command.name

@@ -114,7 +114,7 @@ def of_many(symbols: str, index: str | None = None, **given: str) -> config.Sett
 def test_the_index_picks_one_of_many_symbols() -> None:
     for index, symbol in enumerate(("BTCUSDT", "ETHUSDT", "币安USDT")):
         settings = of_many(" btcusdt ,ETHusdt,\n币安usdt", str(index))
-        assert settings.symbol == symbol
+        assert (settings.symbol, settings.many) == (symbol, False)
         assert settings.stream_url == load(REQUIRED | {"symbol": symbol}).stream_url
         assert properties.transactional_id(settings) == f"loader-ws-trades.wf-1.{symbol}"
     assert of_many("btcusdt").symbol == "BTCUSDT", "there is nothing to choose"
@@ -125,18 +125,98 @@ def test_the_index_picks_one_of_many_symbols() -> None:
     assert load(REQUIRED | {"job_completion_index": "2"}, needed=("queue_id",)).queue_id == "wf-1"
 
 
-def test_a_command_without_a_symbol_needs_no_index() -> None:
-    settings = load(
-        {
-            "symbols": "a,b",
-            "kafka_topic": "t-{symbol}",
-            "telemetry_producer_id": "p-{symbol}",
-            "heartbeat_file": "{symbol}",
-        },
-        needed=(),
+LISTED = ["BTCUSDT", "ETHBTC", "ETHUSDT", "币安USDT"]  # what the exchange says is trading
+
+
+@pytest.mark.parametrize(
+    ("symbols", "expected"),
+    [
+        ("ethusdt,*btc,haltbtc", ["ETHUSDT", "ETHBTC", "HALTBTC"]),
+        ("*", LISTED),
+        ("???usdt", ["BTCUSDT", "ETHUSDT"]),
+        ("币*", ["币安USDT"]),
+        ("*eur", []),
+        ("btcusdt,xusdt", ["BTCUSDT", "XUSDT"]),
+    ],
+)
+def test_one_process_loads_all_that_match(symbols: str, expected: list[str]) -> None:
+    settings = of_many(
+        symbols, kafka_topic="t-{symbol}" if "安" not in symbols else "t", telemetry_producer_id="{symbol}"
     )
-    for name in ("symbol", "kafka_topic", "telemetry_producer_id", "heartbeat_file"):
+    assert (settings.many, settings.symbol, settings.share) == (True, "", (0, 1))
+    assert settings.chosen(reversed(LISTED)) == expected
+    assert properties.transactional_id(settings) == "loader-ws-trades.wf-1.share-0-of-1"
+    assert properties.consumer_properties(settings)["client.id"] == "share-0-of-1"
+
+
+def test_one_of_many_has_names_of_its_own() -> None:
+    settings = of_many(
+        "*", kafka_topic="trades-{symbol}", telemetry_producer_id="loader-{symbol}", queue_events_topic="e"
+    )
+    one = settings.for_symbol("ETHUSDT")
+    assert (one.symbol, one.kafka_topic, one.telemetry_producer_id) == ("ETHUSDT", "trades-ETHUSDT", "loader-ETHUSDT")
+    with pytest.raises(ValueError, match=r"KAFKA_TOPIC .--kafka-topic. contains {symbol}, but 币安USDT has characters"):
+        settings.for_symbol("币安USDT")
+    with pytest.raises(ValueError, match=r"KAFKA_TOPIC .--kafka-topic. is TRADES for TRADES, which is another topic"):
+        of_many("*", kafka_topic="{symbol}", queue_events_topic="TRADES").for_symbol("TRADES")
+
+
+@given(
+    st.lists(st.text("ABCXYZ币", min_size=1, max_size=5), unique=True, min_size=2, max_size=20),
+    st.integers(1, 25),
+    st.booleans(),
+)
+def test_shares_are_disjoint_and_complete(names: list[str], shares: int, by_name: bool) -> None:
+    """And with a pattern, a new listing moves no other pair."""
+    entries = "*" if by_name else ",".join(names)
+    found: list[str] = []
+    for place in range(shares):
+        if not by_name and place >= len(names):
+            with pytest.raises(ConfigurationError, match=f"is {place}, but SYMBOLS .--symbols. has {len(names)} pairs"):
+                of_many(entries, str(place), job_completions=str(shares))
+            continue
+        share = of_many(entries, str(place), job_completions=str(shares))
+        mine = share.chosen(names) if share.many else [share.symbol]
+        found += mine
+        if by_name:
+            assert properties.transactional_id(share) == f"loader-ws-trades.wf-1.share-{place}-of-{shares}"
+            assert set(share.chosen([*names, "NEWUSDT"])) - {"NEWUSDT"} == set(mine)
+        else:
+            assert mine == names[place::shares]
+    assert sorted(found) == sorted(names)
+
+
+def test_the_crc_of_the_name_decides_its_share() -> None:
+    shares = [of_many("*usdt,ETHBTC", str(place), job_completions="3").chosen(LISTED) for place in range(3)]
+    assert shares == [
+        [name for name in ("BTCUSDT", "ETHUSDT", "币安USDT", "ETHBTC") if CRC[name] % 3 == n] for n in range(3)
+    ]
+
+
+# By `printf %s BTCUSDT | gzip -c | tail -c8 | od -An -tu4 -N4`.
+CRC = {"BTCUSDT": 2895029187, "ETHUSDT": 519679068, "币安USDT": 4197323482, "ETHBTC": 1064890993}
+
+
+def test_a_command_without_a_symbol_needs_no_share() -> None:
+    given = {
+        "symbols": "a,b*",
+        "kafka_topic": "t-{symbol}",
+        "telemetry_producer_id": "p-{symbol}",
+        "job_completion_index": "7",
+    }
+    settings = load(given, needed=())
+    for name in ("symbol", "kafka_topic", "telemetry_producer_id"):
         assert getattr(settings, name) is None
+
+
+def test_a_command_for_one_pair_says_what_to_set() -> None:
+    for symbols, held in (("a,b,c", "3 pairs"), ("*", "a pattern")):
+        with pytest.raises(ConfigurationError) as caught:
+            load(REQUIRED | {"symbol": "", "symbols": symbols}, one_pair=True)
+        assert caught.value.faults == (
+            f"SYMBOLS (--symbols) has {held}, but this command takes one pair; set SYMBOL (--symbol) instead",
+        )
+    assert load(THREE | {"job_completion_index": "1"}, needed=("symbol",), one_pair=True).symbol == "B"
 
 
 def test_the_symbol_is_filled_in() -> None:
@@ -156,7 +236,6 @@ def test_the_symbol_is_filled_in() -> None:
 
 THREE = {"symbol": "", "symbols": "a,b,c"}
 FAULTS: list[tuple[dict[str, str], str]] = [
-    (THREE, "JOB_COMPLETION_INDEX (--job-completion-index) is not set, so none of the 3 pairs of SYMBOLS (--symbols)"),
     (
         THREE | {"job_completion_index": "3"},
         "JOB_COMPLETION_INDEX (--job-completion-index) is 3, but SYMBOLS (--symbols) ",
@@ -172,9 +251,35 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     (THREE | {"symbols": "a,,b", "job_completion_index": "0"}, "SYMBOLS (--symbols) has an empty entry; "),
     (
         THREE | {"symbols": "a,b/c", "job_completion_index": "0"},
-        "SYMBOLS (--symbols) has an entry that is 'b/c', which is",
+        "SYMBOLS (--symbols) has the entry 'b/c', which is neither a trading pair nor a pattern; use entries like",
     ),
-    (THREE | {"symbols": "a,b,A", "job_completion_index": "0"}, "SYMBOLS (--symbols) names A more than once, so two "),
+    (THREE | {"symbols": "a,[b]*"}, "SYMBOLS (--symbols) has the entry '[b]*', which is neither"),
+    (THREE | {"symbols": "a,b,A", "job_completion_index": "0"}, "SYMBOLS (--symbols) names A more than once; list it "),
+    (
+        THREE | {"symbols": "*", "job_completion_index": "0"},
+        "JOB_COMPLETION_INDEX (--job-completion-index) is 0, but SYMBOLS (--symbols) has a pattern, which is split "
+        "into as many shares as JOB_COMPLETIONS (--job-completions) says; set it",
+    ),
+    (
+        THREE | {"symbols": "*", "job_completion_index": "4", "job_completions": "4"},
+        "JOB_COMPLETION_INDEX (--job-completion-index) is 4, but JOB_COMPLETIONS (--job-completions) is 4; set that",
+    ),
+    (
+        THREE | {"job_completion_index": "3", "job_completions": "4"},
+        "JOB_COMPLETION_INDEX (--job-completion-index) is 3, but SYMBOLS (--symbols) has 3 pairs, 0 to 2; set the ",
+    ),
+    (
+        THREE | {"job_completions": "0"},
+        "JOB_COMPLETIONS (--job-completions) is '0', which is not a whole number from 1",
+    ),
+    (
+        THREE | {"heartbeat_file": "/run/{symbol}"},
+        "HEARTBEAT_FILE (--heartbeat-file) contains {symbol}, but one process loads all pairs of SYMBOLS (--symbols)",
+    ),
+    (
+        THREE | {"symbols": "a,币安usdt", "kafka_topic": "trades-{symbol}"},
+        "KAFKA_TOPIC (--kafka-topic) contains {symbol}, but 币安USDT has characters not allowed in topic names; use a",
+    ),
     (
         {"kafka_topic": "trades-{symbol}", "symbol": "币安usdt"},
         "KAFKA_TOPIC (--kafka-topic) contains {symbol}, but 币安USDT has characters not allowed in topic names; use a",
