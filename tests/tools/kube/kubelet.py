@@ -107,11 +107,11 @@ class Kubelet:
         target = {"kind": "Node", "name": NODE}
         if not pod["spec"].get("nodeName"):
             self._api.create(f"{place}/pods/{name}/binding", {"metadata": {"name": name}, "target": target})
-        given = pods.sources(self._api.items(f"{place}/configmaps"), self._api.items(f"{place}/secrets"))
+        secrets = pods.decoded(self._api.items(f"{place}/secrets"))
         folder, log = self._folder / uid, self._logs / namespace / f"{name}.log"
         folder.mkdir(parents=True)
         log.parent.mkdir(parents=True, exist_ok=True)
-        life = self._lives[uid] = Life(pod, given, self.overriding, folder, log)
+        life = self._lives[uid] = Life(pod, secrets, self.overriding, folder, log)
         self._api.patch_status(life.path, _running(pod))
 
 

@@ -15,8 +15,7 @@ from tests.tools.processes import GuardedProcess
 from tests.tools.scrape import free_port
 
 REPOSITORY = Path(__file__).parents[3]
-ENTRYPOINT = (sys.executable, "-m", "loader_ws_trades")  # the image's: loader-ws-trades
-ARGUMENTS = ("run",)
+COMMAND = (sys.executable, "-m", "loader_ws_trades", "run")  # the image's: loader-ws-trades run
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -25,14 +24,14 @@ class Life:
 
     Args:
         pod: as the API gives it.
-        given: the namespace's config maps and secrets.
+        secrets: the namespace's secrets.
         overriding: variables that override the pod's own, as there is no name service here.
         folder: where the mounted files go; the file system is not the pod's own.
         log: the file for what the process writes.
     """
 
     def __init__(
-        self, pod: pods.Pod, given: pods.Sources, overriding: Mapping[str, str], folder: Path, log: Path
+        self, pod: pods.Pod, secrets: pods.Secrets, overriding: Mapping[str, str], folder: Path, log: Path
     ) -> None:
         self.name = str(pod["metadata"]["name"])
         self.path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{self.name}"
@@ -41,8 +40,8 @@ class Life:
         self.log = log
         self.ports = {port: free_port() for port in pods.ports(pod)}
         """Which port of the machine stands for each of the container's."""
-        wanted = pods.environment(pod, given)
-        variables = self._moved(wanted, _written(pods.mounts(pod, given), folder)) | dict(overriding)
+        wanted = pods.environment(pod)
+        variables = self._moved(wanted, _written(pods.mounts(pod, secrets), folder)) | dict(overriding)
         self.overridden = {
             name: f"{wanted.get(name, 'not set')} -> {value}"
             for name, value in variables.items()
@@ -55,7 +54,7 @@ class Life:
         self.code: int | None = None
         """Exit code, as a container's is counted: 128 more than the signal that killed it."""
         self._process = GuardedProcess(
-            pods.command(pod, variables, ENTRYPOINT, ARGUMENTS),
+            COMMAND,
             log,
             environment={**_of_the_image(folder), "HOSTNAME": self.name, **variables},
             folder=folder,  # where no .env of a developer is read
@@ -95,16 +94,16 @@ class Life:
         return {name: places.get(value, pods.moved(value, moves)) for name, value in wanted.items()}
 
 
-def _written(mounts: list[pods.Mount], folder: Path) -> dict[str, str]:
+def _written(mounts: Mapping[str, Mapping[str, bytes]], folder: Path) -> dict[str, str]:
     """Write what is mounted below `folder`, and return where each mount's path is now."""
     moves = {}
-    for mount in mounts:
-        place = folder / mount.path.lstrip("/")
+    for path, files in mounts.items():
+        place = folder / path.lstrip("/")
         place.mkdir(parents=True, exist_ok=True)
-        for name, content in mount.files.items():
+        for name, content in files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(content)
-        moves[mount.path] = str(place)
+        moves[path] = str(place)
     return moves
 
 

@@ -47,7 +47,7 @@ class Manifest:
     @cached_property
     def variables(self) -> dict[str, str]:
         """The variables of every pod."""
-        return pods.environment(self.job["spec"]["template"], {})
+        return pods.environment(self.job["spec"]["template"])
 
     @property
     def symbols(self) -> list[str]:
