@@ -14,7 +14,7 @@ from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis, Listener, probe
 from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
-from tests.integration.test_transport import Server, answering
+from tests.tools.scripted_server import Server, answering
 
 ANSWERS: dict[str, tuple[bytes, Listener | None]] = {
     "closes": (b"", None),
@@ -34,7 +34,7 @@ def test_only_the_answer_of_a_broker_counts(data: bytes, found: Listener | None)
         connection.sendall(data)
 
     with Server(send) as server:
-        assert probe(f"127.0.0.1:{server.port}") == found
+        assert probe(server.address) == found
 
 
 def test_brokers_that_require_a_client_certificate(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_brokers_that_require_a_client_certificate(tmp_path: Path) -> None:
     with Server(answering(b""), context) as server:
         ca = str(tmp_path / "ca.pem")
         client = Producer(
-            {"bootstrap.servers": f"127.0.0.1:{server.port}", "security.protocol": "SSL", "ssl.ca.location": ca},
+            {"bootstrap.servers": server.address, "security.protocol": "SSL", "ssl.ca.location": ca},
             lambda _error, _message: None,
             credentials="the user",
         )

@@ -6,8 +6,7 @@ import contextlib
 import gzip
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,72 +16,19 @@ import urllib3
 from loader_ws_trades.binance import http_client
 from loader_ws_trades.binance.http_client import HttpClient
 from loader_ws_trades.errors import UnavailableError
-from tests.integration.test_transport import Server, authority, context_of
+from tests.integration.conftest import context_of
+from tests.tools.scripted_server import Script, Server, answering, dripping, silent
 from tests.tools.waiting import wait_for
 
-__all__ = ["authority"]
-
-Serve = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
 
 
 @contextlib.contextmanager
-def server(*serve: Serve) -> Iterator[str]:
-    """The address of a server with one script for each connection in turn, until the client leaves."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def run() -> None:
-        for each in serve:
-            with contextlib.suppress(OSError), listener.accept()[0] as connection:
-                each(connection)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)
-        assert not thread.is_alive(), "the client has left"
-
-
-def read_request(client: socket.socket) -> None:
-    text = b""
-    while b"\r\n\r\n" not in text:
-        piece = client.recv(4096)
-        if not piece:
-            raise ConnectionError
-        text += piece
-
-
-def dripping(head: bytes, drop: bytes, every: float = 0.1) -> Serve:
-    """Response with `head`, then with one `drop` after another: within the bound of each read, and without end."""
-
-    def serve(client: socket.socket) -> None:
-        read_request(client)
-        client.sendall(head)
-        while True:
-            time.sleep(every)  # the server's pace
-            client.sendall(drop)
-
-    return serve
-
-
-def silent(client: socket.socket) -> None:
-    """Read whatever comes, until the client leaves."""
-    while client.recv(4096):
-        pass
-
-
-def answering(*answers: bytes) -> Serve:
-    def serve(client: socket.socket) -> None:
-        for answer in answers:
-            read_request(client)
-            client.sendall(answer)
-        silent(client)
-
-    return serve
+def server(script: Script) -> Iterator[str]:
+    """The address of a server that the client has to leave by itself."""
+    with Server(script) as running:
+        yield running.address
+        running.check_client_leaves()
 
 
 @pytest.fixture
@@ -111,7 +57,7 @@ SLOW = {
 
 @pytest.mark.parametrize("serve", SLOW.values(), ids=SLOW)
 def test_dripping_answer_is_cut_off_by_one_deadline(
-    serve: Serve, client: HttpClient, monkeypatch: pytest.MonkeyPatch
+    serve: Script, client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_client, "_TIME_LIMIT", 0.5)
     with server(serve) as address, pytest.raises(UnavailableError, match="no complete response"):
@@ -119,7 +65,7 @@ def test_dripping_answer_is_cut_off_by_one_deadline(
 
 
 @pytest.mark.parametrize("serve", [SLOW[kind] for kind in ("headers", "body", "nothing")])
-def test_end_of_the_run_breaks_off_an_answer(serve: Serve, client: HttpClient, stopping: threading.Event) -> None:
+def test_end_of_the_run_breaks_off_an_answer(serve: Script, client: HttpClient, stopping: threading.Event) -> None:
     with server(serve) as address:
         stop = threading.Timer(0.3, stopping.set)
         stop.start()
@@ -219,7 +165,7 @@ def test_endless_header_line_is_rejected(client: HttpClient) -> None:
 
 
 def test_connections_are_reused(client: HttpClient) -> None:
-    with server(answering(OK, OK, OK)) as address:
+    with server(answering(OK)) as address:
         for _ in range(3):
             assert client.get(f"http://{address}/", {"a": 1}).body == b"[]"
         client.close()

@@ -7,20 +7,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-import trustme
 
 from loader_ws_trades.binance.rest import Rest
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
-from tests.integration.test_transport import (
-    ConnectProxy,
-    Server,
-    answering,
-    authority,
-    request_on,
-    secured_exchange,
-)
-
-__all__ = ["authority"]
+from loader_ws_trades.sandbox import Exchange
+from tests.tools.scripted_server import ConnectProxy, Server, answering, request_on
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +31,14 @@ def answer(status: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 " + status + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-def test_rest_through_a_proxy_that_wants_a_password(authority: trustme.CA, environment: pytest.MonkeyPatch) -> None:
+def test_rest_through_a_proxy_that_wants_a_password(
+    secured_exchange: Exchange, environment: pytest.MonkeyPatch
+) -> None:
     proxy = ConnectProxy("us\\er:p@ss:ü")
-    with secured_exchange(authority) as exchange, Server(proxy) as server:
-        environment.setenv("https_proxy", f"us%5Cer:p%40ss:%C3%BC@127.0.0.1:{server.port}")
-        assert symbol_status(f"https://localhost:{exchange.port}") == "TRADING"
-        assert proxy.targets == [f"localhost:{exchange.port}"]
+    with Server(proxy) as server:
+        environment.setenv("https_proxy", f"us%5Cer:p%40ss:%C3%BC@{server.address}")
+        assert symbol_status(f"https://localhost:{secured_exchange.port}") == "TRADING"
+        assert proxy.targets == [f"localhost:{secured_exchange.port}"]
 
 
 def test_rest_without_tls_through_a_proxy_that_wants_a_password(environment: pytest.MonkeyPatch) -> None:
@@ -56,7 +49,7 @@ def test_rest_without_tls_through_a_proxy_that_wants_a_password(environment: pyt
         sock.sendall(answer(b"200 OK", b'{"symbols":[{"status":"HALT"}]}'))
 
     with Server(script) as server:
-        environment.setenv("http_proxy", f"http://me:p%40ss@127.0.0.1:{server.port}")
+        environment.setenv("http_proxy", f"http://me:p%40ss@{server.address}")
         assert symbol_status("http://exchange.example:81") == "HALT"
     assert requests[0].startswith(b"GET http://exchange.example:81/api/v3/exchangeInfo?")
     assert b"\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n" in requests[0]
@@ -67,8 +60,8 @@ def test_a_proxy_that_refuses_the_password_is_a_configuration_fault(
     scheme: str, environment: pytest.MonkeyPatch
 ) -> None:
     with Server(ConnectProxy("someone:else")) as server:
-        environment.setenv(f"{scheme}_proxy", f"http://me:hush@127.0.0.1:{server.port}")
-        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{server.port} rejects the user and the") as caught:
+        environment.setenv(f"{scheme}_proxy", f"http://me:hush@{server.address}")
+        with pytest.raises(ConfigurationError, match=f"{server.address} rejects the user and the") as caught:
             symbol_status(f"{scheme}://exchange.example")
         assert f"{scheme}_proxy" in str(caught.value)
         assert "hush" not in str(caught.value)
@@ -84,7 +77,7 @@ def test_a_proxy_that_is_dead_is_named(environment: pytest.MonkeyPatch) -> None:
 def test_what_rest_says_of_an_error_is_shown_on_one_short_line() -> None:
     body = b'{"code":-1000,"msg":"a\\n2026-01-01 ERROR forged\\u001b[2J' + b"x" * 4_000_000 + b'"}'
     with Server(answering(answer(b"500 Oops", body))) as server, pytest.raises(UnavailableError) as caught:
-        symbol_status(f"http://127.0.0.1:{server.port}")
+        symbol_status(f"http://{server.address}")
     text = str(caught.value)
     assert text.startswith("the exchange answered HTTP 500 a\\n2026-01-01 ERROR forged\\x1b[2Jxxx")
     assert len(text) < 300

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -20,94 +15,16 @@ from loader_ws_trades.binance import transport
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.disconnects import describe, permanent_error, retry_after
 from loader_ws_trades.binance.proxies import proxy_for
-from loader_ws_trades.sandbox import Exchange, Market
+from loader_ws_trades.sandbox import Exchange
+from tests.integration.conftest import context_of
 from tests.integration.test_websocket import Run
+from tests.tools.scripted_server import ConnectProxy, Server, answering, dripping, request_on
 from tests.tools.waiting import wait_for
-
-PLENTY = 50_000_000  # bytes: what a peer sends at most
-
-
-class Server:
-    """Answers each connection by `script`, in a thread of its own, until it is left."""
-
-    def __init__(self, script: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> None:
-        self._script = script
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.accepted = 0
-        self._pool = ThreadPoolExecutor(4)
-        self._open: list[socket.socket] = []
-
-    def __enter__(self) -> Server:
-        self._pool.submit(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for sock in (self._listener, *self._open):
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            sock.close()
-        self._pool.shutdown()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                sock, _ = self._listener.accept()
-                self.accepted += 1
-                self._open.append(sock)
-                self._pool.submit(self._serve, sock)
-
-    def _serve(self, sock: socket.socket) -> None:
-        with suppress(OSError):
-            sock.settimeout(10)
-            if self._context:
-                sock = self._context.wrap_socket(sock, server_side=True)
-                self._open.append(sock)
-            with sock:
-                self._script(sock)
-
-
-def request_on(sock: socket.socket) -> bytes:
-    request = b""
-    while b"\r\n\r\n" not in request:
-        piece = sock.recv(4096)
-        if not piece:
-            raise ConnectionError
-        request += piece
-    return request
-
-
-def answering(first: bytes, again: bytes = b"") -> Callable[[socket.socket], None]:
-    """A script: reads the request, sends `first`, and then `again` without end."""
-
-    def script(sock: socket.socket) -> None:
-        request_on(sock)
-        sock.sendall(first)
-        for _ in range(PLENTY // max(1, len(again)) if again else 0):
-            sock.sendall(again)
-        sock.recv(1)
-
-    return script
 
 
 def run(url: str, **environ: str) -> Run:
     proxy = proxy_for(url, environ)
     return Run(Connection(url, lambda _: None, lambda: None, silence_limit=60, proxy=proxy))
-
-
-@pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    made = trustme.CA()
-    made.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return made
-
-
-def context_of(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*(names or ("localhost", "127.0.0.1"))).configure_cert(context)
-    return context
 
 
 ENDLESS = [
@@ -121,7 +38,7 @@ ENDLESS = [
 @pytest.mark.parametrize(("first", "again"), ENDLESS)
 def test_endless_answer_of_the_exchange_or_a_proxy_is_cut_off(first: bytes, again: bytes) -> None:
     with Server(answering(first, again)) as server:
-        address = f"127.0.0.1:{server.port}"
+        address = server.address
         assert "more than 16384 bytes" in describe(run(f"ws://{address}/ws").ended())
         ending = run("wss://127.0.0.1:9/ws", https_proxy=address).ended()
         assert f"the proxy {address}: a response with more than 16384 bytes" in describe(ending)
@@ -130,26 +47,17 @@ def test_endless_answer_of_the_exchange_or_a_proxy_is_cut_off(first: bytes, agai
 @pytest.mark.parametrize("by_proxy", [False, True])
 def test_dripping_handshake_is_cut_off_by_one_deadline(by_proxy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "CONNECT_LIMIT", 0.3)
-    enough = threading.Event()
-
-    def drip(sock: socket.socket) -> None:
-        request_on(sock)
-        for _ in range(400):
-            sock.sendall(b"X")
-            if enough.wait(0.05):
-                return
-
-    with Server(drip) as server:
-        address = f"127.0.0.1:{server.port}"
-        running = run("ws://127.0.0.1:9/ws", http_proxy=address) if by_proxy else run(f"ws://{address}/ws")
+    with Server(dripping(b"", b"X", 0.05)) as server:
+        running = (
+            run("ws://127.0.0.1:9/ws", http_proxy=server.address) if by_proxy else run(f"ws://{server.address}/ws")
+        )
         assert "no complete response in time" in describe(running.ended())
-        enough.set()
 
 
 def test_rejection_is_read_without_its_body() -> None:
     head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 99999999999\r\nRetry-After: 7\r\n\r\n"
     with Server(answering(head, b"x" * 4096)) as server:
-        ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
+        ending = run(f"ws://{server.address}/ws").ended()
     assert isinstance(ending, WebSocketBadStatusException)
     assert retry_after(ending) == 7
 
@@ -168,7 +76,7 @@ def test_rejection_is_read_without_its_body() -> None:
 )
 def test_invalid_handshake_answer_ends_the_attempt(answer: bytes) -> None:
     with Server(answering(answer)) as server:
-        ending = run(f"ws://127.0.0.1:{server.port}/ws").ended()
+        ending = run(f"ws://{server.address}/ws").ended()
     assert isinstance(ending, WebSocketException)
     assert describe(ending).isprintable()
     assert len(describe(ending)) <= 203
@@ -208,7 +116,7 @@ def test_abort_ends_connecting_to_a_silent_peer(scheme: str, monkeypatch: pytest
         sock.recv(1)
 
     with Server(listen) as server:
-        running = run(f"{scheme}://127.0.0.1:{server.port}/ws")
+        running = run(f"{scheme}://{server.address}/ws")
         assert heard.wait(10)
         running.connection.close()
         running.connection.abort()
@@ -235,60 +143,22 @@ def test_host_with_a_trailing_dot(authority: trustme.CA, monkeypatch: pytest.Mon
         assert f"Host: localhost:{server.port}\r\n".encode() in requests[0]
 
 
-class ConnectProxy:
-    """A script for `Server`: an HTTP proxy that lets through who has the right user and password."""
-
-    def __init__(self, plain: str = "") -> None:
-        self.targets: list[str] = []
-        self._expected = base64.b64encode(plain.encode()) if plain else b""
-
-    def __call__(self, sock: socket.socket) -> None:
-        request = request_on(sock)
-        self.targets.append(request.split()[1].decode())
-        if self._expected and b"Proxy-Authorization: Basic " + self._expected + b"\r\n" not in request:
-            sock.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-            return
-        host, _, port = self.targets[-1].rpartition(":")
-        with closing(socket.create_connection((host, int(port)), 10)) as far:
-            sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            backward = threading.Thread(target=_pass_on, args=(far, sock))
-            backward.start()
-            _pass_on(sock, far)
-            backward.join(10)
-
-
-def _pass_on(near: socket.socket, far: socket.socket) -> None:
-    with suppress(OSError):
-        while data := near.recv(65536):
-            far.sendall(data)
-    with suppress(OSError):
-        far.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def secured_exchange(authority: trustme.CA) -> Iterator[Exchange]:
-    with Exchange([Market.generated("POLUSDT", rate=100)], ssl=context_of(authority), ping_interval=0.2) as exchange:
-        yield exchange
-
-
-def test_stream_through_a_proxy_with_a_password(authority: trustme.CA) -> None:
+def test_stream_through_a_proxy_with_a_password(secured_exchange: Exchange) -> None:
     proxy = ConnectProxy("us\\er:p@ss:ü")
     got: list[bytes] = []
-    with secured_exchange(authority) as exchange, Server(proxy) as server:
-        url = f"wss://localhost:{exchange.port}/ws/polusdt@trade"
-        through = proxy_for(url, {"HTTPS_PROXY": f"http://us%5Cer:p%40ss:%C3%BC@127.0.0.1:{server.port}/"})
+    with Server(proxy) as server:
+        url = f"wss://localhost:{secured_exchange.port}/ws/polusdt@trade"
+        through = proxy_for(url, {"HTTPS_PROXY": f"http://us%5Cer:p%40ss:%C3%BC@{server.address}/"})
         running = Run(Connection(url, got.extend, lambda: None, silence_limit=60, proxy=through))
         wait_for(lambda: got, "a frame")
         running.connection.close()
         assert running.ended() is None
-        assert proxy.targets == [f"localhost:{exchange.port}"]
+        assert proxy.targets == [f"localhost:{secured_exchange.port}"]
 
 
 def test_rejected_proxy_password_is_a_configuration_error() -> None:
     with Server(ConnectProxy("someone:else")) as server:
-        ending = run("wss://localhost:9/ws", https_proxy=f"http://me:hush@127.0.0.1:{server.port}").ended()
-        assert describe(ending) == f"the proxy 127.0.0.1:{server.port} answered CONNECT with HTTP 407"
-        assert f"127.0.0.1:{server.port} rejects the user and the password in https_proxy" in str(
-            permanent_error(ending)
-        )
+        ending = run("wss://localhost:9/ws", https_proxy=f"http://me:hush@{server.address}").ended()
+        assert describe(ending) == f"the proxy {server.address} answered CONNECT with HTTP 407"
+        assert f"{server.address} rejects the user and the password in https_proxy" in str(permanent_error(ending))
         assert "hush" not in str(permanent_error(ending))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import re
 import socket
 import ssl
 import struct
@@ -19,6 +20,7 @@ import websocket
 
 from loader_ws_trades.binance import websocket as wire
 from loader_ws_trades.binance.connection import Connection
+from tests.tools.scripted_server import request_on
 from tests.tools.waiting import wait_for
 
 TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 0x1, 0x0, 0x2, 0x8, 0x9, 0xA
@@ -67,10 +69,7 @@ def connected(on_frames: Callable[[list[bytes]], None], *, silence_limit: float 
         sock, _ = server.accept()
         sock.settimeout(10)
         with closing(sock):
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += sock.recv(4096)
-            key = next(line for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key")).split(b": ")[1]
+            [key] = re.findall(rb"Sec-WebSocket-Key: (\S+)\r\n", request_on(sock))
             accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
             sock.sendall(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
