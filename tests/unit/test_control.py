@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import pytest
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka import control
 from loader_ws_trades.kafka.control import Control
+from loader_ws_trades.kafka.reader import Record
 from tests.unit.clock import FakeClock
 
 
@@ -20,7 +20,8 @@ class Reader:
         self._clock = clock
         self.at_end = True
         self.open_from: dict[int, int] = {}
-        self.stopping: Callable[[], None] = lambda: None
+        self.values: list[bytes | None] = []
+        self._offset = -1
 
     def assign(self, *, beginning: bool) -> None:
         assert beginning
@@ -28,8 +29,12 @@ class Reader:
     def hidden(self) -> dict[int, int]:
         return dict(self.open_from)
 
-    def poll(self, timeout: float) -> None:
+    def poll(self, timeout: float) -> Record | None:
         self._clock.advance(timeout)
+        if not self.values:
+            return None
+        self._offset += 1
+        return Record(0, self._offset, 1, self.values.pop(0), None)
 
     def close(self) -> None:
         pass
@@ -42,10 +47,11 @@ def reader(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Reader:
     return made
 
 
-def run(clock: FakeClock, seconds: float) -> Control:
+def run(clock: FakeClock, seconds: float, stops: list[float] | None = None) -> Control:
     settings = {"queue_id": "wf-1", "kafka_bootstrap_servers": "127.0.0.1:9"}
     control = Control(load(settings, needed=settings))
     clock.after(seconds, control.close)
+    control._on_stop = lambda: stops.append(clock.now) if stops is not None else None
     control._run()
     return control
 
@@ -76,3 +82,26 @@ def test_transactions_that_end_soon_are_not_reported(
         clock.after(moment, lambda moment=moment: reader.open_from.update({0: moment}))  # type: ignore[misc]
     run(clock, 60)
     assert not caplog.messages
+
+
+NONSENSE = [
+    *(None, b"", b"{stop", b"\xff\xfe\x00", b"[" * 50_000, b'["stop"]', b'{"command":"stop"}'),
+    *(b'{"command":"stop","queue_id":["x"]}', b'{"command":7,"queue_id":"wf-1"}'),
+    *(b'{"command":"explode","queue_id":"wf-1"}', b'{"command":"%s","queue_id":"wf-1"}' % (b"x" * 900_000)),
+]
+
+
+def test_nonsense_is_one_short_warning_each_and_commands_for_others_are_none(
+    clock: FakeClock, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, stops = b'{"command":"stop","queue_id":"%s","new":{"field":1}}', list[float]()
+    reader.values = [*NONSENSE, stop % b"another", b'{"command":"explode","queue_id":"another"}']
+    run(clock, 60, stops)
+    assert not stops
+    for offset, warning in enumerate(caplog.messages):
+        assert f"partition 0, offset {offset}:" in warning
+        assert len(warning) < 500
+    assert len(caplog.messages) == len(NONSENSE)
+    reader.values = [stop % b"wf-1"]
+    run(clock, 60, stops)
+    assert len(stops) == 1
