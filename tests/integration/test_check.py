@@ -16,7 +16,7 @@ from loader_ws_trades.check.exchange import ExchangeSteps
 from loader_ws_trades.check.steps import Result, run_steps
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, HandshakeStatus, Limits, Market, RestStatus
-from tests.tools.loader import workflow_on
+from tests.tools.loader import urls, workflow_on
 
 SYMBOL, WS, REST = "SYMBOL (--symbol)", "BINANCE_WS_URL (--binance-ws-url)", "BINANCE_REST_URL (--binance-rest-url)"
 NOWHERE = {"binance_ws_url": "ws://no-such-name.invalid/ws", "binance_rest_url": "http://no-such-name.invalid"}
@@ -129,7 +129,7 @@ def test_a_check_that_passes_writes_to_no_topic() -> None:
         Exchange(market(), limits=Limits(weight=6000)) as exchange,
         workflow_on(broker.bootstrap_servers, broker.create_topics) as workflow,
     ):
-        workflow.variables |= {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+        workflow.variables |= urls(exchange)
         checking = workflow.start("check", "--json")
         assert checking.wait() == 0
         found = json.loads(checking.output())

@@ -16,8 +16,8 @@ from loader_ws_trades import logs
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.logs import LOGGER, Throttle
-from loader_ws_trades.sandbox import Cut, EmbeddedBroker, Exchange, Market, Skip
-from tests.tools.loader import Loader, Workflow, workflow_on
+from loader_ws_trades.sandbox import Cut, Exchange, Market, Skip
+from tests.tools.loader import Loader, Workflow, urls
 from tests.tools.unread import WAYS, redirected, unread
 from tests.tools.waiting import wait_for
 from tests.unit.clock import FakeClock
@@ -98,13 +98,11 @@ def deaf(request: pytest.FixtureRequest) -> Iterator[type[Loader]]:
 def test_unread_standard_error_does_not_affect_delivery_or_exit_code(workflow: Workflow, deaf: type[Loader]) -> None:
     workflow.loader_class = deaf
     with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
-        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
-        loader = workflow.run(LOG_LEVEL="debug", **urls)
+        loader = workflow.run(LOG_LEVEL="debug", **urls(exchange))
         wait_for(lambda: len(workflow.records()) > 500, "records")
         loader.process.terminate()
         assert loader.wait(20) == 143
-    ids = [json.loads(record.value() or b"")["trade_id"] for record in workflow.records()]
-    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    ids = workflow.consecutive_ids()
     last = workflow.events()[-1]
     assert (last["status"], last["records_written"]) == ("interrupted", len(ids))
 
@@ -121,8 +119,7 @@ def test_closed_standard_output_sends_records_into_no_other_file(tmp_path: Path)
     with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
         loader = redirected("1>&-")(
             *("run", "--stdout", "--symbol", "POLUSDT", "--duration", "3s", "--record", str(file)),
-            BINANCE_WS_URL=exchange.ws_url,
-            BINANCE_REST_URL=exchange.rest_url,
+            **urls(exchange),
         )
         assert loader.wait() == 2
     assert "Cannot write to standard output" in loader.errors
@@ -136,8 +133,9 @@ def test_a_recording_holds_frames_alone_whatever_is_closed(to: str, workflow: Wo
     file = tmp_path / "r.jsonl"
     workflow.loader_class = redirected(to)
     with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
-        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
-        assert workflow.run("--max-records", "300", "--record", str(file), LOG_LEVEL="debug", **urls).wait() == 0
+        assert (
+            workflow.run("--max-records", "300", "--record", str(file), LOG_LEVEL="debug", **urls(exchange)).wait() == 0
+        )
     frames = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     assert len(frames) >= 300
     assert {frame["e"] for frame in frames} == {"trade"}
@@ -146,17 +144,10 @@ def test_a_recording_holds_frames_alone_whatever_is_closed(to: str, workflow: Wo
 # -- the story of a run
 
 
-@pytest.fixture
-def workflow() -> Iterator[Workflow]:
-    with EmbeddedBroker() as broker, workflow_on(broker.bootstrap_servers, broker.create_topics) as made:
-        yield made
-
-
 def story(workflow: Workflow, log_format: str) -> list[str]:
     """What a loader writes that starts, streams, is cut off, repairs, and is stopped."""
     with Exchange([Market.generated("POLUSDT", rate=1000)]) as exchange:
-        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
-        loader = workflow.run(LOG_FORMAT=log_format, RESUME="off", CONTROL_FROM="now", **urls)
+        loader = workflow.run(LOG_FORMAT=log_format, RESUME="off", CONTROL_FROM="now", **urls(exchange))
         before = len(workflow.records())
         wait_for(lambda: len(workflow.records()) > before, "records")
         exchange.inflict(Skip(2000))  # 2 s of the stream, so that it is one gap, however quickly it is connected again

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,14 +13,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 import loader_ws_trades
 from loader_ws_trades.binance.disconnects import REASONS
-from loader_ws_trades.config.loading import load
-from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.monitoring.metrics import METRICS
-from loader_ws_trades.run import service
-from loader_ws_trades.run.live import Live
 from loader_ws_trades.sandbox import (
     Duplicate,
-    EmbeddedBroker,
     Exchange,
     Fault,
     Hole,
@@ -30,24 +24,15 @@ from loader_ws_trades.sandbox import (
     ServerShutdown,
     Skip,
 )
-from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.loader import Loader, Workflow, check_events, urls
 from tests.tools.scrape import Samples, ask, free_port, scrape
 from tests.tools.waiting import wait_for
 
 
 @pytest.fixture
-def workflow() -> Iterator[Workflow]:
-    with EmbeddedBroker() as broker, workflow_on(broker.bootstrap_servers, broker.create_topics) as made:
-        made.variables["METRICS_PORT"] = free_port()
-        yield made
-
-
-def port_of(workflow: Workflow) -> int:
-    return int(str(workflow.variables["METRICS_PORT"]))
-
-
-def to(exchange: Exchange, **others: object) -> dict[str, object]:
-    return {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url, **others}
+def port(workflow: Workflow) -> int:
+    workflow.variables["METRICS_PORT"] = found = free_port()
+    return found
 
 
 def wait_until(port: int, name: str, least: float, seconds: float = 30, **labels: str) -> Samples:
@@ -70,13 +55,23 @@ def ended(loader: Loader, workflow: Workflow) -> None:
     assert loader.wait() == 0, loader.errors
 
 
-def test_metrics_of_a_healthy_run(workflow: Workflow) -> None:
-    port = port_of(workflow)
+def test_metrics_of_a_healthy_run(workflow: Workflow, port: int) -> None:
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        loader = workflow.run(**to(exchange))
+        url = exchange.ws_url.replace("ws://", "ws://someone:hush-hush-url@")
+        given = urls(exchange) | {"BINANCE_WS_URL": url}
+        loader = workflow.run("-X", "ssl.key.password=hush-hush-property", **given)
         now = wait_until(port, "delivered_total", 1000)
         text = ask(port, "/metrics").text
+        openmetrics = ask(port, "/metrics?name=x", accept="application/openmetrics-text; version=1.0.0")
+        unknown = ask(port, "/else")
+        if socket.has_dualstack_ipv6():
+            assert scrape(port, "[::1]").state == "loading"
         ended(loader, workflow)
+    assert not [secret for secret in loader.secrets if secret in text + openmetrics.text]
+    assert loader.secrets >= {"hush-hush-url", "hush-hush-property"}
+    assert openmetrics.content_type.startswith("application/openmetrics-text")
+    assert "loader_ws_trades_received" in {family.name for family in openmetrics_families(openmetrics.text)}  # type: ignore[no-untyped-call]
+    assert (unknown.status, unknown.text) == (404, "Try /metrics or /healthz\n")
     assert now("received_total") >= now("delivered_total")
     assert now("received_total") - now("in_flight") - now("delivered_total") < 100
     assert now.state == "loading"
@@ -106,11 +101,10 @@ def test_metrics_of_a_healthy_run(workflow: Workflow) -> None:
         ask(port, "/metrics")
 
 
-def test_faults_of_the_stream_are_counted(workflow: Workflow) -> None:
-    port = port_of(workflow)
+def test_faults_of_the_stream_are_counted(workflow: Workflow, port: int) -> None:
     faults: list[Fault] = [Malformed(60, after=200), Duplicate(7, after=400), Skip(25, after=600), Hole(8, after=1400)]
     with Exchange([Market.generated("POLUSDT", rate=500, start="subscriber")], faults=faults) as exchange:
-        loader = workflow.run(**to(exchange), REPAIR_DEADLINE="1")
+        loader = workflow.run(**urls(exchange), REPAIR_DEADLINE="1")
         now = wait_until(port, "missing_ids_total", 8)
         exchange.inflict(ServerShutdown(lead=5.0))
         wait_until(port, "reconnects_total", 1, reason="server_shutdown")
@@ -123,47 +117,22 @@ def test_faults_of_the_stream_are_counted(workflow: Workflow) -> None:
     assert now("rest_weight_used") >= 20 + 2 * 25, "the check of the symbol and at least two requests for trades"
 
 
-def test_content_types_paths_and_ipv6(workflow: Workflow) -> None:
-    port = port_of(workflow)
-    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        loader = workflow.run(**to(exchange))
-        wait_until(port, "delivered_total", 100)
-        if socket.has_dualstack_ipv6():
-            assert scrape(port, "[::1]").state == "loading"
-        answer = ask(port, "/metrics?name=x", accept="application/openmetrics-text; version=1.0.0")
-        unknown = ask(port, "/else")
-        ended(loader, workflow)
-    assert answer.content_type.startswith("application/openmetrics-text")
-    assert "loader_ws_trades_received" in {family.name for family in openmetrics_families(answer.text)}  # type: ignore[no-untyped-call]
-    assert (unknown.status, unknown.text) == (404, "Try /metrics or /healthz\n")
-
-
-def test_the_server_ends_with_the_run(workflow: Workflow) -> None:
-    # In this process, where a thread that is left behind shows.
-    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        given = {name.lower(): str(value) for name, value in (workflow.variables | to(exchange)).items()}
-        settings = load({**given, "max_records": "200"})
-        assert service.run(settings, lambda: Live(settings), lambda: Publisher(settings)) == 0
-    with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
-        pass
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_a_port_in_use_ends_the_start_with_an_event(workflow: Workflow, host: str) -> None:
-    with closing(socket.create_server((host, port_of(workflow)))):
+def test_a_port_in_use_ends_the_start_with_an_event(workflow: Workflow, port: int, host: str) -> None:
+    with closing(socket.create_server((host, port))):
         loader = workflow.run(STARTUP_TIMEOUT="2")
         assert loader.wait() == 1, "who has it may let go of it: running again may help"
     assert_one_error(workflow, loader, "METRICS_PORT (--metrics-port)")
     assert "Address already in use" in loader.errors
 
 
-def test_a_port_in_use_is_retried(workflow: Workflow) -> None:
+def test_a_port_in_use_is_retried(workflow: Workflow, port: int) -> None:
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        with closing(socket.create_server(("0.0.0.0", port_of(workflow)))):
-            loader = workflow.run(**to(exchange))
+        with closing(socket.create_server(("0.0.0.0", port))):
+            loader = workflow.run(**urls(exchange))
             loader.wait_for_line("METRICS_PORT (--metrics-port) to a free one (retrying for")
             assert not exchange.counters.connections
-        wait_until(port_of(workflow), "delivered_total", 100)
+        wait_until(port, "delivered_total", 100)
         ended(loader, workflow)
     check_events(workflow.events(), workflow, "interrupted")
 
@@ -187,26 +156,13 @@ def assert_one_error(workflow: Workflow, loader: Loader, text: str) -> None:
     assert event["message"] in line
 
 
-def test_no_secret_is_served(workflow: Workflow) -> None:
-    port = port_of(workflow)
-    with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        url = exchange.ws_url.replace("ws://", "ws://someone:hush-hush-url@")
-        loader = workflow.run("-X", "ssl.key.password=hush-hush-property", **to(exchange, BINANCE_WS_URL=url))
-        wait_until(port, "delivered_total", 100)
-        shown = ask(port, "/metrics").text + ask(port, "/healthz").text
-        ended(loader, workflow)
-    assert not [secret for secret in loader.secrets if secret in shown]
-    assert loader.secrets >= {"hush-hush-url", "hush-hush-property"}
-
-
-def test_backfill_and_replay_have_metrics_too(workflow: Workflow) -> None:
-    port = port_of(workflow)
+def test_backfill_and_replay_have_metrics_too(workflow: Workflow, port: int) -> None:
     market = Market.generated("POLUSDT", rate=100, past=3000)
     with Exchange([market]) as exchange:
         first = market.first_id
         loader = workflow.start(
             "backfill", "--from-id", str(first), "--to-id", str(first + 2500), "--beyond", "--no-scan",
-            **to(exchange, REST_WEIGHT_LIMIT="120"),
+            **urls(exchange), REST_WEIGHT_LIMIT="120",
         )  # fmt: skip
         now = wait_until(port, "repaired_ids_total", 1000)
         assert now.state == "loading"

@@ -11,7 +11,7 @@ import pytest
 
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.tools import stuck
-from tests.tools.loader import Loader, Workflow, workflow_on
+from tests.tools.loader import Loader, Workflow, urls, workflow_on
 from tests.tools.scrape import ask, free_port, scrape
 from tests.tools.waiting import wait_for
 
@@ -36,8 +36,7 @@ class Probed:
             launcher = (str(stuck.__file__), how, str(self.flag))
 
         self.workflow.loader_class = StuckLoader
-        urls = {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
-        return self.workflow.run(*flags, **urls, **variables)
+        return self.workflow.run(*flags, **urls(exchange), **variables)
 
     def health(self) -> tuple[int, str]:
         answer = ask(self.port, "/healthz")
@@ -74,12 +73,6 @@ def stays(condition: object, seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     wait_for(lambda: time.monotonic() > end or not condition(), what, seconds + 10)  # type: ignore[operator]
     assert condition(), what  # type: ignore[operator]
-
-
-@pytest.fixture
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        yield running
 
 
 @pytest.fixture

@@ -28,11 +28,11 @@ def rejected(*arguments: str, **variables: object) -> str:
     return shown
 
 
-def exchange(*faults: Fault, tls: bool = False) -> Exchange:
+def exchange(*faults: Fault, tls: bool = False, symbol: str = "POLUSDT") -> Exchange:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
     if context:
         trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    return Exchange([Market.generated("POLUSDT")], faults=faults, ssl=context)
+    return Exchange([Market.generated(symbol)], faults=faults, ssl=context)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,9 @@ def exchange(*faults: Fault, tls: bool = False) -> Exchange:
         (exchange(HandshakeStatus(404, lasting=LASTING)), exchange(), "(HTTP 404)", WS),
         (exchange(HandshakeStatus(451, lasting=LASTING)), exchange(), "HTTP 451", WS),
         (exchange(), exchange(RestStatus(404, lasting=LASTING)), "No REST API at", REST),
+        (exchange(), exchange(symbol="BTCUSDT"), "does not know the symbol POLUSDT", "SYMBOL (--symbol)"),
     ],
-    ids=["untrusted stream", "untrusted REST", "no stream", "stream not served here", "no REST API"],
+    ids=["untrusted stream", "untrusted REST", "no stream", "stream not served here", "no REST API", "no such symbol"],
 )
 def test_rejected_first_connection_names_the_setting(
     stream: Exchange, rest: Exchange, words: str, setting: str

@@ -23,7 +23,7 @@ from loader_ws_trades.lifecycle import StopReason
 from loader_ws_trades.pipeline.records import Stored
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.tools import docs
-from tests.tools.loader import Workflow, workflow_on
+from tests.tools.loader import Workflow, urls, workflow_on
 from tests.tools.topics import read_topic
 from tests.tools.waiting import wait_for
 
@@ -77,7 +77,7 @@ def real() -> Iterator[dict[str, list[Message]]]:
         found: dict[str, list[Message]] = {name: [] for name in MESSAGES}
         for end in (complete, stopped, failed):
             with workflow_on(broker.bootstrap_servers, broker.create_topics) as workflow:
-                workflow.variables |= {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
+                workflow.variables |= urls(exchange)
                 end(workflow)
                 found["record"] += workflow.records()
                 found["event"] += read_topic(workflow.servers, workflow.events_topic)

@@ -1,10 +1,8 @@
 """The tests' own Apache Kafka: what other tests rely on."""
 
-import contextlib
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +11,6 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from loader_ws_trades.cli.options import collect
 from tests.tools.apache_kafka import Cluster
@@ -43,39 +40,6 @@ def read(config: dict[str, Any], topic: str, count: int) -> list[bytes | None]:
     consumer.close()
     assert [message.error() for message in messages] == [None] * count
     return [message.value() for message in messages]
-
-
-def test_an_acl_that_is_not_granted_or_revoked(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
-    topic = kafka_cluster.create_topic(topic_name())
-    client = AdminClient(kafka_cluster.secured("loader"))
-
-    def refusal() -> KafkaError | None:
-        return client.list_topics(topic, timeout=TIMEOUT).topics[topic].error
-
-    assert refusal() == KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    kafka_cluster.grant("loader", topic, "DESCRIBE")
-    wait_for(lambda: refusal() is None, "the ACL to be granted")
-    kafka_cluster.revoke("loader", topic, "DESCRIBE")
-    wait_for(refusal, "the ACL to be revoked")
-
-
-def test_clients_of_the_proxied_listener_are_sent_to_the_proxy(kafka_cluster: Cluster) -> None:
-    ports = kafka_cluster.nodes[0].ports
-    with socket.create_server(("127.0.0.1", ports.proxy)) as proxy:
-        proxy.settimeout(TIMEOUT)
-        client = AdminClient({"bootstrap.servers": f"127.0.0.1:{ports.proxied}", "log_level": 0})
-        with contextlib.suppress(KafkaException):
-            client.list_topics(timeout=0.5)
-        connection, _ = proxy.accept()
-        connection.close()
-
-
-def test_no_topic_is_created_by_use(kafka_cluster: Cluster, topic_name: Callable[[], str]) -> None:
-    topic = topic_name()
-    producer = Producer({"bootstrap.servers": kafka_cluster.bootstrap_servers, "allow.auto.create.topics": True})
-    error = producer.list_topics(topic, timeout=TIMEOUT).topics[topic].error
-    assert error == KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
-    assert topic not in kafka_cluster.admin.list_topics(timeout=TIMEOUT).topics
 
 
 def test_broker_that_is_frozen_or_killed_comes_back_with_what_it_acknowledged(

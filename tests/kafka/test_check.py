@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +12,7 @@ from loader_ws_trades.check.kafka import KafkaSteps
 from loader_ws_trades.check.steps import run_steps
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.tools.apache_kafka import Cluster
-from tests.tools.loader import Workflow, workflow_on
+from tests.tools.loader import Workflow, urls
 from tests.tools.rights import CHECKPOINT, COMMANDS, LEAST, POLICY, TELEMETRY, TRADES, Right
 from tests.tools.waiting import wait_for
 
@@ -20,18 +20,6 @@ USER, PASSWORD = "KAFKA_USER_PRODUCER (--kafka-user-producer)", "KAFKA_PASSWORD_
 TOPIC, EVENTS = "KAFKA_TOPIC (--kafka-topic)", "QUEUE_EVENTS_TOPIC (--queue-events-topic)"
 COMMANDS_TOPIC = "QUEUE_CONTROL_TOPIC (--queue-control-topic)"
 STEPS = ("brokers", "events topic", "trades topic", "commands topic", "checkpoint")
-
-
-@pytest.fixture
-def workflow(kafka_cluster: Cluster) -> Iterator[Workflow]:
-    with workflow_on(kafka_cluster.bootstrap_servers, kafka_cluster.create_topic) as made:
-        made.variables |= {
-            "KAFKA_BOOTSTRAP_SERVERS": kafka_cluster.sasl_bootstrap_servers,
-            "KAFKA_USER_PRODUCER": "loader",
-            "KAFKA_PASSWORD_PRODUCER": kafka_cluster.users["loader"],
-            "CA_PATH": kafka_cluster.ca_path,
-        }
-        yield made
 
 
 class Case(NamedTuple):
@@ -82,16 +70,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_each_fault_of_the_cluster_is_named_by_its_step(case: Case, kafka_cluster: Cluster, workflow: Workflow) -> None:
+def test_each_fault_of_the_cluster_is_named_by_its_step(case: Case, kafka_cluster: Cluster, secured: Workflow) -> None:
     if case.config:
-        workflow.variables["KAFKA_TOPIC"] = kafka_cluster.create_topic(f"{workflow.topic}-set", config=case.config)
+        secured.variables["KAFKA_TOPIC"] = kafka_cluster.create_topic(f"{secured.topic}-set", config=case.config)
     for right in (*LEAST, CHECKPOINT, POLICY):
         # The right to read the trades would show their topic too.
         if right != case.lacking and not (case.lacking == TRADES and right == CHECKPOINT):
-            kafka_cluster.grant("loader", str(workflow.variables[right.setting.upper()]), right.operation)
+            kafka_cluster.grant("loader", str(secured.variables[right.setting.upper()]), right.operation)
         elif right == case.lacking:
-            kafka_cluster.grant("loader", str(workflow.variables[right.setting.upper()]), "DESCRIBE")
-    texts = {name.lower(): str(value) for name, value in workflow.variables.items()} | case.settings
+            kafka_cluster.grant("loader", str(secured.variables[right.setting.upper()]), "DESCRIBE")
+    texts = {name.lower(): str(value) for name, value in secured.variables.items()} | case.settings
     configured = configuration(texts)
     found = {result.name: result for result in run_steps(KafkaSteps(configured.settings).steps(), configured.unusable)}
     assert {name: result.verdict for name, result in found.items() if result.verdict != "ok"} == case.not_passed, found
@@ -100,32 +88,32 @@ def test_each_fault_of_the_cluster_is_named_by_its_step(case: Case, kafka_cluste
     assert not [word for word in case.words if word not in told], told
 
 
-def test_a_running_transactional_loader_is_not_fenced(kafka_cluster: Cluster, workflow: Workflow) -> None:
+def test_a_running_transactional_loader_is_not_fenced(kafka_cluster: Cluster, secured: Workflow) -> None:
     for right in (*LEAST, CHECKPOINT, POLICY):
-        kafka_cluster.grant("loader", str(workflow.variables[right.setting.upper()]), right.operation)
+        kafka_cluster.grant("loader", str(secured.variables[right.setting.upper()]), right.operation)
     # The ids of all workflows, as README.md has it.
     for kind in ("", ".check"):
-        name = f"loader-ws-trades.{workflow.queue_id}.POLUSDT{kind}"
+        name = f"loader-ws-trades.{secured.queue_id}.POLUSDT{kind}"
         kafka_cluster.grant("loader", name, "WRITE", kind="TRANSACTIONAL_ID")
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        workflow.variables |= {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
-        workflow.variables["DELIVERY"] = "transactional"
-        loader = workflow.run()
-        wait_for(lambda: workflow.last_id() >= 0, "a trade")
-        checking = workflow.start("check", COLUMNS="80", NO_COLOR="1")
+        secured.variables |= urls(exchange)
+        secured.variables["DELIVERY"] = "transactional"
+        loader = secured.run()
+        wait_for(lambda: secured.last_id() >= 0, "a trade")
+        checking = secured.start("check", COLUMNS="80", NO_COLOR="1")
         assert checking.wait() == 0, checking.output()
         shown = checking.output()
-        before = workflow.last_id()
-        wait_for(lambda: workflow.last_id() > before, "the loader to go on")
-        kafka_cluster.grant("loader", workflow.control_topic, "WRITE")
-        workflow.stop()
+        before = secured.last_id()
+        wait_for(lambda: secured.last_id() > before, "the loader to go on")
+        kafka_cluster.grant("loader", secured.control_topic, "WRITE")
+        secured.stop()
         assert loader.wait() == 0
     assert "WARNING" not in loader.errors
     assert "All checks passed." in shown, shown
     assert "resumes after trade id" in shown
-    assert f"tested with {transactional_id(workflow)}" in " ".join(shown.split())
+    assert f"tested with {transactional_id(secured)}" in " ".join(shown.split())
     assert checking.errors == ""
 
 
-def transactional_id(workflow: Workflow) -> str:
-    return f"loader-ws-trades.{workflow.queue_id}.POLUSDT.check"
+def transactional_id(secured: Workflow) -> str:
+    return f"loader-ws-trades.{secured.queue_id}.POLUSDT.check"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import re
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Producer
@@ -14,19 +13,9 @@ from loader_ws_trades.config.loading import load
 from loader_ws_trades.kafka import properties
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.tools.apache_kafka import Kafka
-from tests.tools.loader import Workflow, workflow_on
+from tests.tools.loader import Workflow, urls, workflow_on
 from tests.tools.topics import read_topic
 from tests.tools.waiting import wait_for
-
-
-@pytest.fixture
-def workflow(kafka: Kafka) -> Iterator[Workflow]:
-    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
-        yield made
-
-
-def urls(exchange: Exchange) -> dict[str, object]:
-    return {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
 
 
 @pytest.mark.parametrize(
@@ -41,8 +30,7 @@ def test_rejected_record_ends_the_run_with_nothing_written_after_it(
         wait_for(lambda: workflow.last_id() > 0, "records")
         kafka.alter_topic(workflow.topic, name, value)
         assert loader.wait() == 2
-    ids = [json.loads(record.value() or b"")["trade_id"] for record in workflow.records()]
-    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    ids = workflow.consecutive_ids()
     [last] = [line for line in loader.errors.splitlines() if " ERROR " in line]
     assert workflow.topic in last
     assert f"raise its {name}" in last
@@ -74,6 +62,27 @@ def test_second_signal_ends_a_run_that_only_waits_for_its_last_event() -> None:
         loader.wait_for_line("Stopping")
         loader.process.send_signal(signal.SIGINT)
         assert loader.wait(30) == 143, "only the event was left to deliver; without the second signal: 600 s"
+
+
+def test_ids_that_cannot_be_delivered_are_named_at_the_deadline() -> None:
+    market = Market.generated("POLUSDT", rate=1000)
+    with (
+        EmbeddedBroker() as broker,
+        workflow_on(broker.bootstrap_servers, broker.create_topics) as workflow,
+        Exchange([market]) as exchange,
+    ):
+        loader = workflow.run(**urls(exchange), SHUTDOWN_TIMEOUT="5")
+        wait_for(lambda: len(workflow.records()) > 300, "300 records")
+        broker.stop()
+        seen = market.issued
+        wait_for(lambda: market.issued > seen + 500, "trades that nobody acknowledges")
+        loader.process.terminate()
+        assert loader.wait(15) == 1
+        errors = loader.errors
+    [line] = [line for line in errors.splitlines() if " ERROR   Error: Stopped by" in line]
+    first, last = map(int, re.findall(r"not delivered: trade ids (\d+)-(\d+)", line)[0])
+    assert last - first > 300
+    assert "Traceback" not in errors
 
 
 def test_first_signal_after_a_stop_command_still_delivers_the_tail(workflow: Workflow) -> None:

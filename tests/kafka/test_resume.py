@@ -15,7 +15,7 @@ from loader_ws_trades.sandbox import Exchange, Market
 from tests.kafka.test_checkpoint import record, write
 from tests.kafka.test_transactional import open_transaction
 from tests.tools.apache_kafka import Kafka
-from tests.tools.loader import Loader, Workflow, workflow_on
+from tests.tools.loader import Loader, Workflow, urls, workflow_on
 from tests.tools.scrape import ask, free_port, scrape
 from tests.tools.topics import write_topic
 from tests.tools.waiting import wait_for
@@ -32,7 +32,7 @@ def workflow(kafka: Kafka) -> Iterator[Workflow]:
 
 
 def start(workflow: Workflow, exchange: Exchange, **settings: object) -> Loader:
-    return workflow.run(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url, **settings)
+    return workflow.run(**urls(exchange), **settings)
 
 
 def ids(workflow: Workflow, *, whole: bool = True) -> list[int]:

@@ -108,14 +108,3 @@ def test_an_unreachable_exchange_is_reported_while_waiting_and_at_the_end(workfl
     events = workflow.events()
     check_events(events, workflow, "error")
     assert any("no connection to the exchange since" in event["message"] for event in events[1:-1])
-
-
-def test_a_configuration_error_names_each_setting_without_a_stack_trace() -> None:
-    loader = Loader("run", SYMBOL="btc/usdt", TELEMETRY_INTERVAL="0", CA_PATH="/nowhere")
-    try:
-        assert loader.wait() == 2
-        for named in ("QUEUE_ID (--queue-id)", "SYMBOL (--symbol)", "TELEMETRY_INTERVAL (", "CA_PATH (--ca-path)"):
-            assert named in loader.errors
-        assert "Traceback" not in loader.errors
-    finally:
-        loader.close()

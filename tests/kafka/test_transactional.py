@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,20 +14,18 @@ from loader_ws_trades.sandbox import Cut, Exchange, Market, Replay
 from tests.kafka.test_checkpoint import DAY, live, record, write
 from tests.tools.apache_kafka import Cluster, Kafka
 from tests.tools.chaos.proxy import FaultProxy
-from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.loader import Loader, Workflow, check_events, urls, workflow_on
 from tests.tools.topics import read_topic
 from tests.tools.waiting import wait_for
 
 
-@pytest.fixture
-def workflow(kafka: Kafka) -> Iterator[Workflow]:
-    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
-        made.variables["DELIVERY"] = "transactional"
-        yield made
+@pytest.fixture(autouse=True)
+def _transactional(workflow: Workflow) -> None:
+    workflow.variables["DELIVERY"] = "transactional"
 
 
 def start(workflow: Workflow, exchange: Exchange, *flags: str, **settings: object) -> Loader:
-    return workflow.run(*flags, BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url, **settings)
+    return workflow.run(*flags, **urls(exchange), **settings)
 
 
 def committed(workflow: Workflow) -> list[int]:
@@ -49,8 +46,7 @@ def test_a_run_commits_everything_it_reports(workflow: Workflow) -> None:
         wait_for(lambda: market.issued > 8000, "8000 trades issued", 60)
         workflow.stop()
         assert loader.wait() == 0, loader.errors
-    found = committed(workflow)
-    assert found == list(range(found[0], found[0] + len(found)))
+    found = workflow.consecutive_ids()
     events = workflow.events()
     check_events(events, workflow, "interrupted")
     assert events[-1]["records_written"] == len(found) > 7000
@@ -62,10 +58,10 @@ def test_records_count_once_they_are_committed(workflow: Workflow) -> None:
         loader = start(workflow, exchange, "--transaction-interval", "30", "--transaction-records", "1000000")
         wait_for(lambda: written(workflow) > 1000, "records in the open transaction")
         assert workflow.events()[-1]["records_written"] == 0
-        assert not committed(workflow)
+        assert not workflow.ids()
         loader.process.terminate()
         assert loader.wait() == 143, loader.errors
-    found = committed(workflow)
+    found = workflow.ids()
     assert workflow.events()[-1]["records_written"] == len(found) > 1000
 
 
@@ -73,7 +69,7 @@ def test_a_full_queue_holds_the_stream_back_and_loses_nothing(workflow: Workflow
     with Exchange([Market.generated("POLUSDT", rate=float("inf"), count=5000, start="subscriber")]) as exchange:
         loader = start(workflow, exchange, "--max-records", "5000", "--kafka-queue-records", "100")
         assert loader.wait() == 0, loader.errors
-    found = committed(workflow)
+    found = workflow.ids()
     assert found == list(range(found[0], found[0] + 5000))
 
 
@@ -81,15 +77,14 @@ def test_the_older_of_two_loaders_is_fenced_and_nothing_is_duplicated(workflow: 
     market = Market.generated("POLUSDT", rate=1000, start="subscriber")
     with Exchange([market]) as exchange:
         older = start(workflow, exchange, TELEMETRY_PRODUCER_ID="older")
-        wait_for(lambda: len(committed(workflow)) > 500, "the older one's records")
+        wait_for(lambda: len(workflow.ids()) > 500, "the older one's records")
         newer = start(workflow, exchange, TELEMETRY_PRODUCER_ID="newer")
         assert older.wait() == 1
         goal = market.last_id or 0
         wait_for(lambda: workflow.last_id() > goal, "the newer one's records")
         workflow.stop()
         assert newer.wait() == 0, newer.errors
-    found = committed(workflow)
-    assert found == list(range(found[0], found[0] + len(found)))
+    workflow.consecutive_ids()
     [last] = [event for event in workflow.events() if event["producer"] == "older" and event["finished"]]
     assert last["status"] == "error"
     assert "Fenced off by a newer loader" in last["message"]
@@ -109,15 +104,16 @@ def test_an_expired_transaction_is_reported_as_such_and_the_next_run_completes_t
         wait_for(lambda: workflow.last_id() >= first_owed, "the next run's records")
         workflow.stop()
         assert loader.wait() == 0, loader.errors
-    found = committed(workflow)
-    assert found == list(range(found[0], found[0] + len(found)))
+    workflow.consecutive_ids()
 
 
-def test_killed_and_started_again_nothing_is_duplicated_or_missing(workflow: Workflow) -> None:
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+def test_killed_and_started_again_nothing_is_duplicated_or_missing(workflow: Workflow, delivery: str) -> None:
     rng = random.Random(3)
+    workflow.variables["DELIVERY"] = delivery
     market = Market.generated("POLUSDT", rate=2000)
     with Exchange([market]) as exchange:
-        for _ in range(3):
+        for _ in range(5):
             loader = start(workflow, exchange)
             goal = workflow.last_id() + rng.randrange(1, 2000)
             wait_for(lambda: workflow.last_id() > goal, "trades on the topic", 60)  # noqa: B023
@@ -128,8 +124,7 @@ def test_killed_and_started_again_nothing_is_duplicated_or_missing(workflow: Wor
         wait_for(lambda: workflow.last_id() >= goal, "the last run to catch up", 60)
         workflow.stop()
         assert loader.wait() == 0, loader.errors
-    found = committed(workflow)
-    assert found == list(range(found[0], found[0] + len(found)))
+    workflow.consecutive_ids()
 
 
 def open_transaction(kafka: Kafka, topic: str, symbol: str) -> Producer:
@@ -174,8 +169,7 @@ def test_a_transaction_that_is_not_committed_is_written_again(kafka_cluster: Clu
             wait_for(lambda: workflow.last_id() > goal, "transactions after it")
             workflow.stop()
         assert loader.wait() == code, loader.errors
-        found = committed(workflow)
-        assert found == list(range(found[0], found[0] + len(found)))
+        found = workflow.consecutive_ids()
         if code:
             assert "did not commit a transaction after 3 retries" in loader.errors
             assert f"not delivered: trade ids {found[-1] + 1}-" in loader.errors

@@ -22,6 +22,7 @@ from confluent_kafka import Message
 
 from loader_ws_trades.cli.main import cli
 from loader_ws_trades.config.settings import OPTIONS
+from loader_ws_trades.sandbox import Exchange
 from tests.tools.apache_kafka.cluster import USERS
 from tests.tools.processes import Program
 from tests.tools.topics import answers, read_events, read_topic, write_topic
@@ -166,6 +167,16 @@ class Workflow:
         """What is on the trade topic."""
         return read_topic(self.servers, self.topic)
 
+    def ids(self) -> list[int]:
+        """The trade ids of the records, in their order."""
+        return [json.loads(record.value() or b"")["trade_id"] for record in self.records()]
+
+    def consecutive_ids(self) -> list[int]:
+        """The trade ids of the records; fails unless each is the one before it plus one."""
+        found = self.ids()
+        assert found == list(range(found[0], found[0] + len(found)))
+        return found
+
     def last_id(self) -> int:
         """The trade id of the last record, -1 if there is none."""
         records = read_topic(self.servers, self.topic, last=20)  # the last ones may be transaction markers
@@ -188,6 +199,11 @@ class Workflow:
         if self._loaders and answers(self.servers):
             for record in read_topic(self.servers, self.events_topic):
                 _check_for_secrets(secrets, (record.value() or b"").decode(errors="replace"), self.events_topic)
+
+
+def urls(exchange: Exchange) -> dict[str, object]:
+    """The variables with which a loader finds an exchange."""
+    return {"BINANCE_WS_URL": exchange.ws_url, "BINANCE_REST_URL": exchange.rest_url}
 
 
 @contextmanager

@@ -8,18 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from loader_ws_trades.sandbox import Exchange, Market
-from tests.tools.apache_kafka import Kafka
-from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.loader import Loader, Workflow, check_events, urls
 from tests.tools.topics import read_topic, write_topic
 from tests.tools.waiting import wait_for
 
 NEEDED = ("QUEUE_ID", "KAFKA_BOOTSTRAP_SERVERS", "QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC")
-
-
-@pytest.fixture
-def workflow(kafka: Kafka) -> Iterator[Workflow]:
-    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
-        yield made
 
 
 @pytest.fixture
@@ -59,7 +52,7 @@ def await_command(workflow: Workflow) -> None:
 
 def test_a_loader_obeys_and_its_last_event_is_shown(workflow: Workflow, started: list[Loader]) -> None:
     with Exchange([Market.generated("POLUSDT", rate=500)]) as exchange:
-        loader = workflow.run(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
+        loader = workflow.run(**urls(exchange))
         loader.wait_for_line("Connected")
         process = stop(started, workflow, "--wait")
         output = process.output()

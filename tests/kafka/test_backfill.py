@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Message
 
 from loader_ws_trades.sandbox import Exchange, Limits, Market
 from tests.tools.apache_kafka import Kafka
-from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.loader import Loader, Workflow, check_events, urls
 from tests.tools.waiting import wait_for
-
-
-@pytest.fixture
-def workflow(kafka: Kafka) -> Iterator[Workflow]:
-    with workflow_on(kafka.bootstrap_servers, kafka.create_topic) as made:
-        yield made
 
 
 @pytest.fixture
@@ -29,17 +21,13 @@ def backfill(workflow: Workflow, exchange: Exchange, *flags: str, **settings: ob
     return workflow.start("backfill", *flags, BINANCE_REST_URL=exchange.rest_url, **settings)
 
 
-def ids(records: list[Message]) -> list[int]:
-    return [json.loads(record.value() or b"")["trade_id"] for record in records]
-
-
 def test_a_range_of_ids_gives_the_records_and_events_of_a_run(workflow: Workflow, market: Market) -> None:
     first = market.first_id + 100
     with Exchange([market]) as exchange:
         loader = backfill(workflow, exchange, "--from-id", str(first), "--to-id", str(first + 4321))
         assert loader.wait() == 0, loader.errors
     records = workflow.records()
-    assert ids(records) == list(range(first, first + 4322))
+    assert workflow.ids() == list(range(first, first + 4322))
     events = workflow.events()
     check_events(events, workflow, "finished")
     assert events[-1]["records_written"] == 4322
@@ -64,18 +52,18 @@ def test_only_what_is_missing_on_the_topic_is_loaded(workflow: Workflow, market:
         for begin, end in ((0, 999), (3000, 3999), (3500, 3500)):
             flags = ("--from-id", str(first + begin), "--to-id", str(first + end), "--beyond")
             assert backfill(workflow, exchange, *flags).wait() == 0
-        assert ids(workflow.records()) == [*range(first, first + 1000), *range(first + 3000, first + 4000)]
+        assert workflow.ids() == [*range(first, first + 1000), *range(first + 3000, first + 4000)]
         flags = ("--from-id", str(first), "--to-id", str(first + 5000))
         assert backfill(workflow, exchange, *flags).wait() == 0
         # Up to the newest trade on the topic; what was missing comes after what was there.
-        assert ids(workflow.records())[2000:] == [*range(first + 1000, first + 3000)]
+        assert workflow.ids()[2000:] == [*range(first + 1000, first + 3000)]
         asked = exchange.counters.requests["/api/v3/historicalTrades"]
         loader = backfill(workflow, exchange, *flags)
         assert loader.wait() == 0
         assert len(workflow.records()) == 4000
         assert exchange.counters.requests["/api/v3/historicalTrades"] == asked + 1, "only the look at the first trade"
         assert backfill(workflow, exchange, *flags, "--beyond").wait() == 0
-    assert ids(workflow.records())[4000:] == [*range(first + 4000, first + 5001)]
+    assert workflow.ids()[4000:] == [*range(first + 4000, first + 5001)]
 
 
 def test_a_dry_run_prints_the_cost_and_loads_nothing(workflow: Workflow, market: Market) -> None:
@@ -102,16 +90,16 @@ def test_a_topic_that_rejects_old_records_is_rejected_before_the_load(workflow: 
 def test_it_is_safe_beside_a_live_loader(workflow: Workflow, kafka: Kafka) -> None:
     market = Market.generated("POLUSDT", rate=1000, past=30_000)
     with Exchange([market]) as exchange:
-        live = workflow.run(BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url)
+        live = workflow.run(**urls(exchange))
         wait_for(lambda: workflow.last_id() > 0, "the live loader's records")
-        first = ids(workflow.records())[0]
+        first = workflow.ids()[0]
         flags = ("--from-id", str(market.first_id), "--queue-id", f"{workflow.queue_id}-backfill")
         assert backfill(workflow, exchange, *flags).wait() == 0
         goal = market.last_id or 0
-        wait_for(lambda: goal in ids(workflow.records()), "the live loader to go on")
+        wait_for(lambda: goal in workflow.ids(), "the live loader to go on")
         workflow.stop()
         assert live.wait() == 0
-    found = ids(workflow.records())
+    found = workflow.ids()
     assert sorted(found) == list(range(market.first_id, max(found) + 1))
     late = [trade for trade in found if trade < first]
     assert late == sorted(late)
@@ -131,4 +119,4 @@ def test_a_killed_backfill_resumes_where_it_stopped(workflow: Workflow) -> None:
     audit = workflow.start("audit", "--from-id", str(first), "--to-id", str(first + 99_999), "--json")
     found = json.loads(audit.output())
     assert audit.wait() == 0, found
-    assert ids(workflow.records()) == list(range(first, first + 100_000))
+    assert workflow.ids() == list(range(first, first + 100_000))

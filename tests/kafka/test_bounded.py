@@ -14,7 +14,7 @@ import pytest
 
 from loader_ws_trades.sandbox import Exchange, Market
 from tests.tools.apache_kafka import Kafka
-from tests.tools.loader import Loader, Workflow, check_events, workflow_on
+from tests.tools.loader import Loader, Workflow, check_events, urls, workflow_on
 from tests.tools.topics import write_topic
 
 TRADES = 5000
@@ -48,10 +48,6 @@ def write_frames(path: Path, ids: Iterable[int], *extra: str) -> Path:
     return path
 
 
-def ids(workflow: Workflow) -> list[int]:
-    return [json.loads(value or b"")["trade_id"] for value in values(workflow)]
-
-
 def values(workflow: Workflow) -> list[bytes | None]:
     return [record.value() for record in workflow.records()]
 
@@ -75,11 +71,7 @@ def test_the_stream_its_recording_and_the_archive_give_the_same_records(
     streamed, replayed, archived = workflows
     recording, archive = tmp_path / "frames.jsonl.gz", tmp_path / "POLUSDT-trades-2025-10-10.zip"
     with Exchange([market]) as exchange:
-        loader = streamed.run(
-            *("--max-records", str(TRADES), "--record", str(recording)),
-            BINANCE_WS_URL=exchange.ws_url,
-            BINANCE_REST_URL=exchange.rest_url,
-        )
+        loader = streamed.run("--max-records", str(TRADES), "--record", str(recording), **urls(exchange))
         assert loader.wait() == 0, loader.errors
     write_archive(archive, market)
     loader = replayed.start("replay", str(recording), "--speed", "max")
@@ -97,39 +89,34 @@ def test_the_stream_its_recording_and_the_archive_give_the_same_records(
 
 
 def test_records_with_the_key_that_are_not_trades_of_the_pair_do_not_count_as_loaded(
-    workflows: list[Workflow], tmp_path: Path
+    workflow: Workflow, tmp_path: Path
 ) -> None:
     for bad in (b"hello", b'{"trade_id":150}', b'{"trade_id":150,"timestamp":1700000000150,"symbol":"BTCUSDT"}'):
-        write_topic(workflows[0].servers, workflows[0].topic, bad, key=b"POLUSDT")
+        write_topic(workflow.servers, workflow.topic, bad, key=b"POLUSDT")
     path = write_frames(tmp_path / "dump.txt", range(100, 200))
-    loader = workflows[0].start("replay", str(path), "--speed", "max")
+    loader = workflow.start("replay", str(path), "--speed", "max")
     assert loader.wait() == 0, loader.errors
-    found = [json.loads(value or b"")["trade_id"] for value in values(workflows[0])[3:]]
+    found = [json.loads(value or b"")["trade_id"] for value in values(workflow)[3:]]
     assert found == list(range(100, 200))
 
 
 @pytest.mark.parametrize("parts", [(range(1, 1001), range(62_001, 62_501)), (range(62_001, 62_501), range(1, 1001))])
 def test_a_recording_with_a_long_gap_or_parts_in_the_wrong_order_loses_nothing(
-    workflows: list[Workflow], tmp_path: Path, parts: tuple[range, range]
+    workflow: Workflow, tmp_path: Path, parts: tuple[range, range]
 ) -> None:
     path = write_frames(tmp_path / "dump.jsonl", chain(*parts))
     # What a shared .env says of the stream is not for it.
-    loader = workflows[0].start("replay", str(path), "--speed", "max", DURATION="0.001", GAP_REPAIR="off")
+    loader = workflow.start("replay", str(path), "--speed", "max", DURATION="0.001", GAP_REPAIR="off")
     assert loader.wait() == 0, loader.errors
-    assert ids(workflows[0]) == [*range(1, 1001), *range(62_001, 62_501)]
-    assert "missing trade ids 1001-62000" in workflows[0].events()[-1]["message"]
+    assert workflow.ids() == [*range(1, 1001), *range(62_001, 62_501)]
+    assert "missing trade ids 1001-62000" in workflow.events()[-1]["message"]
 
 
 def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -> None:
     recording = tmp_path / "frames.jsonl.gz"
     live = Market.generated("POLUSDT", rate=1000)
     with Exchange([live]) as exchange:
-        loader = Loader(
-            *("run", "--stdout", "--record", str(recording)),
-            SYMBOL="POLUSDT",
-            BINANCE_WS_URL=exchange.ws_url,
-            BINANCE_REST_URL=exchange.rest_url,
-        )
+        loader = Loader("run", "--stdout", "--record", str(recording), SYMBOL="POLUSDT", **urls(exchange))
         lines = loader.lines(3000)
         loader.process.kill()
         loader.close()
