@@ -20,6 +20,7 @@ from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError
+from loader_ws_trades.lifecycle import SLACK, Activity
 from tests.unit.clock import FakeClock
 
 WAIT = 10.0  # real seconds after which a test fails
@@ -440,6 +441,25 @@ def test_error_of_the_receiver_ends_the_thread_and_is_reported(scene: Callable[.
     [activity] = made.feed.activities()
     assert activity.what == "been dead"
     assert made.none_made()
+
+
+def test_activities_say_what_a_thread_does_since_when_and_how_long_it_may(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_silence_limit="60")
+    first = made.start()
+    assert made.feed.activities() == [
+        Activity("The thread feed-1", "been connecting", made.clock.now, 30 + 120 + SLACK)
+    ]
+    made.clock.advance(5)
+    first.open()
+    reading = Activity("The thread feed-1", "neither received nor passed on anything", made.clock.now, 60 + SLACK)
+    assert made.feed.activities() == [reading]
+    first.last_received = made.clock.now + 7
+    assert made.feed.activities() == [reading._replace(since=first.last_received)]
+    made.feed.rotate("a test")
+    made.next()
+    assert [activity.what for activity in made.feed.activities()] == [reading.what, "been connecting"]
+    made.feed.close()
+    assert made.feed.activities() == []
 
 
 @pytest.mark.parametrize("status", [200, 400, 404])

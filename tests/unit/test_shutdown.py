@@ -425,7 +425,10 @@ class Feed:
         return None
 
     def activities(self) -> list[Activity]:
-        return []
+        return [WAITING]
+
+
+WAITING = Activity("The feed", "been waiting", 0.0, 1.0)
 
 
 class HangingRest:
@@ -465,6 +468,7 @@ def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
         start(receiver, on_death)
         receiver.take(frames(1, 4, 7))
         assert rest.asked.wait(10)
+        assert source.status().activities == [WAITING], "health is judged by them"
         signal.raise_signal(signal.SIGTERM)
 
     source.start = bring  # type: ignore[method-assign]
