@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -20,6 +20,7 @@ from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
 from loader_ws_trades.kafka.topic_settings import delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.stamps import record_headers
 from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade, record_encoder
 from loader_ws_trades.text import format_duration, format_time
@@ -104,7 +105,7 @@ class Publisher:
             self._max_batch_size = int(found.max_batch_size)
             self._producer = self._make_producer()
 
-    def put(self, trades: Iterable[Trade]) -> int:
+    def put(self, trades: Sequence[Trade], lane: Lane) -> int:  # noqa: ARG002 - there is one
         """Hand trades to the producer without blocking; how many it took, fewer when its queue is full."""
         produce, topic, key, encode = self._producer.produce, self._topic, self._key, self._encode
         latest, with_headers = self._latest, self._with_headers

@@ -8,11 +8,11 @@ blocking.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Sequence
 
 from confluent_kafka import KafkaException
 
@@ -22,6 +22,7 @@ from loader_ws_trades.kafka.errors import AbortableError, FencedError, run_error
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import Trade
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,10 @@ class TransactionalPublisher(Publisher):
     def __init__(self, settings: Settings, kind: str = "") -> None:
         super().__init__(settings, kind)
         self._lock = threading.Lock()
-        self._uncommitted: list[Trade] = []  # what the open transaction holds
+        self._uncommitted: list[tuple[Lane, Sequence[Trade]]] = []  # what the open transaction holds
+        self._held = 0  # trades in it
         self._opened: float | None = None  # when it was begun, on the monotonic clock
-        self._to_rewrite: list[Trade] = []  # what has to be produced again of an aborted one
+        self._to_rewrite: deque[tuple[Lane, Sequence[Trade]]] = deque()  # of an aborted one
         self._aborting = False
         self._failures = 0  # in a row
         self._throttle = Throttle(log, *_LINES)
@@ -69,21 +71,25 @@ class TransactionalPublisher(Publisher):
             self._producer = self._make_producer()  # a rejected one stays rejected, whatever is granted later
             raise
 
-    def put(self, trades: Iterable[Trade]) -> int:
+    def put(self, trades: Sequence[Trade], lane: Lane) -> int:
         """As `Publisher.put`; takes nothing while a transaction ends or holds all that can be written again."""
-        if len(self._uncommitted) >= self._settings.kafka_queue_records or not self._lock.acquire(blocking=False):
+        if self._held >= self._settings.kafka_queue_records or not self._lock.acquire(blocking=False):
             return 0
         try:
             if self._opened is None:
                 self._begin()
-            taken = super().put(trades)
-            self._uncommitted.extend(itertools.islice(trades, taken))
+            taken = super().put(trades, lane)
+            self._hold(trades[:taken], lane)
         except RunError as error:
             self._put_error = error
             return 0
         finally:
             self._lock.release()
         return taken
+
+    def _hold(self, trades: Sequence[Trade], lane: Lane) -> None:
+        self._uncommitted.append((lane, trades))
+        self._held += len(trades)
 
     def _begin(self) -> None:
         try:
@@ -112,9 +118,7 @@ class TransactionalPublisher(Publisher):
         if self._aborting:
             self._abort()
         elif self._to_rewrite:
-            taken = super().put(self._to_rewrite)
-            self.accepted -= taken  # they are counted already
-            del self._to_rewrite[:taken]
+            self._rewrite()
         elif not self._unacknowledged:
             self._commit()
         elif progress:
@@ -130,7 +134,7 @@ class TransactionalPublisher(Publisher):
             return False
         return (
             self._draining
-            or len(self._uncommitted) >= min(self._settings.transaction_records, self._settings.kafka_queue_records)
+            or self._held >= min(self._settings.transaction_records, self._settings.kafka_queue_records)
             or time.monotonic() - self._opened >= self._settings.transaction_interval
         )
 
@@ -142,13 +146,13 @@ class TransactionalPublisher(Publisher):
             self._failures += 1
             if self._failures > _RETRIES:
                 raise RunError(f"Kafka did not commit a transaction after {_RETRIES} retries: {error}") from error
-            text = f"A transaction was not committed ({error}); writing its {len(self._uncommitted)} records again"
+            text = f"A transaction was not committed ({error}); writing its {self._held} records again"
             self._throttle.warn("transaction_aborted", text)
             self._aborting = True
             return
         self._failures = 0
-        self._committed += len(self._uncommitted)
-        self._uncommitted = []
+        self._committed += self._held
+        self._uncommitted, self._held = [], 0
         self._opened = None
         self._reopen()
 
@@ -162,7 +166,17 @@ class TransactionalPublisher(Publisher):
         self._acknowledged = self._committed
         self._aborting = False
         self._begin()
-        self._to_rewrite = list(self._uncommitted)
+        self._to_rewrite = deque(self._uncommitted)
+
+    def _rewrite(self) -> None:
+        while self._to_rewrite:
+            lane, trades = self._to_rewrite[0]
+            taken = super().put(trades, lane)
+            self.accepted -= taken  # they are counted already
+            if taken < len(trades):
+                self._to_rewrite[0] = lane, trades[taken:]
+                return
+            self._to_rewrite.popleft()
 
     def _reopen(self) -> None:
         self._ending = False
@@ -200,4 +214,4 @@ class TransactionalPublisher(Publisher):
         if self._uncommitted:
             with contextlib.suppress(AbortableError, RunError):
                 self._producer.abort_transaction(deadline.remaining)
-        return [trade.trade_id for trade in self._uncommitted]
+        return [trade.trade_id for _, trades in self._uncommitted for trade in trades]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.stream_check import LAG, LINES, LONGEST_PAUSE
 from loader_ws_trades.text import format_duration
 
@@ -38,13 +38,13 @@ class ConnectionCheck:
 
     Args:
         settings: the interval.
-        ingest: has the trades of the connections.
+        lane: has the trades of the connections.
         replace: replaces the connection with that number; whether it could.
     """
 
-    def __init__(self, settings: Settings, *, ingest: Ingest, replace: Callable[[int], bool]) -> None:
+    def __init__(self, settings: Settings, *, lane: Lane, replace: Callable[[int], bool]) -> None:
         self._interval = settings.stream_check_interval
-        self._ingest = ingest
+        self._lane = lane
         self._replace = replace
         self._lines = Throttle(log, *LINES)
         self._last: dict[int, _Last] = {}
@@ -52,10 +52,10 @@ class ConnectionCheck:
 
     def turn(self) -> None:
         """Replace a connection if it is due; called regularly."""
-        if self._ingest.full:  # no connection is read then
+        if self._lane.full:  # no connection is read then
             self._last.clear()
             return
-        now, newest = time.monotonic(), self._ingest.standing().newest_streamed
+        now, newest = time.monotonic(), self._lane.standing().newest_streamed
         ahead = max(newest.values(), default=-1)
         before, self._last = self._last, {}
         for connection, trade_id in newest.items():

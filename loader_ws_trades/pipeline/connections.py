@@ -14,7 +14,7 @@ class Connections:
 
     def __init__(self, copies: Copies | None = None) -> None:
         self.copies = copies
-        self._numbers = 0  # numbers assigned
+        self._last = 0  # the highest number of all opened
         self.slots: dict[int, int] = {}
         """By open connection: its slot."""
         self.newest: dict[int, int] = {}
@@ -22,12 +22,11 @@ class Connections:
         self.proved = self.doubtful = 0
         """After a reset: the connection that proved it, and the last one that may have frames from before it."""
 
-    def open(self, slot: int) -> int:
-        """A number for a connection that was opened in `slot`."""
-        self._numbers += 1
-        self.newest[self._numbers], self.slots[self._numbers] = -1, slot
+    def open(self, connection: int, slot: int) -> None:
+        """Note that the connection with this number was opened in `slot`; later ones have higher numbers."""
+        self.newest[connection], self.slots[connection] = -1, slot
+        self._last = max(self._last, connection)
         self._restart()
-        return self._numbers
 
     def close(self, connection: int) -> None:
         """Note that a connection has ended."""
@@ -41,7 +40,7 @@ class Connections:
 
     def note_reset(self, connection: int) -> None:
         """Note that `connection` proved a reset: the others may have frames from before it."""
-        self.proved, self.doubtful = connection, self._numbers
+        self.proved, self.doubtful = connection, self._last
 
     def confirm(self, first: int) -> bool:
         """Whether each of several open connections brought an id above `first`."""

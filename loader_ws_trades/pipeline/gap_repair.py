@@ -12,7 +12,7 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.lifecycle import Backoff, Deadline
 from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.events import Gap, Position
-from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.repair_clocks import Absence, Outage
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.text import format_duration
@@ -42,7 +42,7 @@ class Repair:
         settings: the limits.
         fetch: returns trades from an id on, ascending, at most a page; raises `UnavailableError`.
         newest: returns the newest trade; raises `UnavailableError`.
-        ingest: has the gaps.
+        lane: has the gaps.
         stopping: ends every wait.
         await_weight: waits for request weight within our own limit; raises `UnavailableError`.
         on_idle: called several times a second while there is no gap.
@@ -54,7 +54,7 @@ class Repair:
         *,
         fetch: Callable[[int], list[Trade]],
         newest: Callable[[], Trade],
-        ingest: Ingest,
+        lane: Lane,
         stopping: threading.Event,
         await_weight: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
@@ -62,7 +62,7 @@ class Repair:
         self._settings = settings
         self._fetch = fetch
         self._newest = newest
-        self._ingest = ingest
+        self._lane = lane
         self._stopping = stopping
         self._await_weight = await_weight
         self._on_idle = on_idle
@@ -80,8 +80,8 @@ class Repair:
                 wait = self._look_back(resumed)
                 resumed, retry = resumed if wait is not None else None, Deadline(wait or 0.0)
             self._on_idle()
-            if self._ingest.gap_seen.wait(_POLL_INTERVAL):
-                self._ingest.gap_seen.clear()
+            if self._lane.gap_seen.wait(_POLL_INTERVAL):
+                self._lane.gap_seen.clear()
                 self._stopping.wait(_GRACE)
                 self.fill_gaps()
 
@@ -109,16 +109,16 @@ class Repair:
             )
             return None
         self._absence.observe(newest.timestamp)
-        self._ingest.expect(newest.trade_id, hint=True)
+        self._lane.expect(newest.trade_id, hint=True)
         return None
 
     def fill_gaps(self) -> None:
         """Repair what is missing, and return when nothing is, or the run ends."""
         self._outage.reset_if_idle(after=self._settings.repair_outage_limit)
-        progress = _Progress(self._ingest, self._lines)
+        progress = _Progress(self._lane, self._lines)
         while not self._stopping.is_set() and (gap := self._gap()) is not None:
             if not progress.begun and len(gap) > self._settings.resume_limit:
-                self._ingest.skip(gap.last + 1, f"more than RESUME_LIMIT ({self._settings.resume_limit})")
+                self._lane.skip(gap.last + 1, f"more than RESUME_LIMIT ({self._settings.resume_limit})")
                 continue
             progress.begin(gap)
             seen = self._newest_seen(gap)
@@ -128,11 +128,11 @@ class Repair:
                 if not self._stopping.is_set():
                     self._wait_or_give_up(gap, error)
                 continue
-            if self._ingest.standing().is_hint and self._is_another_pair(gap.first - 1, rows):
+            if self._lane.standing().is_hint and self._is_another_pair(gap.first - 1, rows):
                 self._drop_hint("belongs to another exchange or pair")
                 continue
             self._absence.add(gap.first, seen, rows)
-            if came_out := self._ingest.fill(rows):
+            if came_out := self._lane.fill(rows):
                 progress.note(came_out)
             self._skip_holes()
         self._outage.pause()
@@ -141,22 +141,22 @@ class Repair:
 
     def _gap(self) -> Gap | None:
         """The ids that are missing now, after giving other open connections time to bring them."""
-        while (gap := self._ingest.gap()) is not None and gap.first > self._waited_for:
+        while (gap := self._lane.gap()) is not None and gap.first > self._waited_for:
             # Later gaps are not part of this wait: another one may be open before this one is closed.
             newest, grace = self._newest_seen(gap), Deadline(_OTHERS_GRACE)
             while gap is not None and gap.first <= newest:
-                if self._ingest.standing().is_confirmed or grace.passed or self._stopping.wait(_OTHERS_LOOK):
+                if self._lane.standing().is_confirmed or grace.passed or self._stopping.wait(_OTHERS_LOOK):
                     self._waited_for = newest
                     break
-                gap = self._ingest.gap()
+                gap = self._lane.gap()
         return gap
 
     def _newest_seen(self, gap: Gap) -> int:
-        return gap.first + self._ingest.standing().behind - 1
+        return gap.first + self._lane.standing().behind - 1
 
     def _request(self, first: int) -> list[Trade]:
         # The trade before the gap proves an old hole, together with the one after it, and shows whose trades these are.
-        with_last = self._absence.lacks(first) or self._ingest.standing().is_hint
+        with_last = self._absence.lacks(first) or self._lane.standing().is_hint
         begin = max(0, first - 1) if with_last else first
         self._outage.pause()
         try:
@@ -184,13 +184,13 @@ class Repair:
         left_open: Gap | None = gap
         while left_open is not None and left_open.first <= last:
             self._skip(left_open.last + 1, "unrepaired")
-            left_open = self._ingest.gap()
+            left_open = self._lane.gap()
 
     def _skip_holes(self) -> None:
         """Give up on holes according to the last response; if there are none, and it lacks the next id, wait."""
-        self._absence.observe(self._ingest.sequencer.newest_time)
+        self._absence.observe(self._lane.sequencer.newest_time)
         passed = False
-        while (gap := self._ingest.gap()) is not None and (hole := self._absence.hole(gap)) is not None:
+        while (gap := self._lane.gap()) is not None and (hole := self._absence.hole(gap)) is not None:
             old = ", or older than what it keeps" if len(hole) > _PAGE else ""
             self._skip(hole.last + 1, f"a hole: REST does not have them{old}")
             passed = True
@@ -200,14 +200,14 @@ class Repair:
     def _skip(self, before: int, why: str) -> None:
         # An id that only /api/v3/trades names may be another pair's, from a cache: giving up ids because of it would
         # drop the real trades as late. If they exist, the next trade of the stream shows that they are missing.
-        if self._ingest.standing().is_hint:
+        if self._lane.standing().is_hint:
             self._drop_hint("does not return the trades up to it")
         else:
-            self._ingest.skip(before, why)
+            self._lane.skip(before, why)
 
     def _drop_hint(self, why: str) -> None:
-        newest = self._ingest.standing().newest_id
-        if self._ingest.drop_hint():
+        newest = self._lane.standing().newest_id
+        if self._lane.drop_hint():
             self._absence.clear()
             self._lines.warn(
                 "newest_unconfirmed",
@@ -218,7 +218,7 @@ class Repair:
 
     def _is_another_pair(self, last: int, rows: list[Trade]) -> bool:
         """Whether the row with the id of the last emitted trade has a different time."""
-        time_of_last = self._ingest.sequencer.last_time
+        time_of_last = self._lane.sequencer.last_time
         times = (row.timestamp for row in rows if row.trade_id == last)
         return time_of_last > 0 and any(abs(timestamp - time_of_last) > _SAME_TIME for timestamp in times)
 
@@ -226,8 +226,8 @@ class Repair:
 class _Progress:
     """Logs the progress of a repair."""
 
-    def __init__(self, ingest: Ingest, lines: Throttle) -> None:
-        self._ingest = ingest
+    def __init__(self, lane: Lane, lines: Throttle) -> None:
+        self._lane = lane
         self._lines = lines
         self._every = _PROGRESS_EVERY
         self.begun = False
@@ -241,7 +241,7 @@ class _Progress:
             self.begun = True
             line = f"Repairing a gap from trade id {gap.first}: about {len(gap)} trades are missing"
             self._lines.info("gap", line, first=gap.first, missing=len(gap))
-            self._logged_behind = self._ingest.standing().behind
+            self._logged_behind = self._lane.standing().behind
 
     def note(self, trades: int) -> None:
         self._done += trades
@@ -249,7 +249,7 @@ class _Progress:
         if passed < self._every:
             return
         self._every = min(2 * self._every, _PROGRESS_AT_MOST)
-        behind = self._ingest.standing().behind
+        behind = self._lane.standing().behind
         rate = (self._done - self._logged_done) / passed
         stream = rate + (behind - self._logged_behind) / passed
         if stream > rate:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from loader_ws_trades.lifecycle import Activity, Deadline, Startup
 from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 
 OnDeath = Callable[[BaseException], None]
@@ -130,8 +131,8 @@ class Sink(Protocol):
     def open(self, startup: Startup) -> None:
         """Wait until it can be written to."""
 
-    def put(self, trades: Iterable[Trade]) -> int:
-        """Take trades in order, without blocking; returns how many were taken."""
+    def put(self, trades: Sequence[Trade], lane: Lane) -> int:
+        """Take trades of a pair in order, without blocking; returns how many were taken."""
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports; raises if the run cannot continue."""

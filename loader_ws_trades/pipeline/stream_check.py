@@ -9,7 +9,7 @@ from collections.abc import Callable
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.logs import Throttle
-from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class StreamCheck:
     Args:
         settings: the limits.
         newest_id: REST's newest trade id, -1 if it has none; raises `UnavailableError`.
-        ingest: has the trades of the stream.
+        lane: has the trades of the stream.
         is_open: whether any connection is open.
         replace: replaces a connection; whether it could.
     """
@@ -44,14 +44,14 @@ class StreamCheck:
         settings: Settings,
         *,
         newest_id: Callable[[], int],
-        ingest: Ingest,
+        lane: Lane,
         is_open: Callable[[], bool],
         replace: Callable[[], bool],
     ) -> None:
         self._interval = settings.stream_check_interval
         self._limit = settings.resume_limit
         self._newest_id = newest_id
-        self._ingest = ingest
+        self._lane = lane
         self._is_open = is_open
         self._replace = replace
         self._lines = Throttle(log, *LINES)
@@ -66,9 +66,9 @@ class StreamCheck:
 
     def turn(self) -> None:
         """Do what is due; called regularly."""
-        now, streamed = time.monotonic(), self._ingest.standing().newest_streamed
+        now, streamed = time.monotonic(), self._lane.standing().newest_streamed
         # While the sink is full the stream is not read, so it cannot speak.
-        if not self._is_open() or self._ingest.full:
+        if not self._is_open() or self._lane.full:
             self._suspected, self._ask_at = None, now + self._interval
         elif any(trade_id not in (-1, self._streamed.get(number, -1)) for number, trade_id in streamed.items()):
             self._speaks(now, streamed)
@@ -96,7 +96,7 @@ class StreamCheck:
             # If the location is not served, for instance, gap repair logs that when it matters.
             log.debug("The stream cannot be checked: %s", error)
             return
-        seen = max(self._ingest.standing().newest_id, self._baseline)
+        seen = max(self._lane.standing().newest_id, self._baseline)
         if seen < 0:
             self._baseline = newest
         elif newest - seen > self._limit:
@@ -113,9 +113,9 @@ class StreamCheck:
 
     def _is_silent(self, now: float, newest: int) -> None:
         if self._baseline >= 0:
-            self._ingest.start_after(self._baseline)
+            self._lane.start_after(self._baseline)
             self._baseline = -1
-        self._ingest.expect(newest, hint=True)
+        self._lane.expect(newest, hint=True)
         # A replacement that is still taking over is not replaced yet; the pauses grow with those that are.
         replaced = now >= self._replace_at and self._replace()
         if replaced:

@@ -153,14 +153,14 @@ class RestProvider:
         """
         progress = _Progress(sum(map(len, missing)))
         for wanted in missing:
-            start_range(wanted, receiver)
-            receiver.expect(wanted.last)
+            start_range(wanted, receiver.lane)
+            receiver.lane.expect(wanted.last)
             self._load(wanted, receiver, progress)
 
     def _load(self, wanted: Gap, receiver: Ingest, progress: _Progress) -> None:
-        deadline = min(self._settings.repair_deadline, _RECENT_DEADLINE)
+        lane, deadline = receiver.lane, min(self._settings.repair_deadline, _RECENT_DEADLINE)
         absent_since: dict[int, float] = {}  # by the first id of a hole
-        while not self._stopping.is_set() and (gap := receiver.gap()) is not None:
+        while not self._stopping.is_set() and (gap := lane.gap()) is not None:
             # A second answer is asked for with another id, so that no cache gives the first one again.
             rows = self._fetch(gap.first - (gap.first in absent_since), receiver)
             if rows is None:
@@ -171,13 +171,13 @@ class RestProvider:
             now = time.monotonic()
             for first in holes:
                 absent_since.setdefault(first, now)
-            progress.add(receiver.fill(rows))
-            while (gap := receiver.gap()) is not None and (end := holes.get(gap.first)) is not None:
+            progress.add(lane.fill(rows))
+            while (gap := lane.gap()) is not None and (end := holes.get(gap.first)) is not None:
                 is_old = end in times and self._age(times[end], now) > deadline
                 if now < absent_since[gap.first] + (_CONFIRM if is_old else deadline):
                     self._stopping.wait(_CONFIRM)
                     break
-                receiver.skip(min(end, wanted.last + 1), "a hole: REST does not have them")
+                lane.skip(min(end, wanted.last + 1), "a hole: REST does not have them")
 
     def _age(self, timestamp: int, now: float) -> float:
         """Seconds since a trade, by the exchange's clock."""
@@ -220,7 +220,7 @@ class ArchiveProvider:
     def load(self, missing: list[Gap], receiver: Ingest) -> None:
         """Hand over the trades of the ranges."""
         batches = takewhile(lambda _: not self._stopping.is_set(), self._archive.batches())
-        give_missing(batches, missing, receiver, "the archive does not have them", self._stopping)
+        give_missing(batches, missing, receiver.lane, "the archive does not have them", self._stopping)
 
     def close(self) -> None:
         """End every wait."""

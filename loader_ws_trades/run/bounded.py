@@ -21,6 +21,7 @@ from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.topic_ids import ids_on_topic
 
@@ -174,7 +175,7 @@ class Bounded(Source):
 
 
 def give_missing(
-    batches: Iterable[list[Trade]], missing: list[Gap], receiver: Ingest, why: str, stopping: threading.Event
+    batches: Iterable[list[Trade]], missing: list[Gap], lane: Lane, why: str, stopping: threading.Event
 ) -> None:
     """Hand over those of ascending trades that are in the ranges `missing`; skip ids that are not among them.
 
@@ -186,10 +187,10 @@ def give_missing(
     def next_range() -> None:
         nonlocal wanted
         if wanted:
-            receiver.skip(wanted.last + 1, why)
+            lane.skip(wanted.last + 1, why)
         wanted = next(ranges, None)
         if wanted:
-            start_range(wanted, receiver)
+            start_range(wanted, lane)
 
     next_range()
     for batch in batches:
@@ -197,8 +198,8 @@ def give_missing(
             low, high = bisect_left(batch, wanted.first, key=_by_id), bisect_right(batch, wanted.last, key=_by_id)
             for run in consecutive(batch[low:high]):
                 # Before it comes: what is far ahead of a gap would be dropped.
-                receiver.skip(run[0].trade_id, why)
-                receiver.take_trades(run)
+                lane.skip(run[0].trade_id, why)
+                lane.take_trades(run)
             if batch[-1].trade_id < wanted.last:
                 break
             next_range()
@@ -219,6 +220,6 @@ def consecutive(trades: list[Trade]) -> Iterator[list[Trade]]:
         yield trades[start:]
 
 
-def start_range(wanted: Gap, receiver: Ingest) -> None:
+def start_range(wanted: Gap, lane: Lane) -> None:
     """Expect the first trade of a range next."""
-    receiver.resume(Position(wanted.first - 1))
+    lane.resume(Position(wanted.first - 1))

@@ -21,6 +21,8 @@ from loader_ws_trades.monitoring.status import RunStatus
 from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import Sink, Source
+from loader_ws_trades.pipeline.lane import Lane
+from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder
 from loader_ws_trades.pipeline.trade import FrameDecoder
@@ -66,34 +68,43 @@ class RunContext:
         latencies = self.monitor.latencies
         self._copies = Copies() if settings.feed_connections > 1 else None
         stamp_source = source.gives if settings.record_headers == "on" else None
-        self.ingest = Ingest(
-            StampingDecoder(settings.symbol, stamp_source) if stamp_source else FrameDecoder(settings.symbol),
-            Sequencer(WINDOW if settings.gap_repair == "on" else 0),
+        outlet = Outlet(
             sink.put,
             limit=settings.max_records,
             on_limit=lambda: mailbox.put(StopReason.complete(f"Loaded all {settings.max_records} requested records")),
-            on_rejected=self.reporter.on_rejected,
+        )
+        lane = Lane(
+            settings,
+            Sequencer(WINDOW if settings.gap_repair == "on" else 0),
+            outlet,
             on_events=self.reporter.on_events,
             stamp_source=stamp_source,
             copies=self._copies,
+        )
+        self.ingest = Ingest(
+            StampingDecoder(settings.symbol, stamp_source) if stamp_source else FrameDecoder(settings.symbol),
+            outlet,
+            lane,
+            on_rejected=self.reporter.on_rejected,
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
         )
 
     def status(self) -> RunStatus:
         """How the run is doing; may be called in any thread."""
-        ingest, sequencer, sink = self.ingest, self.ingest.sequencer, self.sink
+        ingest, lane, sink = self.ingest, self.ingest.lane, self.sink
+        sequencer = lane.sequencer
         return RunStatus(
             stage=self.monitor.stage,
             source=self.source.status(),
-            received=ingest.received,
+            received=lane.received,
             delivered=sink.delivered,
             in_flight=sink.in_flight,
             rejected=dict(ingest.rejected),
             duplicates=sequencer.duplicates,
             late=sequencer.late,
             gaps=sequencer.gaps,
-            repaired=ingest.repaired,
-            missing=ingest.missing,
+            repaired=lane.repaired,
+            missing=lane.missing,
             last_trade=sequencer.last_time,
             blocked=ingest.full,
             kafka_outages=sink.outages,

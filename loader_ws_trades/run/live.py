@@ -62,7 +62,7 @@ class Live(Source):
         """
         self._resumed = self._resume.position()
         if self._resumed is not None:
-            receiver.resume(self._resumed)
+            receiver.lane.resume(self._resumed)
 
     def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         """Start streaming into `receiver`."""
@@ -72,7 +72,7 @@ class Live(Source):
                 self._settings,
                 fetch=self._fetch,
                 newest=lambda: self._rest.newest_trade(self._settings.symbol),
-                ingest=receiver,
+                lane=receiver.lane,
                 stopping=self._repair_stopping,
                 await_weight=self._rest.await_weight,
                 on_idle=self._checks(receiver),
@@ -86,7 +86,7 @@ class Live(Source):
         stream_check = self._stream_check = StreamCheck(
             self._settings,
             newest_id=lambda: self._rest.last_id(self._settings.symbol),
-            ingest=receiver,
+            lane=receiver.lane,
             is_open=lambda: self._feed.trouble() is None,
             replace=lambda: self._feed.rotate("it brings no trades", "silent"),
         )
@@ -94,7 +94,7 @@ class Live(Source):
             return stream_check.turn
         connection_check = ConnectionCheck(
             self._settings,
-            ingest=receiver,
+            lane=receiver.lane,
             replace=lambda number: self._feed.rotate("it brings no trades, but another does", "silent", number),
         )
 
@@ -178,7 +178,7 @@ class Live(Source):
         return self._closed.is_set() and self._feed.join(0) and not self._has_gap()
 
     def _has_gap(self) -> bool:
-        return self._repair is not None and self._receiver.has_gap
+        return self._repair is not None and self._receiver.lane.has_gap
 
     def finish(self, *, final: bool, patient: bool) -> bool:
         """End the repair; whether nothing more will come."""

@@ -86,7 +86,8 @@ class RecordingProvider:
 
     def load(self, missing: list[Gap], receiver: Ingest) -> None:
         """Hand over the trades of the ranges, at the recorded pace."""
-        give_missing(self._ascending(receiver), missing, receiver, "the recording does not have them", self._stopping)
+        ascending, why = self._ascending(receiver), "the recording does not have them"
+        give_missing(ascending, missing, receiver.lane, why, self._stopping)
 
     def close(self) -> None:
         """End every wait."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, RunError
 from loader_ws_trades.lifecycle import Deadline, Startup, spawn
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import Trade, record_encoder
 
 _STDOUT = 1  # the file descriptor: a daemon thread could not be trusted with what Python buffers
@@ -48,9 +48,9 @@ class Output:
             ) from error
         spawn("output", self._write, self._on_death)
 
-    def put(self, trades: Iterable[Trade]) -> int:
+    def put(self, trades: Sequence[Trade], _lane: Lane) -> int:
         """Queue trades, without blocking; how many were accepted, fewer if the queue is full."""
-        taken = list(itertools.islice(trades, _QUEUED - self.in_flight))
+        taken = trades[: _QUEUED - self.in_flight]
         if taken:
             lines = "".join(f"{self._encode(trade)}\n" for trade in taken)
             self.accepted += len(taken)

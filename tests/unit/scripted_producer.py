@@ -17,6 +17,7 @@ from loader_ws_trades.kafka.transactions import make_publisher
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
+from tests.unit.lanes import Pipeline
 from tests.unit.test_config import REQUIRED
 
 ABORTABLE = KafkaError(KafkaError.INVALID_TXN_STATE, "refused", txn_requires_abort=True)
@@ -171,13 +172,14 @@ class Scripted:
         self.publisher = make_publisher(load(REQUIRED | settings))
         self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))
         self.producer = made[-1]
+        self.lane = Pipeline().lane
         self.taken: list[int] = []
         self._next = 100
 
     def put(self, number: int) -> int:
         """Put this many new trades; those that are not taken come again the next time."""
         ids = range(self._next, self._next + number)
-        taken = self.publisher.put([trade(trade_id) for trade_id in ids])
+        taken = self.publisher.put([trade(trade_id) for trade_id in ids], self.lane)
         self.taken += ids[:taken]
         self._next += taken
         return taken

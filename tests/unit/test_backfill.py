@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 
@@ -11,13 +11,12 @@ from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Sequencer
-from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
+from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run import backfill
 from loader_ws_trades.run.backfill import RestProvider
 from loader_ws_trades.run.bounded import TradeRange
 from tests.unit.clock import FakeClock
+from tests.unit.lanes import Pipeline, SmallSink
 
 BEGAN = 1_700_000_000_000
 HOLE = range(150, 160)
@@ -117,22 +116,18 @@ class Load:
         monkeypatch.setattr(backfill, "Rest", lambda *_, **_named: self.rest)
         self.provider = RestProvider(load({"symbol": "POLUSDT", **limits}, needed=("symbol",)), Bounds(from_id=0))
         self.stopping = self.provider._stopping = clock.event()
-        self.out: list[int] = []
         self.named: list[tuple[float, str]] = []
-        self.ingest = Ingest(
-            FrameDecoder("POLUSDT"),
-            Sequencer(),
-            self.put,
-            limit=None,
-            on_limit=lambda: None,
-            on_rejected=lambda *_: None,
+        self.sink = SmallSink()
+        pipeline = Pipeline(
+            "POLUSDT",
+            sink=self.sink,
             on_events=lambda events, _: self.named.extend((self.passed, str(event)) for event in events),
         )
+        self.ingest, self.lane = pipeline.ingest, pipeline.lane
 
-    def put(self, trades: Iterable[Trade]) -> int:
-        before = len(self.out)
-        self.out += [trade.trade_id for trade in trades]
-        return len(self.out) - before
+    @property
+    def out(self) -> list[int]:
+        return self.sink.ids
 
     @property
     def passed(self) -> float:
@@ -154,7 +149,7 @@ def test_ranges_are_loaded_page_by_page(stage: Load) -> None:
     stage.run((5, 9), (1000, 3499), (9000, 9000))
     assert stage.out == [*range(5, 10), *range(1000, 3500), 9000]
     assert stage.rest.asked == [5, 1000, 2000, 3000, 9000]
-    assert (stage.passed, stage.named, stage.ingest.repaired) == (0.0, [], 2506)
+    assert (stage.passed, stage.named, stage.lane.repaired) == (0.0, [], 2506)
 
 
 @pytest.mark.parametrize(

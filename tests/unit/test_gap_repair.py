@@ -12,10 +12,10 @@ from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.pipeline.events import Event, Gap, Position
 from loader_ws_trades.pipeline.gap_repair import Repair
-from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.sequencer import Sequencer
-from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
+from loader_ws_trades.pipeline.lane import Lane
+from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
+from tests.unit.lanes import Pipeline, SmallSink
 from tests.unit.test_config import REQUIRED
 
 NOW = 1_700_000_000_000  # ms
@@ -24,8 +24,8 @@ GIVEN = REQUIRED | {"symbol": "POLUSDT"}
 MANY = 5000  # requests, or looks at what is missing, after which a gap does not end
 
 
-class Watched(Ingest):
-    """An `Ingest` that is not looked at without end."""
+class Watched(Lane):
+    """A lane that is not looked at without end."""
 
     looks = 0
 
@@ -49,32 +49,30 @@ class Stage:
         self.newest: Callable[[], Trade] = lambda: self.trade(max(self.has))
         self.rows: Iterable[int] | None = None  # what it answers whatever is asked
         self.asked: list[tuple[float, int]] = []  # when, and from which id on
-        self.out: list[int] = []
+        self.sink = SmallSink()
         self.named: list[tuple[float, Event, str]] = []
         self.stopping = clock.event()
-        self.ingest = Watched(
-            FrameDecoder("POLUSDT"),
-            Sequencer(),
-            self.put,
-            limit=None,
-            on_limit=lambda: None,
-            on_rejected=lambda *_: None,
+        pipeline = Pipeline(
+            "POLUSDT",
+            sink=self.sink,
+            lane=Watched,
             on_events=lambda events, why: self.named.extend((self.passed, event, why) for event in events),
         )
-        self.ingest.gap_seen = clock.event()
+        self.ingest, self.lane, self.outlet = pipeline.ingest, pipeline.lane, pipeline.outlet
+        self.outlet.gap_seen = clock.event()
         self.repair = Repair(
             load(GIVEN | limits),
             fetch=self.fetch,
             newest=lambda: self.newest(),  # noqa: PLW0108 - the test puts another one there
-            ingest=self.ingest,
+            lane=self.lane,
             stopping=self.stopping,
             await_weight=lambda: self.awaits(),  # noqa: PLW0108 - the same
         )
 
-    def put(self, trades: Iterable[Trade]) -> int:
-        before = len(self.out)
-        self.out += [trade.trade_id for trade in trades]
-        return len(self.out) - before
+    @property
+    def out(self) -> list[int]:
+        """The ids that came out, in order."""
+        return self.sink.ids
 
     @property
     def passed(self) -> float:
@@ -88,7 +86,7 @@ class Stage:
         return f'{{"e":"trade","s":"POLUSDT","t":{trade_id},"p":"1","q":"1","T":{NOW},"m":false}}'.encode()
 
     def stream(self, *ids: int) -> None:
-        self.ingest.take_trades([self.trade(trade_id) for trade_id in ids])
+        self.lane.take_trades([self.trade(trade_id) for trade_id in ids])
 
     def fetch(self, first: int) -> list[Trade]:
         self.asked.append((self.passed, first))
@@ -102,7 +100,7 @@ class Stage:
     def fill(self, *streamed: int) -> None:
         self.stream(*streamed)
         self.repair.fill_gaps()
-        assert self.ingest.in_order() or self.stopping.is_set()
+        assert self.lane.in_order() or self.stopping.is_set()
 
     def gaps(self) -> list[tuple[float, Event]]:
         return [(at, event) for at, event, _ in self.named]
@@ -400,7 +398,7 @@ def test_unconfirmed_newest_trade_starts_no_deadline_for_later_gaps(stage: Stage
     stage.newest = lambda: stage.trade(50)
     stage.stream(1)
     stage.clock.after(100, lambda: stage.stream(51))
-    stage.clock.after(100, stage.ingest.gap_seen.set)
+    stage.clock.after(100, stage.lane.gap_seen.set)
     stage.clock.after(200, stage.stopping.set)
     stage.repair.run(resumed=Position(1, NOW))
     [(at, gap)] = stage.gaps()
@@ -421,7 +419,7 @@ def test_newest_trade_is_given_up_where_rest_returns_trades_around_the_gap(stage
 def test_what_is_expected_for_certain_is_named_if_rest_does_not_have_it(stage: Stage) -> None:
     stage.has = {1, 2}
     stage.stream(1)
-    stage.ingest.expect(4)
+    stage.lane.expect(4)
     stage.repair.fill_gaps()
     assert stage.out == [1, 2]
     assert [gap for _, gap in stage.gaps()] == [Gap(3, 4)]

@@ -215,7 +215,7 @@ def test_the_record_timestamp_is_the_trade_time_unless_that_is_far_ahead_of_the_
 ) -> None:
     run = Scripted(monkeypatch, clock)
     moments = [1, NOW, NOW + HALF_AN_HOUR, NOW + HALF_AN_HOUR + 1, NOW + 1, 2**63 // 1000]
-    assert run.publisher.put(at(*moments)) == 6
+    assert run.publisher.put(at(*moments), run.lane) == 6
     assert [record.timestamp for record in run.producer.produced] == [1, NOW, NOW + HALF_AN_HOUR, NOW, NOW + 1, NOW]
     fields = [record.value() for record in run.producer.produced]
     assert [b'"timestamp":%d,' % moment in value for moment, value in zip(moments, fields, strict=True)] == [True] * 6
@@ -226,16 +226,16 @@ def test_the_record_timestamp_is_the_trade_time_unless_that_is_far_ahead_of_the_
 def test_the_bound_moves_with_the_clock(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, wall: list[float]) -> None:
     run = Scripted(monkeypatch, clock)
     later = NOW + HALF_AN_HOUR + 60_000
-    run.publisher.put(at(later))
+    run.publisher.put(at(later), run.lane)
     wall[0] += 60
     run.poll()
-    run.publisher.put(at(later))
+    run.publisher.put(at(later), run.lane)
     assert [record.timestamp for record in run.producer.produced] == [NOW, later]
 
 
 def test_headers_are_added_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
     for asked_for in ("off", "on"):
         run = Scripted(monkeypatch, clock, record_headers=asked_for)
-        run.publisher.put(stamped([Trade(1, "1", "1", NOW, True, "BTCUSDT")], "rest"))
+        run.publisher.put(stamped([Trade(1, "1", "1", NOW, True, "BTCUSDT")], "rest"), run.lane)
         [record] = run.producer.produced
         assert set(record.headers or ()) == ({"received", "source"} if asked_for == "on" else set())

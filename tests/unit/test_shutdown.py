@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Activity, Deadline, Task
-from loader_ws_trades.pipeline import ingest, interfaces
+from loader_ws_trades.pipeline import interfaces, outlet
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import OnDeath, SourceStatus
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run import context, live, service
 from tests.unit.clock import FakeClock
@@ -53,7 +54,7 @@ class Sink:
 
     def open(self, startup: object) -> None: ...
 
-    def put(self, trades: Iterable[Trade]) -> int:
+    def put(self, trades: Sequence[Trade], _lane: Lane) -> int:
         taken = [trade.trade_id for trade in trades][: self.room - len(self._queue)]
         self._queue += taken
         self.accepted += len(taken)
@@ -99,8 +100,7 @@ class Source(interfaces.Source):
 
     def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         self.receiver, self.on_death = receiver, on_death
-        assert isinstance(receiver, ingest.Ingest)
-        bringing = Task("bringing", lambda: receiver.take_trades(self.trades))
+        bringing = Task("bringing", lambda: receiver.lane.take_trades(self.trades))
         bringing.start()
         while not bringing.join(0.001) and not receiver.full:
             pass
@@ -113,7 +113,7 @@ class Source(interfaces.Source):
     def finish(self, *, final: bool, patient: bool) -> bool:
         if not hasattr(self, "receiver"):
             return True
-        if final and patient and self.receiver.has_gap and not self.finishing(self.receiver):
+        if final and patient and self.receiver.lane.has_gap and not self.finishing(self.receiver):
             return False
         if final:
             self.receiver.give_up("the run ended")
@@ -282,8 +282,8 @@ def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, run: Run) -
     def finishing(receiver: Ingest) -> bool:
         asked.append(clock.now)
         if asked[-1] - asked[0] > 5:
-            receiver.fill(trades(3, 4))
-        return not receiver.has_gap
+            receiver.lane.fill(trades(3, 4))
+        return not receiver.lane.has_gap
 
     source.finishing = finishing
     ended = run(source, sink, signals=(1.0,), shutdown_timeout="20")
@@ -324,12 +324,12 @@ def test_a_step_of_the_start_that_hangs_is_abandoned(clock: FakeClock, run: Run,
 def test_a_thread_that_hangs_with_the_lock_does_not_keep_the_ids_from_being_named(
     clock: FakeClock, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "_LOCK_TIME", 0.001)
+    monkeypatch.setattr(outlet, "_LOCK_TIME", 0.001)
     source, sink = Source(*trades(1, 2, 5), resumes=False), Sink(clock)
     source.finishing = lambda _receiver: False
 
     def hang() -> None:
-        vars(source.receiver)["_lock"].acquire()
+        vars(source.receiver)["_outlet"].lock.acquire()
 
     clock.after(0.5, hang)
     ended = run(source, sink, signals=(1.0,), shutdown_timeout="1")

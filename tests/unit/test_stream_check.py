@@ -30,7 +30,7 @@ class Scene(Stage):
         self.check = StreamCheck(
             load(GIVEN | limits),
             newest_id=self.newest_id,
-            ingest=self.ingest,
+            lane=self.lane,
             is_open=lambda: self.is_open,
             replace=self.replace,
         )
@@ -205,7 +205,7 @@ class Several(Stage):
         self.still_silent = False
         self.open = [self.ingest.connect(slot) for slot in range(count)]
         self.silent: set[int] = set()
-        self.check = ConnectionCheck(load(GIVEN), ingest=self.ingest, replace=self.replace)
+        self.check = ConnectionCheck(load(GIVEN), lane=self.lane, replace=self.replace)
         self.repair._on_idle = self.check.turn
 
     def replace(self, number: int) -> bool:
@@ -283,10 +283,10 @@ def test_a_connection_that_is_not_read_because_the_sink_is_full_is_not_replaced(
     for trade_id in range(1, 6):
         several.ingest.take([several.frame(trade_id)], several.open[0])
         several.check.turn()
-    several.ingest._waiting.append(several.trade(6))
+    several.outlet._waiting.append((several.lane, [several.trade(6)]))
     for _ in range(30):
         clock.advance(10)
         several.check.turn()
-    several.ingest._waiting.clear()
+    several.outlet._waiting.clear()
     several.check.turn()
     assert several.replaced == []

@@ -1,0 +1,72 @@
+"""An ingest with its lane, outlet and sink, for tests that look at what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from loader_ws_trades.config.loading import load
+from loader_ws_trades.pipeline.events import Event
+from loader_ws_trades.pipeline.ingest import Ingest
+from loader_ws_trades.pipeline.lane import Lane
+from loader_ws_trades.pipeline.outlet import Outlet
+from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
+from loader_ws_trades.pipeline.stamps import StampingDecoder
+from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
+
+
+class SmallSink:
+    """Takes trades as long as there is room."""
+
+    def __init__(self, room: int = 1_000_000) -> None:
+        self.room = room
+        self.trades: list[Trade] = []
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the trades taken, in order."""
+        return [trade.trade_id for trade in self.trades]
+
+    def put(self, trades: Sequence[Trade], _lane: Lane) -> int:
+        """Take as many as there is room for."""
+        taken = trades[: self.room - len(self.trades)]
+        self.trades += taken
+        return len(taken)
+
+
+class Pipeline:
+    """Everything between the frames and a sink, and what it called."""
+
+    def __init__(
+        self,
+        symbol: str = "BTCUSDT",
+        *,
+        sink: SmallSink | None = None,
+        window: int = WINDOW,
+        limit: int | None = None,
+        stamp_source: str | None = None,
+        lane: type[Lane] = Lane,
+        on_events: Callable[[list[Event], str], None] | None = None,
+    ) -> None:
+        self.sink = sink or SmallSink()
+        self.limits = 0
+        self.reads: list[float] = []
+        self.rejected: list[RejectedFrame] = []
+        self.events: list[Event] = []
+        self.outlet = Outlet(self.sink.put, limit=limit, on_limit=self._on_limit)
+        self.lane = lane(
+            load({"symbol": symbol}, needed=("symbol",)),
+            Sequencer(window),
+            self.outlet,
+            on_events=on_events or (lambda events, _why: self.events.extend(events)),
+            stamp_source=stamp_source,
+        )
+        self.ingest = Ingest(
+            StampingDecoder(symbol, "stream") if stamp_source else FrameDecoder(symbol),
+            self.outlet,
+            self.lane,
+            on_rejected=lambda frame, _: self.rejected.append(frame),
+            on_read=self.reads.append,
+        )
+
+    def _on_limit(self) -> None:
+        self.limits += 1
