@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 import uuid
@@ -16,6 +17,7 @@ from loader_ws_trades.pipeline.trade import FrameDecoder, record_encoder
 from loader_ws_trades.sandbox import EmbeddedBroker, Market, Skip, Trade
 from tests.tools.apache_kafka.distribution import REPOSITORY
 from tests.tools.bench.baselines.job import record as baseline_record
+from tests.tools.bench.rates import Written, written
 from tests.tools.bench.results import Results, comparison
 from tests.tools.chaos.trial import Trial
 from tests.tools.chaos.witness import compare, named_ids
@@ -228,3 +230,18 @@ def test_limited_ends_a_process_group_that_does_not_finish_writing() -> None:
         limited(process, 0.1),
     ):
         process.communicate()
+
+
+# -- bench: the requests of a contender, from the broker's log
+
+
+def test_bench_counts_batches_between_two_moments(tmp_path: Path) -> None:
+    def batch(moment: int, records: int) -> bytes:
+        return (
+            struct.pack(">qiibIhiqqqhii", 0, 61 - 12 + 7, 0, 2, 0, 0, 0, moment, moment, 0, 0, 0, records) + b"records"
+        )
+
+    allocated = bytes(100)
+    log = batch(999, 1) + batch(1000, 2) + batch(1999, 3) + batch(2000, 4) + allocated
+    (tmp_path / "00000000000000000000.log").write_bytes(log)
+    assert written(tmp_path, 1.0, 2.0) == Written(records=5, batches=2, size=2 * 68)

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SAMPLE = 0.1  # seconds between two samples of a process's memory
@@ -19,6 +20,26 @@ def stat(pid: int) -> list[str]:
 def cpu(pid: int) -> float:
     """Seconds of user and system time: all threads, including those that ended, and children that were waited for."""
     return sum(map(int, stat(pid)[11:15])) / _TICKS
+
+
+class Thread(NamedTuple):
+    """What one thread has taken so far."""
+
+    name: str
+    cpu: float
+    """Seconds, by the scheduler's clock of nanoseconds."""
+    switches: int
+    """Context switches, by its own will and against it."""
+
+
+def threads(pid: int) -> dict[int, Thread]:
+    """The threads of a process that live now."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        ran, counts = _text(task / "schedstat").split(), re.findall(r"ctxt_switches:\s+(\d+)", _text(task / "status"))
+        if ran and counts:
+            found[int(task.name)] = Thread(_text(task / "comm").strip(), int(ran[0]) / 1e9, sum(map(int, counts)))
+    return found
 
 
 def memory(pid: int, field: str = "VmRSS") -> float:

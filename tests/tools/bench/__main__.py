@@ -16,7 +16,7 @@ from tests.tools.apache_kafka import Cluster
 from tests.tools.apache_kafka.distribution import UnavailableError
 from tests.tools.apache_kafka.node import NodeError
 from tests.tools.bench.arena import Arena
-from tests.tools.bench.contenders import CACHE, CONTENDERS, Contender
+from tests.tools.bench.contenders import CACHE, CONTENDERS, Contender, before
 from tests.tools.bench.measures import BY_DEFAULT, FULL, PARTS, QUICK, Bench
 from tests.tools.bench.process import ROOT, RunError
 from tests.tools.bench.results import Results, comparison, load, summary
@@ -31,11 +31,21 @@ def main() -> None:
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--quick", is_flag=True, help="Fewer rounds, shorter runs.")
 @click.option("--alone", is_flag=True, help="The loader without the baselines.")
+@click.option(
+    "--before",
+    "tree",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another source tree, whose loader takes part: the state before a change.",
+)
 @click.option("--bursts", type=click.FloatRange(5, 1700), help="Seconds of recorded bursts, in place of 50 or 15.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the table goes as JSON.")
-def run(parts: tuple[str, ...], quick: bool, alone: bool, bursts: float | None, out: Path | None) -> None:
-    """Measure PARTS (by default all but cuts, connections and racing) and print the table."""
+def run(
+    parts: tuple[str, ...], *, quick: bool, alone: bool, tree: Path | None, bursts: float | None, out: Path | None
+) -> None:
+    """Measure PARTS (by default all but rates, cuts, connections and racing) and print the table."""
     contenders = CONTENDERS[:1] if alone else CONTENDERS
+    if tree:
+        contenders = (contenders[0], before(tree.resolve()), *contenders[1:])
     now = datetime.now(timezone.utc)
     out = out or CACHE / f"{now:%Y-%m-%dT%H%M%S}.json"
     scale = QUICK if quick else FULL

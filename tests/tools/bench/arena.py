@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
@@ -52,12 +52,24 @@ class Tail(NamedTuple):
     """From the first record after the warm-up to the last one."""
 
 
+class Watch(Protocol):
+    """Looks at a run."""
+
+    def during(self, process: Measured) -> None:
+        """Called when the market has begun."""
+
+    def after(self, topic: str) -> None:
+        """Called when the contender has ended."""
+
+
 class Arena:
     """A cluster of one broker in `folder`; a topic's records get the broker's time, the same clock for everybody."""
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self._folder = folder
         self.cluster = cluster
+        self.logs = folder / "kafka" / "node-1" / "data"
+        """Where the broker keeps its topics."""
         self._ca, self._server_pem = folder / "bench-ca.pem", folder / "bench-server.pem"
         write_certificates(self._ca, self._server_pem)
 
@@ -115,9 +127,18 @@ class Arena:
                 process.close()
 
     def race(
-        self, contender: Contender, market: MarketSpec, *, seconds: float, tls: bool = False, **further: Any
+        self,
+        contender: Contender,
+        market: MarketSpec,
+        *,
+        seconds: float,
+        tls: bool = False,
+        watch: Watch | None = None,
+        **further: Any,
     ) -> Outcome:
         """One run of a contender from its start to its end, which must come within `seconds` from the first trade.
+
+        `watch` looks at it meanwhile, and at what it has written.
 
         Raises:
             RunError: if it fails, or does not bring each trade to the topic once.
@@ -125,8 +146,12 @@ class Arena:
         with self.run(contender, market, tls=tls, **further) as (process, run, exchange):
             begun = json.loads(exchange.await_text('"begun"', _START))["begun"]
             before = process.cpu()
+            if watch:
+                watch.during(process)
             spent = process.await_end(seconds) - before
             tail = self._tail(run.topic, int(run.trades * _WARM_UP))
+            if watch:
+                watch.after(run.topic)
             exchange.tell(signal.SIGTERM)
             seen = json.loads(exchange.await_text('"repairs"', _START))
         if tail.records != run.trades or tail.last - tail.first + 1 != run.trades:

@@ -48,6 +48,8 @@ class Contender(NamedTuple):
     module: str = ""
     packages: tuple[str, ...] = ()
     """What is installed for it; none: it runs with what the loader needs."""
+    tree: Path = ROOT
+    """The source tree of a loader."""
 
     def prepare(self) -> None:
         """Install its packages into a virtual environment of its own, once.
@@ -71,6 +73,11 @@ class Contender(NamedTuple):
         ready.write_text(wanted)
 
     @property
+    def is_loader(self) -> bool:
+        """Whether it is a loader, this one or one of another source tree."""
+        return not self.module
+
+    @property
     def python(self) -> str:
         return str(CACHE / self.module / "bin" / "python") if self.packages else sys.executable
 
@@ -82,22 +89,25 @@ class Contender(NamedTuple):
         return dict(zip(packages, shown.stdout.split(), strict=True))
 
     def command(self, run: Run) -> list[str]:
-        if self.name != LOADER:
+        if not self.is_loader:
             arguments = ["--url", f"{run.ws_url}/{run.stream}", "--servers", run.servers, "--topic", run.topic]
             arguments += ["--count", str(run.trades), *(("--stamps", str(run.stamps)) if run.stamps else ())]
             return [self.python, "-m", f"tests.tools.bench.baselines.{self.module}", *arguments]
-        if run.stamps:
-            return [self.python, "-m", "tests.tools.bench.launcher", "stamps", str(run.stamps), "run"]
-        if run.cut_stamps:
-            return [self.python, "-m", "tests.tools.bench.launcher", "cut-stamps", str(run.cut_stamps), "run"]
-        if run.stages:
-            return [self.python, "-m", "tests.tools.bench.launcher", "stages", str(run.stages), "run"]
+        for mode, path in (("stamps", run.stamps), ("cut-stamps", run.cut_stamps), ("stages", run.stages)):
+            if path:
+                return [self.python, "-m", self._launcher, mode, str(path), "run"]
         return [self.python, "-m", "loader_ws_trades", "run"]
+
+    @property
+    def _launcher(self) -> str:
+        """Each tree's own, as it wraps the tree's functions; version 1.0 has it in another package."""
+        return "tests.bench.launcher" if (self.tree / "tests" / "bench").exists() else "tests.tools.bench.launcher"
 
     def environment(self, run: Run) -> dict[str, str]:
         found = {"SSL_CERT_FILE": str(run.ca)} if run.ca else {}
-        if self.name != LOADER:
+        if not self.is_loader:
             return found
+        found["PYTHONPATH"] = str(self.tree)
         if run.metrics_port:
             found["METRICS_PORT"] = str(run.metrics_port)
         return found | {
@@ -116,8 +126,14 @@ class Contender(NamedTuple):
         }
 
 
+def before(tree: Path) -> Contender:
+    """The loader of another source tree, to measure a change in one run."""
+    return Contender(f"loader in {tree.name}", 1.0, tree=tree)
+
+
 CONTENDERS = (
     Contender(LOADER, 1.0),
+    Contender("picows", 1.0, "picows_script", ("picows", "uvloop", "msgspec", "confluent-kafka")),
     Contender("asyncio", 0.15, "asyncio_loop", ("aiokafka", "websockets")),
     Contender("websocket-client", 0.1, "threaded_client"),
     Contender("Quix Streams", 0.2, "quix_source", ("quixstreams", "websocket-client")),

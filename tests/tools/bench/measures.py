@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.tools.bench import latency, redundancy
+from tests.tools.bench import latency, rates, redundancy
 from tests.tools.bench.arena import Arena
 from tests.tools.bench.contenders import CONTENDERS, LOADER, Contender
 from tests.tools.bench.exchange import MarketSpec
@@ -40,6 +40,8 @@ class Scale(NamedTuple):
     settling: float
     outage: float
     redundancy_rounds: int
+    window: float
+    window_rounds: int
 
 
 FULL = Scale(
@@ -51,9 +53,20 @@ FULL = Scale(
     settling=10.0,
     outage=60.0,
     redundancy_rounds=5,
+    window=10.0,
+    window_rounds=3,
 )
 QUICK = Scale(
-    rounds=2, trades=300_000, latency_rounds=1, even=5.0, bursts=15.0, settling=3.0, outage=10.0, redundancy_rounds=1
+    rounds=2,
+    trades=300_000,
+    latency_rounds=1,
+    even=5.0,
+    bursts=15.0,
+    settling=3.0,
+    outage=10.0,
+    redundancy_rounds=1,
+    window=4.0,
+    window_rounds=1,
 )
 
 
@@ -221,6 +234,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "latency": latencies,
     "memory": memory,
     "start": start,
+    "rates": rates.rates,
     "cuts": redundancy.cuts,
     "connections": redundancy.connections,
     "racing": redundancy.racing,

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from tests.tools.bench.contenders import CONTENDERS, LOADER
+from tests.tools.bench.contenders import LOADER
 from tests.tools.tables import MARKDOWN, table
 
 Better = Literal["higher", "lower", ""]
@@ -71,7 +71,7 @@ def ratios(row: Row, contender: str) -> list[float]:
 def summary(results: Results) -> str:
     """All of it as Markdown: a row a measure, a column a contender."""
     present = {contender for row in results.rows for contender in row.values}
-    names = [contender.name for contender in CONTENDERS if contender.name in present]
+    names = [name for name in results.about if name in present]
     lines = [["measure", "unit", *names]]
     part = ""
     for row in results.rows:
