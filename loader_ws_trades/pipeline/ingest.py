@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -99,6 +100,16 @@ class Ingest:
             with self._outlet.lock:
                 kind = self.rejected.count(frame.kind)
             self._on_rejected(RejectedFrame(kind, frame.detail), connection)
+
+    @property
+    def gap_seen(self) -> threading.Event:
+        """Set when trades are missing; cleared by whoever repairs them."""
+        return self._outlet.gap_seen
+
+    def lanes_with_gaps(self) -> list[Lane]:
+        """Those that miss trades."""
+        with self._outlet.lock:
+            return list(self._outlet.behind)
 
     def in_order(self) -> bool:
         """Whether nothing is missing before the newest trades seen."""

@@ -55,6 +55,11 @@ class Lane:
         self.missing = 0
 
     @property
+    def of(self) -> str:
+        """Names the pair in a message, where there are several."""
+        return f" of {self.symbol}" if self.settings.many else ""
+
+    @property
     def gap_seen(self) -> threading.Event:
         """Set when trades are missing; cleared by whoever repairs them."""
         return self._outlet.gap_seen

@@ -14,6 +14,8 @@ from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
+from loader_ws_trades.pipeline.lane import Lane
+from loader_ws_trades.pipeline.look_back import LookBack
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from loader_ws_trades.pipeline.trade import SHUTDOWN, RejectedFrame, Trade
 from loader_ws_trades.run.frame_file import FrameWriter
@@ -68,49 +70,61 @@ class Live(Source):
         """Start streaming into `receiver`."""
         self._receiver = receiver
         if self._settings.gap_repair == "on":
-            self._repair = Repair(
-                self._settings,
-                fetch=self._fetch,
-                newest=lambda: self._rest.newest_trade(self._settings.symbol),
-                lane=receiver.lane,
-                stopping=self._repair_stopping,
-                await_weight=self._rest.await_weight,
-                on_idle=self._checks(receiver),
-            )
-            repair, resumed = self._repair, self._resumed
-            self._repair_task = spawn("repair", lambda: repair.run(resumed=resumed), on_death)
+            self._repair_task = spawn("repair", self._make_repair(receiver).run, on_death)
         self._feed.start(receiver, on_death, take=self._take if self._recorder else None)
 
-    def _checks(self, receiver: Ingest) -> Callable[[], None]:
-        """What looks for silence while no gap is open."""
-        stream_check = self._stream_check = StreamCheck(
-            self._settings,
-            newest_id=lambda: self._rest.last_id(self._settings.symbol),
-            lane=receiver.lane,
-            is_open=lambda: self._feed.trouble() is None,
-            replace=lambda: self._feed.rotate("it brings no trades", "silent"),
-        )
-        if self._settings.feed_connections == 1:
-            return stream_check.turn
-        connection_check = ConnectionCheck(
-            self._settings,
-            lane=receiver.lane,
-            replace=lambda number: self._feed.rotate("it brings no trades, but another does", "silent", number),
-        )
+    def _make_repair(self, receiver: Ingest) -> Repair:
+        settings, rest = self._settings, self._rest
+        checks: list[Callable[[], None]] = []
 
-        def check_both() -> None:
-            stream_check.turn()
-            connection_check.turn()
+        def on_turn() -> None:
+            for check in checks:
+                check()
 
-        return check_both
+        self._repair = Repair(
+            settings,
+            fetch=self._fetch,
+            ingest=receiver,
+            stopping=self._repair_stopping,
+            await_weight=rest.await_weight,
+            on_turn=on_turn,
+        )
+        look_back = LookBack(
+            settings,
+            self._repair,
+            newest=rest.newest_trade,
+            last_ids=dict,
+            stopping=self._repair_stopping,
+        )
+        if self._resumed is not None:
+            look_back.add({receiver.lane: self._resumed})
+
+        def lanes() -> list[Lane]:
+            return list(receiver.lanes.values())
+
+        self._stream_check = StreamCheck(
+            settings,
+            lanes=lanes,
+            last_ids=lambda symbols: {symbol: rest.last_id(symbol) for symbol in symbols},
+            is_open=lambda _: self._feed.trouble() is None,
+            replace=lambda _: self._feed.rotate("it brings no trades", "silent"),
+        )
+        checks += [look_back.turn, self._stream_check.turn]
+        if settings.feed_connections > 1:
+            why = "it brings no trades, but another does"
+            connection_check = ConnectionCheck(
+                settings, lanes=lanes, replace=lambda number: self._feed.rotate(why, "silent", number)
+            )
+            checks.append(connection_check.turn)
+        return self._repair
 
     def _take(self, frames: list[bytes], connection: int) -> bool:
         if self._recorder:
             self._recorder.write(frames)
         return self._receiver.take(frames, connection)
 
-    def _fetch(self, first_id: int) -> list[Trade]:
-        rows, rejected = self._rest.trades_from(self._settings.symbol, first_id)
+    def _fetch(self, symbol: str, first_id: int) -> list[Trade]:
+        rows, rejected = self._rest.trades_from(symbol, first_id)
         self._receiver.reject(rejected)
         return rows
 

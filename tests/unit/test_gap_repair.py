@@ -13,6 +13,7 @@ from loader_ws_trades.errors import UnavailableError
 from loader_ws_trades.pipeline.events import Event, Gap, Position
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.lane import Lane
+from loader_ws_trades.pipeline.look_back import LookBack
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
 from tests.unit.lanes import Pipeline, SmallSink
@@ -62,11 +63,18 @@ class Stage:
         self.outlet.gap_seen = clock.event()
         self.repair = Repair(
             load(GIVEN | limits),
-            fetch=self.fetch,
-            newest=lambda: self.newest(),  # noqa: PLW0108 - the test puts another one there
-            lane=self.lane,
+            fetch=lambda _, first: self.fetch(first),
+            ingest=self.ingest,
             stopping=self.stopping,
-            await_weight=lambda: self.awaits(),  # noqa: PLW0108 - the same
+            await_weight=lambda: self.awaits(),  # noqa: PLW0108 - the test puts another one there
+            on_turn=lambda: self.look_back.turn(),  # noqa: PLW0108 - it is made below
+        )
+        self.look_back = LookBack(
+            load(GIVEN | limits),
+            self.repair,
+            newest=lambda _: self.newest(),
+            last_ids=dict,
+            stopping=self.stopping,
         )
 
     @property
@@ -99,8 +107,19 @@ class Stage:
 
     def fill(self, *streamed: int) -> None:
         self.stream(*streamed)
-        self.repair.fill_gaps()
+        self.repair_all()
         assert self.lane.in_order() or self.stopping.is_set()
+
+    def repair_all(self) -> None:
+        """Repair without time for gaps to close by themselves, until nothing is missing or the run ends."""
+        self.repair.note_gaps(grace=0.0)
+        while self.repair.turn():
+            pass
+
+    def run_repair(self, *, resumed: Position | None) -> None:
+        """Repair until the run ends, first what is missing since the position that it resumed from."""
+        self.look_back.add({self.lane: resumed} if resumed else {})
+        self.repair.run()
 
     def gaps(self) -> list[tuple[float, Event]]:
         return [(at, event) for at, event, _ in self.named]
@@ -217,7 +236,7 @@ def test_id_that_goes_missing_later_has_its_own_deadline(stage: Stage) -> None:
 def test_ids_added_to_a_gap_have_the_deadline_of_the_answer_that_first_lacked_them(stage: Stage) -> None:
     stage.stream(1, 60_000)  # further ahead than what is held
     stage.clock.after(20.5, lambda: stage.stream(60_009))
-    stage.repair.fill_gaps()
+    stage.repair_all()
     assert stage.gaps() == [(60, Gap(2, 60_000)), (81, Gap(60_001, 60_009))]
 
 
@@ -364,7 +383,7 @@ def test_trades_since_the_checkpoint_are_requested_until_rest_answers(stage: Sta
     stage.newest = newest
     stage.stream(1)
     stage.clock.after(150, stage.stopping.set)
-    stage.repair.run(resumed=Position(1, NOW))
+    stage.run_repair(resumed=Position(1, NOW))
     assert stage.out == list(range(1, 101))
     assert [round(at) for at in tries] == [0, 40, 80]
 
@@ -377,7 +396,7 @@ def test_newest_trade_beyond_resume_limit_gives_nothing_up(clock: FakeClock, new
     stage.stream(1)
     stage.clock.after(10, lambda: stage.stream(2, 3))
     stage.clock.after(20, stage.stopping.set)
-    stage.repair.run(resumed=Position(1, NOW))
+    stage.run_repair(resumed=Position(1, NOW))
     assert stage.out == sorted(stage.has)
     assert stage.named == []
 
@@ -388,7 +407,7 @@ def test_unconfirmed_newest_trade_gives_nothing_up(stage: Stage) -> None:
     stage.stream(1)
     stage.clock.after(100, lambda: stage.stream(*range(2, 61)))
     stage.clock.after(110, stage.stopping.set)
-    stage.repair.run(resumed=Position(1, NOW))
+    stage.run_repair(resumed=Position(1, NOW))
     assert stage.out == list(range(1, 61))
     assert stage.named == []
 
@@ -400,7 +419,7 @@ def test_unconfirmed_newest_trade_starts_no_deadline_for_later_gaps(stage: Stage
     stage.clock.after(100, lambda: stage.stream(51))
     stage.clock.after(100, stage.lane.gap_seen.set)
     stage.clock.after(200, stage.stopping.set)
-    stage.repair.run(resumed=Position(1, NOW))
+    stage.run_repair(resumed=Position(1, NOW))
     [(at, gap)] = stage.gaps()
     assert gap == Gap(2, 50)
     assert 160 <= at <= 162
@@ -411,7 +430,7 @@ def test_newest_trade_is_given_up_where_rest_returns_trades_around_the_gap(stage
     stage.newest = lambda: stage.trade(3)
     stage.stream(1)
     stage.clock.after(100, stage.stopping.set)
-    stage.repair.run(resumed=Position(1, NOW))
+    stage.run_repair(resumed=Position(1, NOW))
     assert stage.out == [1, 3]
     assert [gap for _, gap in stage.gaps()] == [Gap(2, 2)]
 
@@ -420,7 +439,7 @@ def test_what_is_expected_for_certain_is_named_if_rest_does_not_have_it(stage: S
     stage.has = {1, 2}
     stage.stream(1)
     stage.lane.expect(4)
-    stage.repair.fill_gaps()
+    stage.repair_all()
     assert stage.out == [1, 2]
     assert [gap for _, gap in stage.gaps()] == [Gap(3, 4)]
 
@@ -437,7 +456,7 @@ def test_location_that_is_not_served_is_asked_once_for_trades_since_the_checkpoi
 
     stage.newest = newest
     stage.clock.after(150, stage.stopping.set)
-    stage.repair.run(resumed=Position(1, NOW) if resuming else None)
+    stage.run_repair(resumed=Position(1, NOW) if resuming else None)
     assert len(tries) == resuming
 
 
@@ -455,7 +474,7 @@ def test_gap_counts_once_every_open_connection_has_delivered_a_higher_id(
     if brings:
         stage.clock.after(after, lambda: stage.ingest.take([stage.frame(number) for number in brings], second))
     stage.clock.after(5, stage.stopping.set)
-    stage.repair.run(resumed=None)
+    stage.run_repair(resumed=None)
     assert stage.out == [1, 2, 3]
     assert [first for _, first in stage.asked] == [2] * asked
     if asked:
@@ -468,7 +487,7 @@ def test_closed_connection_does_not_delay_a_gap(stage: Stage) -> None:
     stage.ingest.take([stage.frame(1), stage.frame(3)], first)
     stage.ingest.disconnect(second)
     stage.clock.after(5, stage.stopping.set)
-    stage.repair.run(resumed=None)
+    stage.run_repair(resumed=None)
     assert stage.asked == [(0.25, 2)]
 
 
@@ -501,7 +520,7 @@ def test_gaps_that_overlap_are_left_to_the_other_connection(
     # A gap every 200 ms: before one is closed, the next one is open.
     lost = {trade_id + more for trade_id in range(20, 400, 20) for more in (0, 1)} | second_loses
     two_connections(stage, 500, lost, late, second_loses)
-    stage.repair.run(resumed=None)
+    stage.run_repair(resumed=None)
     assert stage.out == list(range(1, 501))
     assert [first for _, first in stage.asked][: len(asked) or None] == asked
     if late > 1:

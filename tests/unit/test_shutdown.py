@@ -442,6 +442,8 @@ class HangingRest:
 
     def await_weight(self) -> None: ...
 
+    newest_trade = None
+
     def trades_from(self, _symbol: str, _first_id: int) -> tuple[list[Trade], list[RejectedFrame]]:
         self.asked.set()
         self.let_go.wait()

@@ -29,12 +29,12 @@ class Scene(Stage):
         self.connection = self.ingest.connect()
         self.check = StreamCheck(
             load(GIVEN | limits),
-            newest_id=self.newest_id,
-            lane=self.lane,
-            is_open=lambda: self.is_open,
-            replace=self.replace,
+            lanes=lambda: [self.lane],
+            last_ids=lambda _: {"POLUSDT": self.newest_id()},
+            is_open=lambda _: self.is_open,
+            replace=lambda _: self.replace(),
         )
-        self.repair._on_idle = self.check.turn
+        self.repair._on_turn = self.check.turn
 
     def replace(self) -> bool:
         if self.takes_over:
@@ -58,7 +58,7 @@ class Scene(Stage):
 
     def run(self, seconds: float) -> None:
         self.clock.after(seconds, self.stopping.set)
-        self.repair.run(resumed=None)
+        self.run_repair(resumed=None)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_silent_stream_is_replaced_and_rest_carries_the_pair_until_it_speaks(s
     scene.bring(1)
     scene.has_until((10, 5), (100, 9), (500, 12))
     silent: list[bool] = []
-    scene.clock.after(76, lambda: silent.append(scene.check.silent))
+    scene.clock.after(76, lambda: silent.append(scene.check.silent == 1))
     scene.clock.after(700, lambda: scene.bring(13))
     scene.run(720)
     assert scene.out == list(range(1, 14))
@@ -190,7 +190,7 @@ def test_end_of_one_of_two_silent_connections_is_no_trade(scene: Scene) -> None:
     scene.has_until((0, 5), (100, 9), (500, 12))
     scene.clock.after(110, lambda: scene.ingest.disconnect(second))
     silent: list[bool] = []
-    scene.clock.after(115, lambda: silent.append(scene.check.silent))
+    scene.clock.after(115, lambda: silent.append(scene.check.silent == 1))
     scene.run(130)
     assert silent == [True]
     assert scene.out == list(range(1, 10))
@@ -205,8 +205,8 @@ class Several(Stage):
         self.still_silent = False
         self.open = [self.ingest.connect(slot) for slot in range(count)]
         self.silent: set[int] = set()
-        self.check = ConnectionCheck(load(GIVEN), lane=self.lane, replace=self.replace)
-        self.repair._on_idle = self.check.turn
+        self.check = ConnectionCheck(load(GIVEN), lanes=lambda: [self.lane], replace=self.replace)
+        self.repair._on_turn = self.check.turn
 
     def replace(self, number: int) -> bool:
         self.replaced.append(round(self.passed))
@@ -226,7 +226,7 @@ class Several(Stage):
         for trade_id in range(1, trades + 1):
             self.clock.after((trade_id - 1) * apart, partial(self.bring, trade_id))
         self.clock.after(trades * apart, self.stopping.set)
-        self.repair.run(resumed=None)
+        self.run_repair(resumed=None)
         assert self.out == list(range(1, trades + 1))
 
 
@@ -263,7 +263,7 @@ def test_a_connection_opened_on_a_quiet_pair_is_not_replaced(clock: FakeClock) -
     several.run(6, 1.0)
     several.stopping.clear()
     clock.after(1200, several.stopping.set)
-    several.repair.run(resumed=None)
+    several.run_repair(resumed=None)
     assert several.replaced == []
 
 

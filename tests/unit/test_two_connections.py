@@ -79,7 +79,7 @@ def test_any_interleaving_of_two_copies_gives_each_trade_once_in_order(
         clock = FakeClock()
         monkeypatch.setattr("time.monotonic", lambda clock=clock: clock.now)
         two = TwoConnections(clock, seed)
-        two.stage.repair.run(resumed=None)
+        two.stage.run_repair(resumed=None)
         assert two.stage.out == list(range(1, TRADES + 1)), f"the seed {seed}"
         assert two.stage.named == [], f"the seed {seed}"
         cuts, lost, asked = cuts + two.cuts, lost + two.lost, asked + len(two.stage.asked)
