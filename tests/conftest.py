@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-
-from tests.tools import loader
 
 pytest_plugins = ["tests.tools.apache_kafka.fixtures"]
 
@@ -18,16 +15,6 @@ _SECONDS_TO_END = 5.0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="Seed of the tests with random faults.")
-    parser.addoption(
-        "--debug-loaders",
-        action="store_true",
-        help="Every loader logs at debug level, librdkafka's own lines included: all of it is searched for secrets.",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--debug-loaders"):
-        os.environ[loader.DEBUG] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,14 @@ def test_everything_over_tls_and_no_secret_anywhere(secured: Workflow, kafka_clu
     secret.write_text(password + "\n")
     with Exchange([Market.generated("POLUSDT", rate=20_000)], ssl=context) as exchange:
         loader = secured.run(
-            *("--max-records", "20000", "-X", "debug=security,broker", "-X", "ssl.key.password=hush-hush-property"),
+            *(
+                "--max-records",
+                "20000",
+                "-X",
+                "debug=security,broker,conf",
+                "-X",
+                "ssl.key.password=hush-hush-property",
+            ),
             KAFKA_PASSWORD_PRODUCER=None,
             KAFKA_PASSWORD_FILE=secret,
             LOG_LEVEL="debug",

@@ -1,13 +1,9 @@
-"""The loader as a process, and the topics of one workflow; neither may show a secret.
-
-With `--debug-loaders` (see conftest.py) each loader logs at debug level, librdkafka's own lines included.
-"""
+"""The loader as a process, and the topics of one workflow; neither may show a secret."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import tempfile
 import uuid
@@ -20,19 +16,12 @@ from urllib.parse import urlsplit
 
 from confluent_kafka import Message
 
-from loader_ws_trades.cli.main import cli
 from loader_ws_trades.config.settings import OPTIONS
 from loader_ws_trades.sandbox import Exchange
 from tests.tools.apache_kafka.cluster import USERS
 from tests.tools.processes import Program
 from tests.tools.topics import answers, read_events, read_topic, write_topic
 
-DEBUG = "TEST_DEBUG_LOADERS"  # set by `--debug-loaders`
-_CLIENTS_DEBUG = "debug=security,broker,conf"
-# A line of text with what follows it up to the next one, or a line of JSON.
-_DEBUG_LINES = re.compile(
-    r"^(?:\S+Z DEBUG .*(?:\n|\Z)(?:(?!\d{4}-\d\d-\d\dT).+(?:\n|\Z))*|\{.*\"level\": \"DEBUG\".*(?:\n|\Z))", re.MULTILINE
-)
 _SHORTEST = 4  # length of what the loader redacts
 
 
@@ -48,10 +37,6 @@ class Loader(Program):
         environment = {name: value for name, value in os.environ.items() if name not in own}
         given = {name: str(value) for name, value in variables.items()}
         self.secrets = _secrets_in(arguments, given)
-        self._debugged = bool(os.environ.get(DEBUG)) and "LOG_LEVEL" not in given
-        if os.environ.get(DEBUG):
-            environment["LOG_LEVEL"] = "debug"
-            arguments = (*arguments, *_debug_flags(arguments, given))
         super().__init__(
             [self.interpreter, *self.launcher, *arguments],
             stderr=self.stderr,
@@ -59,16 +44,11 @@ class Loader(Program):
             cwd=tempfile.gettempdir(),  # where no .env of a developer is read
         )
 
-    @property
-    def errors(self) -> str:
-        """What it has written to standard error so far, without what only `--debug-loaders` makes it write."""
-        return _DEBUG_LINES.sub("", super().errors) if self._debugged else super().errors
-
     def close(self) -> None:
         """End it, if it still runs, and fail if it has shown a secret."""
         if self._errors.closed:
             return
-        output, errors = self.end(), super().errors
+        output, errors = self.end(), self.errors
         self._errors.close()
         _check_for_secrets(self.secrets, errors, "standard error")
         _check_for_secrets(self.secrets, output, "standard output")
@@ -81,15 +61,6 @@ def loader_with(properties: str) -> type[Loader]:
         launcher = (str(Path(__file__).parent / "replaced_properties.py"), properties)
 
     return Replaced
-
-
-def _debug_flags(arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
-    """Flags that make the Kafka clients log everything, unless the test sets properties itself."""
-    command = cli.commands.get(arguments[0]) if arguments else None
-    takes_properties = command and any(parameter.name == "kafka_properties" for parameter in command.params)
-    if not takes_properties or "-X" in arguments or "KAFKA_PROPERTIES" in variables:
-        return ()
-    return ("-X", _CLIENTS_DEBUG)
 
 
 def _secrets_in(arguments: tuple[str, ...], variables: dict[str, str]) -> frozenset[str]:

@@ -21,8 +21,7 @@ from tests.tools.bench.rates import Written, written
 from tests.tools.bench.results import Results, comparison
 from tests.tools.chaos.trial import Trial
 from tests.tools.chaos.witness import compare, named_ids
-from tests.tools.kube.outcome import End, Outcome
-from tests.tools.loader import DEBUG, Loader, Workflow
+from tests.tools.loader import Loader, Workflow
 from tests.tools.processes import limited, start
 from tests.tools.topics import read_topic, write_topic
 
@@ -144,17 +143,6 @@ def test_bench_baselines_write_the_fields_of_the_loader() -> None:
     assert list(baseline_record(json.loads(frame)).items()) == list(ours.items())
 
 
-# -- kube-test: a Job must end exactly as expected
-
-
-def test_kube_outcome_passes_only_the_expected_end() -> None:
-    expected = End("Complete", ((143, 0),), counted=0)
-    assert Outcome("an eviction", expected, seen=End("Complete", ((143, 0),), counted=0)).passed
-    assert not Outcome("an eviction", expected, seen=End("Complete", ((143, 0),), counted=1)).passed
-    assert not Outcome("an eviction", expected).passed
-    assert not Outcome("an eviction", expected, seen=expected, broken=["1 lost"]).passed
-
-
 # -- every test: a loader that shows a secret fails it, and no child process hangs it
 
 
@@ -197,22 +185,6 @@ def test_secret_scan_knows_every_secret_a_loader_is_given(tmp_path: Path) -> Non
     loader.close()
     places = ("a-file", "a-flag", "a-property", "a-variable", "properties", "a-url")
     assert loader.secrets >= {*(f"hush-in-{place}" for place in places), "loader-secret", "reader-secret"}
-
-
-def test_secret_scan_searches_debug_lines_that_it_hides_from_the_test(
-    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(DEBUG, "1")
-    workflow = Workflow(broker.bootstrap_servers, broker.create_topics)
-    loader = workflow.run(**UNREACHABLE)
-    loader.wait_for_line("Loading trades")
-    workflow.stop()
-    assert loader.wait() == 0
-    assert not {line.split()[1] for line in loader.errors.splitlines()} - {"INFO", "WARNING"}
-    # Words of librdkafka's own, in place of a secret that it would show.
-    loader.secrets = frozenset({"client.software.name"})
-    with pytest.raises(AssertionError, match=r"DEBUG +librdkafka: CONF"):
-        workflow.close()
 
 
 def test_children_take_sigint_where_the_suite_runs_in_the_background() -> None:

@@ -124,20 +124,6 @@ ONCE = [
 ]
 
 
-def live_through(row: Row, trial: Trial) -> None:
-    """Run a loader through the faults of a row, with which the trial was made."""
-    with trial:
-        trial.start(**row.settings)
-        trial.let_issue(4000)
-        trial.let_strike(len(row.faults))
-        trial.let_load(500, 150 if row.seen_within else 90)
-        trial.stop()
-        _note_times(trial, row)
-        trial.check_events()
-        _check_exchange(trial, row)
-        row.also(trial)
-
-
 def _check_exchange(trial: Trial, row: Row) -> None:
     """Check what the exchange saw of the loader."""
     assert bool(trial.market.holes) == row.holes, f"{len(trial.market.holes)} ids were never issued"
@@ -170,7 +156,16 @@ def row_scenario(row: Row) -> Scenario:
     number, _, title = row.name.partition(" ")
 
     def play(stage: Stage) -> None:
-        live_through(row, stage.trial(rate=row.rate, faults=row.faults))
+        with stage.trial(rate=row.rate, faults=row.faults) as trial:
+            trial.start(**row.settings)
+            trial.let_issue(4000)
+            trial.let_strike(len(row.faults))
+            trial.let_load(500, 150 if row.seen_within else 90)
+            trial.stop()
+            _note_times(trial, row)
+            trial.check_events()
+            _check_exchange(trial, row)
+            row.also(trial)
 
     return Scenario(int(number), title, play, alone=False, anywhere=row not in ONCE)
 

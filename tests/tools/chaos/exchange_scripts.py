@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from loader_ws_trades.sandbox import (
     Fault,
@@ -18,7 +20,6 @@ from loader_ws_trades.sandbox import (
 )
 from tests.tools.chaos.exchange_rows import REPAIR, RESET_LINE
 from tests.tools.chaos.stage import Scenario, Stage
-from tests.tools.chaos.trial import Trial
 from tests.tools.waiting import wait_for
 
 QUIET = 200  # trades, after which a quiet pair has no more
@@ -29,10 +30,10 @@ def quiet_market() -> Market:
     return Market.generated("POLUSDT", rate=1000, count=QUIET, start="subscriber")
 
 
-def stay_quiet(trial: Trial, pings: int, **settings: str) -> None:
-    """Listen to a pair without trades for some pings."""
-    with trial:
-        trial.start(**settings)
+def quiet_pair(stage: Stage, pings: int = 4, settings: Mapping[str, str] | None = None, **options: Any) -> None:
+    """Four pings come 20 s apart: 80 s without a trade, where 60 s without any frame is the limit."""
+    with stage.trial(market=quiet_market(), **options) as trial:
+        trial.start(**settings or {})
         trial.let_issue(QUIET)
         wait_for(lambda: trial.exchange.counters.pings >= pings, f"{pings} pings", 150)
         assert trial.exchange.counters.connections == 1, "a false alarm"
@@ -41,13 +42,7 @@ def stay_quiet(trial: Trial, pings: int, **settings: str) -> None:
         trial.check_events()
 
 
-def quiet_pair(stage: Stage) -> None:
-    """Four pings come 20 s apart: 80 s without a trade, where 60 s without any frame is the limit."""
-    stay_quiet(stage.trial(market=quiet_market()), 4)
-
-
 REST_SKIPS = (Skip(5, after=200), Skip(1, after=400))
-WITHOUT_REST = (RestStatus(503, times=1), *REST_SKIPS)
 _LASTING = 600.0
 _FIRST_ID = Market.generated().first_id
 USELESS_REST: dict[str, Fault] = {
@@ -64,9 +59,9 @@ USELESS_REST: dict[str, Fault] = {
 }
 
 
-def stay_without_rest(trial: Trial, fault: Fault) -> None:
-    """Let trades be skipped while REST does not give them: they are named, and the stream goes on."""
-    with trial:
+def rest_stays_away(stage: Stage, fault: Fault) -> None:
+    """Trades are skipped while REST does not give them: they are named, and the stream goes on."""
+    with stage.trial(rate=200, faults=(RestStatus(503, times=1), *REST_SKIPS)) as trial:
         trial.start(REPAIR_DEADLINE="2", REPAIR_OUTAGE_LIMIT="2", RESUME="off")
         wait_for(lambda: "Connected" in trial.log, "the connection")
         trial.exchange.inflict(fault)
@@ -85,10 +80,6 @@ def _ids_of(market: Market, skip: Skip) -> list[int]:
     return market.ids(skip.after or 0, (skip.after or 0) + skip.count)
 
 
-def rest_stays_away(stage: Stage, fault: Fault) -> None:
-    stay_without_rest(stage.trial(rate=200, faults=WITHOUT_REST), fault)
-
-
 def no_name(stage: Stage) -> None:
     with stage.trial() as trial:
         trial.struck_now()
@@ -100,9 +91,16 @@ def no_name(stage: Stage) -> None:
         trial.stop()
 
 
-def load_through_reset(trial: Trial, reset: IdReset) -> None:
-    """Load a market whose ids restart."""
-    with trial:
+# The exchange does not pause. No id occurs in both sequences, so that a duplicate can be recognized.
+RESETS = {
+    "ids restart from a low number": IdReset(1, after=300),
+    "ids restart close to the old ones": IdReset(4_990_500, after=300),
+}
+
+
+def ids_reset(stage: Stage, reset: IdReset) -> None:
+    market = Market.generated("POLUSDT", rate=200, start="subscriber", first_id=5_000_000)
+    with stage.trial(market=market, faults=[reset]) as trial:
         loader = trial.start()
         loader.wait_for_line(RESET_LINE)
         wait_for(lambda: trial.on_topic(reset.first_id + 500), "trades of the new sequence")
@@ -113,25 +111,9 @@ def load_through_reset(trial: Trial, reset: IdReset) -> None:
         assert trial.exchange.counters.requests["/api/v3/historicalTrades"] < 5, "endless repair"
 
 
-# The exchange does not pause. No id occurs in both sequences, so that a duplicate can be recognized.
-RESETS = {
-    "ids restart from a low number": IdReset(1, after=300),
-    "ids restart close to the old ones": IdReset(4_990_500, after=300),
-}
-
-
-def reset_market() -> Market:
-    """A market whose ids begin high."""
-    return Market.generated("POLUSDT", rate=200, start="subscriber", first_id=5_000_000)
-
-
-def ids_reset(stage: Stage, reset: IdReset) -> None:
-    load_through_reset(stage.trial(market=reset_market(), faults=[reset]), reset)
-
-
-def replay_what_rest_only_named(trial: Trial) -> None:
-    """Begin a connection with trades that REST named as its newest and did not return: none of them is given up."""
-    with trial:
+def named_by_rest(stage: Stage) -> None:
+    """A connection begins with trades that REST named as its newest and did not return: none of them is given up."""
+    with stage.trial(rate=300) as trial:
         first = trial.start()
         trial.let_load(500)
         first.process.terminate()
@@ -144,10 +126,6 @@ def replay_what_rest_only_named(trial: Trial) -> None:
         trial.let_load(500)
         trial.stop()
         assert RESET_LINE not in trial.log, "a false id reset"
-
-
-def named_by_rest(stage: Stage) -> None:
-    replay_what_rest_only_named(stage.trial(rate=300))
 
 
 _scenario = partial(Scenario, alone=False, anywhere=True)

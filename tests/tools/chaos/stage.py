@@ -31,7 +31,7 @@ class Scenario:
 class Brokers:
     """What a machine has: one real broker and a folder for more of them, or an embedded one and the reason why."""
 
-    real: Cluster | None
+    real: Kafka | None
     embedded: EmbeddedBroker | None
     missing: str
     directory: Path
@@ -49,7 +49,7 @@ class Stage:
     @property
     def cluster(self) -> Cluster:
         """The real broker; only for scenarios that are not for anywhere."""
-        assert self._brokers.real is not None
+        assert isinstance(self._brokers.real, Cluster)
         return self._brokers.real
 
     def three_brokers(self) -> AbstractContextManager[Cluster]:
