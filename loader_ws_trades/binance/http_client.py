@@ -16,7 +16,6 @@ from loader_ws_trades.lifecycle import Deadline
 _TIME_LIMIT = 10.0  # seconds for a whole request: name resolution, connecting, TLS, headers and body
 _SIZE_LIMIT = 8 * 1024 * 1024  # bytes of a decompressed body; a thousand rows have 200 KB
 _PIECE = 64 * 1024
-_TIMED_OUT = f"no complete response in {_TIME_LIMIT:g} s"
 _POLL_INTERVAL = 0.05  # seconds between checks whether the run ends
 
 
@@ -47,14 +46,23 @@ class HttpClient:
             pools[key].close()
         pools.clear()
 
-    def get(self, url: str, fields: Mapping[str, Any]) -> Response:
+    def get(
+        self, url: str, fields: Mapping[str, Any], *, most: int | None = None, seconds: float | None = None
+    ) -> Response:
         """Send a GET request and return the response, whatever its status; redirects are not followed.
+
+        Args:
+            url: what is asked for.
+            fields: the query.
+            most: bytes that the decompressed body may have, if not 8 MiB.
+            seconds: how long the whole request may take, if not 10.
 
         Raises:
             UnavailableError: if it takes too long or is too large, or the run ends.
             urllib3.exceptions.HTTPError: if none arrived.
         """
-        request, deadline = _Request(lambda: self._send(url, fields)), Deadline(_TIME_LIMIT)
+        seconds = seconds or _TIME_LIMIT
+        request, deadline = _Request(lambda: self._send(url, fields, most or _SIZE_LIMIT)), Deadline(seconds)
         if not self._stopping.is_set():
             request.start()
         while request.is_alive() and not (deadline.passed or self._stopping.is_set()):
@@ -62,12 +70,14 @@ class HttpClient:
         outcome = request.outcome
         if outcome is None:
             request.abort()
-            raise UnavailableError("the run is ending" if self._stopping.is_set() else _TIMED_OUT)
+            raise UnavailableError(
+                "the run is ending" if self._stopping.is_set() else f"no complete response in {seconds:g} s"
+            )
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    def _send(self, url: str, fields: Mapping[str, Any]) -> Response:
+    def _send(self, url: str, fields: Mapping[str, Any], most: int) -> Response:
         response = self._pool.request(
             "GET", url, fields=dict(fields), retries=False, redirect=False, preload_content=False
         )
@@ -75,9 +85,9 @@ class HttpClient:
         while piece := response.read1(_PIECE):
             pieces.append(piece)
             size += len(piece)
-            if size > _SIZE_LIMIT:
+            if size > most:
                 response.close()
-                raise UnavailableError(f"a response of more than {_SIZE_LIMIT // 1024**2} MiB")
+                raise UnavailableError(f"a response of more than {most // 1024**2} MiB")
         response.release_conn()
         return Response(response.status, response.headers, b"".join(pieces))
 

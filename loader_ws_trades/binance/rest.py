@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import time
-from http import HTTPStatus
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
+from typing import NamedTuple
 
 import msgspec
-import urllib3
 
-from loader_ws_trades.binance.http_client import HttpClient
-from loader_ws_trades.binance.proxies import Proxy, proxy_for
-from loader_ws_trades.binance.rate_limits import WeightLimit
-from loader_ws_trades.binance.rest_errors import WAIT_FOR_US, MisconfiguredError, rejected, unreachable
+from loader_ws_trades.binance.rest_client import RestClient, decoded, undocumented
+from loader_ws_trades.binance.rest_errors import MisconfiguredError
+from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
-from loader_ws_trades.logs import Events, Throttle
-from loader_ws_trades.pipeline.trade import BAD_INPUT, RejectedFrame, Trade, decode_rows
-from loader_ws_trades.text import header_number, redacted_url
+from loader_ws_trades.logs import Events
+from loader_ws_trades.pipeline.trade import RejectedFrame, Trade, decode_rows
 
-log = logging.getLogger(__name__)
-events = Events(log)
-
-_T = TypeVar("_T")
+events = Events(logging.getLogger(__name__))
 
 ROWS = 1000  # returned by one request at most
-TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TICKER_WEIGHT, TIME_WEIGHT = 25, 20, 4, 2, 1
+TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
+TICKER_WEIGHT, TICKERS, ALL_TICKERS_WEIGHT = 2, 20, 80  # of one request for so many pairs at most, or for all
 
 _AGGREGATES = 20  # those without trades have ids of -1, and are skipped
-_LONG_WAIT = 10.0  # seconds; longer waits for request weight are logged
-_WAIT_LINES = (10, 3600.0)  # log lines about them, per seconds
+_ALL_SYMBOLS = {"most": 64 * 1024**2, "seconds": 60}  # `exchangeInfo` of all pairs has 10 MB and more
+_NAMED = 50  # pairs that a message names at most
 
 
 class _Symbol(msgspec.Struct):
+    symbol: str
     status: str
 
 
@@ -47,7 +42,16 @@ class _Time(msgspec.Struct):
 
 
 class _Ticker(msgspec.Struct):
+    symbol: str
+    firstId: int  # noqa: N815 - the exchange's name
     lastId: int  # noqa: N815 - the exchange's name
+
+
+class Ticker(NamedTuple):
+    """The ids of a pair's first and last trade of the last 24 hours; -1 if there was none."""
+
+    first_id: int
+    last_id: int
 
 
 class _Aggregate(msgspec.Struct):
@@ -70,24 +74,22 @@ class Rest:
     def __init__(
         self, base_url: str, stopping: threading.Event, *, weight_limit: int = 3000, timeout: float = 5.0
     ) -> None:
-        self._base = base_url.rstrip("/")
-        self._stopping = stopping
-        self._limit = WeightLimit(weight_limit)
-        self._waits = Throttle(log, *_WAIT_LINES)
-        self._proxy = proxy_for(base_url, os.environ)
-        pool = _pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout))
-        self._http = HttpClient(pool, stopping)
-        self.counted: int | None = None
+        self._client = RestClient(base_url, stopping, weight_limit, timeout)
+        self.close = self._client.close
+
+    @property
+    def counted(self) -> int | None:
         """The request weight that the exchange reported for our IP address in its latest response."""
+        return self._client.counted
 
     @property
     def weight_used(self) -> int:
         """Request weight used in the last minute, by us and by others on the same IP address."""
-        return self._limit.used
+        return self._client.weight_used
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+    def await_weight(self, weight: int = TRADES_WEIGHT) -> None:
+        """Wait until a request of `weight` is within our own limit, as every request does; raises as these do."""
+        self._client.await_weight(weight)
 
     def time(self) -> int:
         """The exchange's clock, in ms since 1970 (source: `GET /api/v3/time`).
@@ -95,7 +97,7 @@ class Rest:
         Raises:
             UnavailableError: if the exchange does not respond as documented.
         """
-        return _decoded(self._get("/api/v3/time", {}, TIME_WEIGHT), _Time).serverTime
+        return decoded(self._client.get("/api/v3/time", {}, TIME_WEIGHT), _Time).serverTime
 
     def symbol_status(self, symbol: str) -> str:
         """The trading status of `symbol`: TRADING, HALT, BREAK or CANCEL_ONLY (source: `GET /api/v3/exchangeInfo`).
@@ -105,15 +107,41 @@ class Rest:
                 reached with these settings.
             UnavailableError: if it does not respond as documented.
         """
+        found = self._statuses({"symbol": symbol})
+        if symbol not in found:
+            raise UnavailableError(f"the response about {symbol} is not as documented")
+        return found[symbol]
+
+    def _statuses(self, fields: dict[str, str], **bounds: int) -> dict[str, str]:
         try:
-            body = self._get("/api/v3/exchangeInfo", {"symbol": symbol}, SYMBOL_WEIGHT)
-            return msgspec.json.decode(body, type=_ExchangeInfo).symbols[0].status
-        except (*BAD_INPUT, IndexError) as error:
-            raise UnavailableError(f"the response about {symbol} is not as documented ({error})") from error
+            body = self._client.get("/api/v3/exchangeInfo", fields, SYMBOL_WEIGHT, **bounds)
         except UnavailableError as error:
             if error.lasting or isinstance(error, MisconfiguredError):
                 raise ConfigurationError(str(error)) from error
             raise
+        return {each.symbol: each.status for each in decoded(body, _ExchangeInfo).symbols}
+
+    def trading_symbols(self) -> dict[str, str]:
+        """The status of every pair (source: `GET /api/v3/exchangeInfo`); raises as `symbol_status` does."""
+        return self._statuses({"showPermissionSets": "false"}, **_ALL_SYMBOLS)
+
+    def check_symbols(self, names: Collection[str]) -> dict[str, str]:
+        """Check that the exchange knows all `names`, and warn of those not trading; returns the status of every pair.
+
+        Raises:
+            ConfigurationError: if it does not know some, and as `symbol_status` does.
+            UnavailableError: if it does not respond as documented.
+        """
+        statuses = self.trading_symbols()
+        if unknown := [name for name in names if name not in statuses]:
+            raise ConfigurationError(
+                f"The exchange does not know {_listed(unknown)}; check {named('symbols')}, whose pairs are written "
+                "without a separator, like BTCUSDT"
+            )
+        if halted := [f"{name} ({statuses[name]})" for name in names if statuses[name] != "TRADING"]:
+            text = f"{len(halted)} of {len(names)} pairs are not trading, so they have no trades until that changes"
+            events.warn("symbol_halted", f"{text}: {_listed(halted)}")
+        return statuses
 
     def check_symbol(self, symbol: str) -> None:
         """Check that the exchange knows `symbol`; warn if it is not trading or could not be checked.
@@ -136,20 +164,41 @@ class Rest:
             UnavailableError: if the exchange does not respond as documented.
         """
         fields = {"symbol": symbol, "fromId": first_id, "limit": ROWS}
-        body = self._get("/api/v3/historicalTrades", fields, TRADES_WEIGHT)
+        body = self._client.get("/api/v3/historicalTrades", fields, TRADES_WEIGHT)
         try:
             return decode_rows(body, symbol)
         except ValueError as error:
-            raise _undocumented(error) from error
+            raise undocumented(error) from error
 
     def last_id(self, symbol: str) -> int:
-        """The id of the last trade, -1 if there is none (source: `GET /api/v3/ticker/24hr`); costs a weight of 2.
+        """The id of the last trade, -1 if there is none; costs a weight of 2, and raises as `tickers` does."""
+        body = self._client.get("/api/v3/ticker/24hr", {"symbol": symbol, "type": "MINI"}, TICKER_WEIGHT)
+        return decoded(body, _Ticker).lastId
+
+    def tickers(self, symbols: Collection[str] | None) -> dict[str, Ticker]:
+        """The first and last trade ids of `symbols`, or of all pairs (source: `GET /api/v3/ticker/24hr`).
+
+        In requests for 20 pairs of weight 2, or for all of weight 80 where that is cheaper. Some may be missing.
 
         Raises:
             UnavailableError: if the exchange does not respond as documented.
         """
-        body = self._get("/api/v3/ticker/24hr", {"symbol": symbol, "type": "MINI"}, TICKER_WEIGHT)
-        return _decoded(body, _Ticker).lastId
+        names = list(symbols or ())
+        requests = [names[start : start + TICKERS] for start in range(0, len(names), TICKERS)]
+        if symbols is not None and len(requests) * TICKER_WEIGHT < ALL_TICKERS_WEIGHT:
+            try:
+                return dict(chain.from_iterable(map(self._tickers, requests)))
+            except UnavailableError as error:
+                if not error.lasting:
+                    raise  # otherwise a pair that was delisted meanwhile has failed the request for all
+        return {symbol: ticker for symbol, ticker in self._tickers(None) if symbols is None or symbol in set(names)}
+
+    def _tickers(self, some: list[str] | None) -> Iterator[tuple[str, Ticker]]:
+        fields = {"symbols": msgspec.json.encode(some).decode()} if some else {}
+        weight = TICKER_WEIGHT if some else ALL_TICKERS_WEIGHT
+        body = self._client.get("/api/v3/ticker/24hr", {**fields, "type": "MINI"}, weight)
+        for each in decoded(body, list[_Ticker]):
+            yield each.symbol, Ticker(each.firstId, each.lastId)
 
     def newest_id(self, symbol: str) -> int:
         """The id of the newest trade; raises as `newest_trade` does."""
@@ -161,11 +210,11 @@ class Rest:
         Raises:
             UnavailableError: if the exchange does not respond as documented, or has no trade.
         """
-        body = self._get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
+        body = self._client.get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
         try:
             return decode_rows(body, symbol)[0][-1]
         except (ValueError, IndexError) as error:
-            raise _undocumented(error) from error
+            raise undocumented(error) from error
 
     def first_id_at(self, symbol: str, moment: int) -> int | None:
         """The id of the first trade at or after `moment` (ms since 1970); None if there is none yet.
@@ -177,7 +226,7 @@ class Rest:
             UnavailableError: if the exchange does not respond as documented.
         """
         fields = {"symbol": symbol, "startTime": moment, "limit": _AGGREGATES}
-        found = _decoded(self._get("/api/v3/aggTrades", fields, AGGREGATES_WEIGHT), list[_Aggregate])
+        found = decoded(self._client.get("/api/v3/aggTrades", fields, AGGREGATES_WEIGHT), list[_Aggregate])
         if not found:
             return None
         first = next((row.f for row in found if row.f >= 0), None)
@@ -193,62 +242,8 @@ class Rest:
             if first > begin or begin == 0:
                 return first
 
-    def await_weight(self, weight: int = TRADES_WEIGHT) -> None:
-        """Wait until a request of `weight` is within our own limit; every request does so by itself.
 
-        Raises:
-            UnavailableError: if the run ends, or during a pause that the exchange requires.
-        """
-        began = time.monotonic()
-        logged = False
-        while True:
-            if (pause := self._limit.paused) > 0:
-                raise UnavailableError(f"the exchange requires a pause of {pause:.0f} more seconds", retry_after=pause)
-            if (wait := self._limit.wait_needed(weight)) <= 0:
-                if logged:
-                    self._waits.info("weight_free", f"Request weight available after {time.monotonic() - began:.0f} s")
-                return
-            if wait >= _LONG_WAIT and not logged:
-                logged = True
-                used = f"{self._limit.used} of REST_WEIGHT_LIMIT (--rest-weight-limit) was used in the last minute"
-                self._waits.info("weight_used", f"Waiting {wait:.0f} s for request weight: {used}", seconds=round(wait))
-            if self._stopping.wait(wait):
-                raise UnavailableError("the run is ending")
-
-    def _get(self, path: str, fields: dict[str, Any], weight: int) -> bytes:
-        self.await_weight(weight)
-        self._limit.spend(weight)
-        base = redacted_url(self._base)
-        try:
-            response = self._http.get(self._base + path, fields)
-        except urllib3.exceptions.HTTPError as error:
-            raise unreachable(error, base, self._proxy) from error
-        except UnavailableError as error:
-            raise UnavailableError(f"{base} did not answer ({error})") from error
-        counted = header_number(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
-        if counted is not None:
-            self.counted = counted
-            self._limit.update(counted)
-        if response.status == HTTPStatus.OK:
-            return response.body
-        failure = rejected(response, base, self._proxy, str(fields.get("symbol", "")))
-        if response.status in WAIT_FOR_US:
-            self._limit.pause(failure.retry_after)
-        raise failure
-
-
-def _pool(proxy: Proxy | None, timeout: urllib3.Timeout) -> urllib3.PoolManager:
-    if not proxy:
-        return urllib3.PoolManager(timeout=timeout)
-    return urllib3.ProxyManager(f"http://{proxy.address}", proxy_headers=proxy.headers, timeout=timeout)
-
-
-def _decoded(body: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except BAD_INPUT as error:
-        raise _undocumented(error) from error
-
-
-def _undocumented(error: Exception) -> UnavailableError:
-    return UnavailableError(f"REST's response is not as documented ({error})")
+def _listed(names: Collection[str]) -> str:
+    """Names for a message, of bounded length."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(islice(names, _NAMED)) + more

@@ -46,7 +46,7 @@ def test_rest_without_tls_through_a_proxy_that_wants_a_password(environment: pyt
 
     def script(sock: Any) -> None:
         requests.append(request_on(sock))
-        sock.sendall(answer(b"200 OK", b'{"symbols":[{"status":"HALT"}]}'))
+        sock.sendall(answer(b"200 OK", b'{"symbols":[{"symbol":"POLUSDT","status":"HALT"}]}'))
 
     with Server(script) as server:
         environment.setenv("http_proxy", f"http://me:p%40ss@{server.address}")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loader_ws_trades.binance import rest
+from loader_ws_trades.binance import rest, rest_client
 from loader_ws_trades.binance.http_client import Response
 from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, AttemptLimit, WeightLimit
 from loader_ws_trades.errors import UnavailableError
@@ -28,6 +28,9 @@ class Wire:
     def __init__(self, *_: object) -> None:
         """Take what a `HttpClient` takes."""
 
+    def close(self) -> None:
+        """Do nothing."""
+
     def get(self, _url: str, _fields: Mapping[str, Any]) -> Response:
         type(self).asked += 1
         if isinstance(self.answer, Exception):
@@ -42,7 +45,7 @@ def make(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Callable[..., res
         Wire.answer = Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
         return rest.Rest("http://rest.invalid", clock.event(), weight_limit=limit)
 
-    monkeypatch.setattr(rest, "HttpClient", Wire)
+    monkeypatch.setattr(rest_client, "HttpClient", Wire)
     return made
 
 
@@ -97,7 +100,7 @@ def test_request_during_a_pause_fails_at_once_without_asking(make: Callable[...,
 def test_wait_for_request_weight_ends_with_the_run(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
     client, began = make(limit=25), clock.now
     client.trades_from("POLUSDT", 7)
-    clock.after(5, client._stopping.set)
+    clock.after(5, client._client._stopping.set)
     assert "ending" in str(refusal_of(client))
     assert (clock.now - began, Wire.asked) == (5, 1)
 
