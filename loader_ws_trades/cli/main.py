@@ -39,10 +39,20 @@ def demo(duration: float, rate: float) -> None:
 @command(
     "loader-ws-trades sandbox",
     "loader-ws-trades sandbox --rate 1000 --fault cut:at=5s --fault hole:at=10s",
+    "loader-ws-trades sandbox --symbols 1600 --rate 3000",
     "loader-ws-trades sandbox --frames btcusdt.jsonl.gz --speed 10 --no-broker",
 )
 @checked_option("--symbol", values.symbol, "BTCUSDT", "Trading pair of generated trades.")
-@click.option("--rate", type=_RATE, help="Trades per second, on average.  [default: 100; the recorded pace]")
+@click.option(
+    "--symbols",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="Number of pairs, at rates as uneven as the real ones.",
+)
+@click.option(
+    "--rate", type=_RATE, help="Trades per second of all pairs, on average.  [default: 100; the recorded pace]"
+)
 @click.option("--speed", type=_RATE, help="Multiple of the recorded pace, for --frames.")
 @click.option("--flat-out", is_flag=True, help="As fast as clients read, starting with the first client.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated trades.")
@@ -65,7 +75,7 @@ def demo(duration: float, rate: float) -> None:
     help="What goes wrong and when, for example cut:at=5s,code=1008; repeatable. KIND is one of cut, half-open, "
     "freeze, server-shutdown, huge-frame, fragments, delay, skip, hole, duplicate, replay, shuffle, malformed, "
     "id-reset, handshake-status, handshake-silence, rest-status, rest-silence, rest-cut, rest-truncated, "
-    "rest-drip, rest-other-rows, rest-lag, random; a wrong NAME lists the valid ones.",
+    "rest-drip, rest-other-rows, rest-lag, list, delist, silent, random; a wrong NAME lists the valid ones.",
 )
 def sandbox(**options: Any) -> None:
     """Run a simulated exchange and an embedded broker until Ctrl-C, and print the variables for a loader."""

@@ -15,6 +15,7 @@ from loader_ws_trades.sandbox.faults.delays import Delay
 from loader_ws_trades.sandbox.faults.fault import Fault
 from loader_ws_trades.sandbox.faults.handshake_faults import HandshakeSilence, HandshakeStatus
 from loader_ws_trades.sandbox.faults.injector import FaultInjector
+from loader_ws_trades.sandbox.faults.market_faults import Delist, List, Silent
 from loader_ws_trades.sandbox.faults.random_faults import REPAIRABLE, Random
 from loader_ws_trades.sandbox.faults.rest_faults import (
     RestCut,
@@ -27,6 +28,7 @@ from loader_ws_trades.sandbox.faults.rest_faults import (
 )
 from loader_ws_trades.sandbox.faults.syntax import KINDS, fault_text, parse_fault
 from loader_ws_trades.sandbox.faults.trade_faults import Duplicate, Hole, IdReset, Malformed, Replay, Shuffle, Skip
+from loader_ws_trades.sandbox.market.crowd import crowd
 from loader_ws_trades.sandbox.market.history import Generated, Recorded, Trade
 from loader_ws_trades.sandbox.market.market import Market
 from loader_ws_trades.sandbox.market.numbering import Sequence
@@ -39,6 +41,7 @@ __all__ = [
     "Counters",
     "Cut",
     "Delay",
+    "Delist",
     "Duplicate",
     "EmbeddedBroker",
     "Exchange",
@@ -54,6 +57,7 @@ __all__ = [
     "HugeFrame",
     "IdReset",
     "Limits",
+    "List",
     "Malformed",
     "Market",
     "Random",
@@ -71,8 +75,10 @@ __all__ = [
     "ServerShutdown",
     "Session",
     "Shuffle",
+    "Silent",
     "Skip",
     "Trade",
+    "crowd",
     "fault_text",
     "parse_fault",
 ]

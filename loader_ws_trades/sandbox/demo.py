@@ -72,11 +72,14 @@ def run_demo(duration: float, rate: float) -> int:
             return _summarize(console, topics, log, loader.returncode)
 
 
-def loader_variables(exchange: Exchange, bootstrap_servers: str, symbol: str, queue_id: str) -> dict[str, str]:
-    """Return the variables for a loader of the simulated exchange, and a broker that has our three topics."""
+def loader_variables(exchange: Exchange, bootstrap_servers: str, symbol: str | None, queue_id: str) -> dict[str, str]:
+    """Return the variables for a loader of the simulated exchange, and a broker that has our three topics.
+
+    Without a symbol it loads all of them.
+    """
     return {
         "QUEUE_ID": queue_id,
-        "SYMBOL": symbol,
+        **({"SYMBOL": symbol} if symbol else {"SYMBOLS": "*"}),
         "TYPE": "ws_trade",
         "TELEMETRY_PRODUCER_ID": f"loader-ws-trades__{queue_id}",
         "KAFKA_TOPIC": TRADES,

@@ -14,6 +14,7 @@ from typing import Literal
 from loader_ws_trades.sandbox.broker import EmbeddedBroker
 from loader_ws_trades.sandbox.demo import CONTROL, EVENTS, TRADES, loader_variables
 from loader_ws_trades.sandbox.faults.syntax import fault_text, parse_fault
+from loader_ws_trades.sandbox.market.crowd import crowd
 from loader_ws_trades.sandbox.market.market import Market
 from loader_ws_trades.sandbox.server import Exchange
 
@@ -23,6 +24,7 @@ _POLL_INTERVAL = 0.1
 def serve(
     *,
     symbol: str,
+    symbols: int,
     rate: float | None,
     speed: float | None,
     flat_out: bool,
@@ -44,22 +46,26 @@ def serve(
     if flat_out:
         rate, speed = (None, math.inf) if frames else (math.inf, None)
     start: Literal["subscriber", "now"] = "subscriber" if flat_out else "now"
-    if frames:
-        market = Market.recorded(frames, rate=rate, speed=speed or 1.0, start=start)
+    if symbols > 1 and (frames or flat_out):
+        raise ValueError("--symbols goes with neither --frames nor --flat-out")
+    if symbols > 1:
+        markets = crowd(symbols, rate or 100.0, seed=seed)
+    elif frames:
+        markets = [Market.recorded(frames, rate=rate, speed=speed or 1.0, start=start)]
     else:
-        market = Market.generated(symbol.upper(), rate=rate or 100.0, seed=seed, start=start)
+        markets = [Market.generated(symbol.upper(), rate=rate or 100.0, seed=seed, start=start)]
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with contextlib.ExitStack() as stack:
-        exchange = stack.enter_context(Exchange([market], host, port, ping_interval=ping_interval, faults=faults))
+        exchange = stack.enter_context(Exchange(markets, host, port, ping_interval=ping_interval, faults=faults))
         servers = ""
         if broker:
             embedded = stack.enter_context(EmbeddedBroker())
             embedded.create_topics(TRADES, EVENTS, CONTROL)
             servers = embedded.bootstrap_servers
         queue_id = f"sandbox-{uuid.uuid4().hex[:6]}"
-        variables = loader_variables(exchange, servers, market.symbol, queue_id)
+        variables = loader_variables(exchange, servers, markets[0].symbol if symbols == 1 else None, queue_id)
         for name, value in variables.items():
             if value:
                 print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - it is what the command is for

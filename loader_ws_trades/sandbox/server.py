@@ -14,7 +14,7 @@ from loader_ws_trades.sandbox.exchange.connection import Connection
 from loader_ws_trades.sandbox.exchange.limits import Limits
 from loader_ws_trades.sandbox.exchange.rest import Rest
 from loader_ws_trades.sandbox.exchange.state import ExchangeState
-from loader_ws_trades.sandbox.exchange.stream import Stream
+from loader_ws_trades.sandbox.exchange.stream import Broadcast
 from loader_ws_trades.sandbox.faults.fault import Fault
 from loader_ws_trades.sandbox.faults.injector import FaultInjector
 from loader_ws_trades.sandbox.market.market import Market
@@ -188,12 +188,12 @@ class Exchange:
         self._stopping = asyncio.Event()
         self._error = None
         self._loop.set_exception_handler(self._on_error)
-        streams = [Stream(market, self._faults) for market in self.markets]
+        broadcast = Broadcast(self._faults)
         self._state = ExchangeState(
             url="",
             markets=self.markets,
-            streams={stream.market.stream: stream for stream in streams},
-            rest=Rest(self.markets, self._limits, self.counters, self._faults.active.lag, self._clock_offset),
+            broadcast=broadcast,
+            rest=Rest(self._limits, self.counters, self._faults.active.lag, self._clock_offset),
             limits=self._limits,
             faults=self._faults,
             counters=self.counters,
@@ -204,10 +204,11 @@ class Exchange:
         server = await self._loop.create_server(lambda: Connection(self._state), self.host, self.port, ssl=self._ssl)
         self.port = server.sockets[0].getsockname()[1]
         self._state.url = self.rest_url
-        tasks = [asyncio.create_task(stream.run()) for stream in streams]
+        flat_out = [stream for stream in self._state.streams.values() if stream.market.flat_out]
+        tasks = [asyncio.create_task(broadcast.run_flat_out(stream)) for stream in flat_out]
         ready.set_result(None)
         try:
-            # A stream ends only by failing.
+            # A stream that runs flat out ends only by failing.
             await asyncio.wait(
                 [*tasks, stopping := asyncio.create_task(self._stopping.wait())], return_when=asyncio.FIRST_COMPLETED
             )
@@ -215,6 +216,7 @@ class Exchange:
         finally:
             server.close()
             await self._disconnect_clients()
+            broadcast.stop()
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)

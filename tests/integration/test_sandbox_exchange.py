@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 from websocket import ABNF, WebSocket, WebSocketBadStatusException, WebSocketTimeoutException
 
-from loader_ws_trades.sandbox import Exchange, Limits, Market
+from loader_ws_trades.sandbox import Exchange, Limits, Market, crowd
 from tests.tools.recorded import frames as recorded_frames
 from tests.tools.recorded import frames_file
 from tests.tools.stream_client import (
@@ -189,19 +190,60 @@ def ask(client: WebSocket, request: object) -> Any:
 
 
 def test_subscribe_list_and_unsubscribe() -> None:
-    limits = Limits(client_frames=None, streams=2)
+    limits = Limits(client_frames=None, message_spacing=None, streams=2)
     exchange = Exchange([Market.generated(rate=100, start="subscriber")], limits=limits)
     with exchange, connected(exchange, "/ws") as client:
         names = ["btcusdt@trade", "nosuch@trade"]
         assert ask(client, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {"result": None, "id": 1}
         assert ids(client, 20) == list(range(FIRST, FIRST + 20))
-        too_many = {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 2}
-        assert ask(client, {"method": "SUBSCRIBE", "params": ["c@trade"], "id": 2}) == too_many
         assert ask(client, {"method": "LIST_SUBSCRIPTIONS", "id": "x"}) == {"result": names, "id": "x"}
         assert ask(client, {"method": "UNSUBSCRIBE", "params": names, "id": 3}) == {"result": None, "id": 3}
         client.settimeout(0.2)
         with pytest.raises(WebSocketTimeoutException):
             client.recv()
+
+
+def test_too_many_streams_end_the_connection() -> None:
+    limits = Limits(streams=2)
+    with Exchange([Market.generated(start="subscriber")], limits=limits) as exchange:
+        with connected(exchange, "/stream?streams=a@trade/b@trade") as client:
+            too_many = {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 2}
+            assert ask(client, {"method": "SUBSCRIBE", "params": ["c@trade"], "id": 2}) == too_many
+            assert ids_to_the_end(client) == ([], 1008)
+        with connected(exchange, "/stream?streams=a@trade/b@trade/c@trade") as client:
+            assert ids_to_the_end(client) == ([], 1008)
+
+
+def test_messages_in_quick_succession_end_the_connection() -> None:
+    with Exchange([]) as exchange, connected(exchange, "/ws") as client:
+        assert ask(client, {"method": "LIST_SUBSCRIPTIONS", "id": 1}) == {"result": [], "id": 1}
+        client.send("{}")
+        assert ids_to_the_end(client) == ([], 1008)
+
+
+def test_many_markets_by_url_and_by_subscription() -> None:
+    markets = crowd(50, 5000.0)
+    wanted = [market.stream for market in markets]
+    with (
+        Exchange(markets) as exchange,
+        connected(exchange, f"/stream?streams={quote('/'.join(wanted[:49]))}") as client,
+    ):
+        assert ask(client, {"method": "SUBSCRIBE", "params": wanted[49:], "id": 1}) == {"result": None, "id": 1}
+        found: dict[str, list[dict[str, Any]]] = {}
+        deadline = time.monotonic() + 20
+        while len(found) < len(wanted) and time.monotonic() < deadline:
+            message = json.loads(client.recv())
+            found.setdefault(message["stream"], []).append(message["data"])
+        for market in markets:
+            frames = found[market.stream]
+            trades = market.trades(market.position(frames[0]["t"]), market.issued)[: len(frames)]
+            rows = [(one["s"], one["t"], one["p"], one["q"], one["T"], one["m"]) for one in frames]
+            assert rows == [(market.symbol, *trade[:3], trade.time // 1000, trade.is_buyer_maker) for trade in trades]
+
+
+def test_a_long_url_is_rejected() -> None:
+    with Exchange([]) as exchange, pytest.raises(WebSocketBadStatusException, match="414"), ExitStack() as stack:
+        stack.enter_context(connected(exchange, f"/stream?streams={'/'.join(['btcusdt@trade'] * 575)}"))
 
 
 # REST.
@@ -285,6 +327,10 @@ def test_exchange_info_and_time() -> None:
         assert (info["symbol"], info["status"]) == ("币安人生USDT", "HALT")
         client.market.status = "BREAK"
         assert [one["status"] for one in client.get("exchangeInfo").json()["symbols"]] == ["BREAK", "HALT"]
+        [info] = client.get("exchangeInfo", symbolStatus="HALT", showPermissionSets="false").json()["symbols"]
+        assert (info["symbol"], info["permissionSets"]) == ("币安人生USDT", [])
+        [info] = client.get("exchangeInfo", symbols='["BTCUSDT"]').json()["symbols"]
+        assert 5_000 < len(json.dumps(info)) < 7_000
         assert 10**12 < client.get("time").json()["serverTime"] < 10**13
         assert client.get("nothing").status == 404
 
@@ -316,6 +362,9 @@ def test_bad_requests_get_the_codes_of_the_exchange() -> None:
     cases: list[tuple[str, dict[str, object], int]] = [
         ("trades", {"symbol": "NOSUCH"}, -1121),
         ("exchangeInfo", {"symbol": "NOSUCH"}, -1121),
+        ("exchangeInfo", {"symbols": '["BTCUSDT","NOSUCH"]'}, -1121),
+        ("exchangeInfo", symbol | {"symbolStatus": "TRADING"}, -1128),
+        ("exchangeInfo", {"symbolStatus": "trading"}, -1130),
         ("trades", {}, -1102),
         ("trades", {"symbol": ""}, -1105),
         ("trades", {"symbol": "btcusdt"}, -1100),

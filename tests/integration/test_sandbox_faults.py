@@ -18,9 +18,9 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from websocket import ABNF, WebSocketException, WebSocketTimeoutException
 
 from loader_ws_trades.sandbox import (
-    KINDS,
     Cut,
     Delay,
+    Delist,
     Duplicate,
     Exchange,
     Fault,
@@ -33,6 +33,7 @@ from loader_ws_trades.sandbox import (
     HugeFrame,
     IdReset,
     Limits,
+    List,
     Malformed,
     Market,
     Random,
@@ -46,9 +47,11 @@ from loader_ws_trades.sandbox import (
     RestTruncated,
     ServerShutdown,
     Shuffle,
+    Silent,
     Skip,
 )
 from loader_ws_trades.sandbox.faults.malformed import KINDS as MALFORMED
+from loader_ws_trades.sandbox.faults.random_faults import KINDS as DRAWN
 from tests.tools.stream_client import (
     TARGET,
     connected,
@@ -453,6 +456,57 @@ def test_rest_lags_behind_the_stream() -> None:
 # All of them.
 
 
+BOTH = "/stream?streams=btcusdt@trade/ethusdt@trade"
+
+
+def two_markets(*faults: Fault) -> Exchange:
+    markets = [Market.generated(one, rate=500, start="subscriber") for one in ("BTCUSDT", "ETHUSDT")]
+    return Exchange(markets, faults=faults)
+
+
+def test_a_fault_may_affect_one_market_of_several() -> None:
+    faults = [Skip(5, at_id=FIRST + 20, symbol="ETHUSDT"), Cut(1008, at_id=FIRST + 300, symbol="ETHUSDT")]
+    with two_markets(*faults) as exchange, connected(exchange, BOTH) as client:
+        frames: list[dict[str, Any]] = []
+        with contextlib.suppress(WebSocketException, ValueError):
+            while len(frames) < 2000:
+                frames.append(json.loads(client.recv())["data"])
+        found = {name: [one["t"] for one in frames if one["s"] == name] for name in ("BTCUSDT", "ETHUSDT")}
+        assert found["BTCUSDT"] == list(range(FIRST, FIRST + len(found["BTCUSDT"])))
+        assert found["ETHUSDT"] == [*range(FIRST, FIRST + 20), *range(FIRST + 25, FIRST + 300)]
+
+
+def test_one_stream_of_several_falls_silent() -> None:
+    with two_markets() as exchange, connected(exchange, BOTH) as client:
+        read(client, 50)
+        exchange.inflict(Silent(symbol="ETHUSDT", lasting=1.0))
+        read(client, 200)
+        assert {one["s"] for one in read(client, 100)} == {"BTCUSDT"}
+        wait_for(lambda: "ETHUSDT" in {one["s"] for one in read(client, 100)}, "trades after the silence")
+
+
+def test_a_market_is_listed_and_delisted() -> None:
+    with two_markets(List(symbol="NEWUSDT", rate=500)) as exchange:
+        assert [market.symbol for market in exchange.markets] == ["BTCUSDT", "ETHUSDT", "NEWUSDT"]
+        new = exchange.markets[2]
+        with connected(exchange, "/ws/newusdt@trade") as client:
+            found = ids(client, 100)
+            assert found == list(range(found[0], found[0] + 100))
+            assert new.first_id == 0
+            exchange.inflict(Delist(symbol="NEWUSDT"), Delist(symbol="ETHUSDT", status="BREAK"))
+            issued = new.issued
+            client.settimeout(0.3)
+            with pytest.raises(WebSocketTimeoutException):
+                ids(client, 10**6)
+            assert new.issued == issued
+        with HTTPConnectionPool(exchange.host, exchange.port) as pool:
+            info = pool.request("GET", "/api/v3/exchangeInfo").json()["symbols"]
+            assert [(one["symbol"], one["status"]) for one in info] == [("BTCUSDT", "TRADING"), ("ETHUSDT", "BREAK")]
+            assert pool.request("GET", "/api/v3/trades?symbol=NEWUSDT").json()["code"] == -1121
+        with pytest.raises(ValueError, match="has ETHUSDT already"):
+            exchange.inflict(List(symbol="ETHUSDT"))
+
+
 def test_heal_ends_all_faults_and_sends_what_was_held_back() -> None:
     held = [
         Delay(3600, at_id=FIRST + 10),
@@ -474,7 +528,7 @@ def test_heal_ends_all_faults_and_sends_what_was_held_back() -> None:
 
 
 def test_the_exchange_survives_all_kinds_at_once() -> None:
-    everything = Random(seed=1, every=0.02, kinds=tuple(kind for kind in KINDS if kind != "random"))
+    everything = Random(seed=1, every=0.02, kinds=tuple(DRAWN))
     with exchange_with(everything, limits=Limits(connection_attempts=None)) as exchange:
 
         def enough() -> bool:

@@ -47,7 +47,7 @@ def test_a_fault_and_its_text(text: str, fault: Fault) -> None:
         ("flood:at=1s", "unknown fault 'flood:at=1s'; expected one of cut, half-open"),
         (
             "cut:when=1s",
-            "cut has no 'when'; it takes at, at_id, after, connection, each, until, code, reset, within_frame",
+            "cut has no 'when'; it takes at, at_id, after, symbol, connection, each, until, code, reset, within_frame",
         ),
         ("cut:at=soon", "at must be a time such as 500ms, 5s or 1m, not 'soon'"),
         ("cut:at=1s,after=3", "only one of at, at_id and after"),

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from loader_ws_trades.sandbox import Generated, Market, Recorded, Trade
+from loader_ws_trades.sandbox import Generated, Market, Recorded, Trade, crowd
+from loader_ws_trades.sandbox.market.crowd import rates
 from loader_ws_trades.sandbox.market.history import BLOCK, PATTERNS
 
 
@@ -87,3 +88,15 @@ def test_recorded_trades_keep_their_pace_times_a_factor(tmp_path: Path) -> None:
 def test_a_recording_without_trades_or_of_two_symbols_is_rejected(tmp_path: Path, frames: tuple[object, ...]) -> None:
     with pytest.raises(ValueError, match="symbols"):
         Market.recorded(recording(tmp_path / "frames.jsonl", *frames))
+
+
+def test_many_markets_are_as_uneven_as_the_real_ones() -> None:
+    spread = rates(1600, 3000.0)
+    assert sum(spread) == pytest.approx(3000.0)
+    assert sum(spread[:10]) == pytest.approx(1500.0, rel=0.01)
+    assert 700 < sum(rate < 1 / 60 for rate in spread) < 800
+    markets = crowd(1600, 3000.0)
+    assert len({market.symbol for market in markets}) == len({market.first_id for market in markets}) == 1600
+    assert [market.symbol for market in markets[:2]] == ["BTCUSDT", "ETHUSDT"]
+    prices = {tuple(market.history.block(0).shape.prices[:50]) for market in markets[:100]}
+    assert len(prices) > 20

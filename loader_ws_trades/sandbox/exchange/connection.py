@@ -1,10 +1,13 @@
 """One connection to the exchange: a WebSocket from handshake to close, or a series of REST requests."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
@@ -16,7 +19,7 @@ from loader_ws_trades.sandbox.exchange.heartbeat import Heartbeat
 from loader_ws_trades.sandbox.exchange.limits import RollingLimit
 from loader_ws_trades.sandbox.exchange.pending_answer import PendingAnswer
 from loader_ws_trades.sandbox.exchange.state import ExchangeState
-from loader_ws_trades.sandbox.exchange.subscriptions import Subscriptions, answer_command, parse_target
+from loader_ws_trades.sandbox.exchange.subscriptions import TOO_MANY, Subscriptions, answer_command, parse_target
 from loader_ws_trades.sandbox.exchange.writer import Writer
 
 _CLOSE_TIMEOUT = 1.0
@@ -43,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._message = b""
         self._unread = b""
         self._abandoned = False
+        self._last_message = -math.inf
         self._sent = RollingLimit(state.limits.client_frames, 1.0)
         self._timers: list[asyncio.TimerHandle] = []
         self._heartbeat = Heartbeat(state.ping_interval, state.pong_timeout, self._ping, self._overdue)
@@ -116,10 +120,19 @@ class Connection(asyncio.Protocol):
 
     # Outgoing.
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batches: Iterable[Batch]) -> None:
         """Send trade frames; a client that is too far behind is disconnected."""
-        self._state.counters.frames += len(batch.ids)
-        self.writer.write_trades(self._state.faults.frames(self, batch))
+        faults, data = self._state.faults, list[bytes]()
+        for batch in batches:
+            self._state.counters.frames += len(batch.ids)
+            if faults.touch(self, batch):
+                # A fault may write to the connection, or end it: what precedes goes first.
+                self.writer.write_trades(b"".join(data))
+                self.writer.write_trades(faults.frames(self, batch))
+                data.clear()
+            else:
+                data.append(batch.data)
+        self.writer.write_trades(b"".join(data))
         if self.writer.backlog > self._state.limits.backlog:
             self._state.counters.cut_off += 1
             self.abort()
@@ -201,6 +214,8 @@ class Connection(asyncio.Protocol):
             return
         elif streams is None:
             self.reject(404, "No such stream.\n", {})
+        elif len(request.path) > self._state.limits.url:
+            self.reject(414, "The URL is too long.\n", {})
         else:
             response = self._protocol.accept(request)
             self._answer_handshake(response)
@@ -230,7 +245,8 @@ class Connection(asyncio.Protocol):
         self._heartbeat.start()
         if self._state.limits.connection_age is not None:
             self._later(self._state.limits.connection_age, self.close)
-        self.subscriptions.subscribe(names)
+        if not self.subscriptions.subscribe(names):
+            self.close(1008, "Too many streams")
         self._state.faults.opened(self)
 
     def _on_frame(self, frame: Frame) -> None:
@@ -242,7 +258,18 @@ class Connection(asyncio.Protocol):
             self._message += frame.data
             if frame.fin:
                 message, self._message = self._message, b""
-                self.writer.write(text_frame(answer_command(message, self.subscriptions)))
+                self._on_message(message)
+
+    def _on_message(self, message: bytes) -> None:
+        now, spacing = time.monotonic(), self._state.limits.message_spacing
+        if spacing is not None and now - self._last_message < spacing:
+            self.close(1008, "Too many requests")
+            return
+        self._last_message = now
+        answer = answer_command(message, self.subscriptions)
+        self.writer.write(text_frame(msgspec.json.encode(answer)))
+        if answer.get("error", {}).get("code") == TOO_MANY:
+            self.close(1008, "Too many streams")
 
     # Timers.
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from loader_ws_trades.sandbox.market.history import Block, Shape
 from loader_ws_trades.sandbox.market.market import Market
 
+_FEW = 64
+"""Frames up to which a block is not encoded as a whole: most markets send one at a time."""
 _PAYLOAD = '{"e":"trade","E":%%d,"s":"%s","t":%%d,"p":"%s","q":"%s","T":%%d,"m":%s,"M":true}'
 _WRAPPED = '{"stream":"%s","data":%s}'
 
@@ -20,7 +22,7 @@ class Form(NamedTuple):
     microseconds: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """Whole frames of consecutive positions, as they are sent."""
 
@@ -71,18 +73,34 @@ class Encoder:
         self._encoded = lru_cache(maxsize=8)(self._encode)
         self._template = lru_cache(maxsize=64)(self._uniform_template)
 
-    def batches(self, start: int, stop: int, form: Form) -> Iterator[Batch]:
-        """Yield the frames of the positions from `start` up to `stop`."""
-        market, numbering = self._market, self._market.numbering
-        for position, number, shift, part in numbering.pieces(start, stop):
-            ids = numbering.block(number, shift).ids
-            ends, data = self._encoded(number, shift, form)
-            if part.stop - part.start == len(ends):
-                yield Batch(market, position, ids, ends, data)
+    def batches(self, start: int, stop: int, form: Form) -> list[Batch]:
+        """Return the frames of the positions from `start` up to `stop`."""
+        found = []
+        for position, number, shift, part in self._market.numbering.pieces(start, stop):
+            block = self._market.numbering.block(number, shift)
+            if part.stop - part.start <= _FEW:
+                frames = [self._frame(block, place, form) for place in range(part.start, part.stop)]
+                ends: Sequence[int] = list(accumulate(map(len, frames)))
+                data = b"".join(frames)
             else:
+                ends, data = self._encoded(number, shift, form)
                 begin = ends[part.start - 1] if part.start else 0
                 ends = [end - begin for end in ends[part]]
-                yield Batch(market, position, ids[part], ends, data[begin : begin + ends[-1]])
+                data = data[begin : begin + ends[-1]]
+            found.append(Batch(self._market, position, block.ids[part], ends, data))
+        return found
+
+    def _frame(self, block: Block, place: int, form: Form) -> bytes:
+        shape, time = block.shape, self._market.origin + block.times[place]
+        if not form.microseconds:
+            time //= 1000
+        text = self._text(form, shape.prices[place], shape.quantities[place], maker=shape.makers[place])
+        return text_frame((text % (time, block.ids[place], time)).encode())
+
+    def _text(self, form: Form, price: str, quantity: str, *, maker: bool) -> str:
+        """Return a trade's JSON without its id and times, as a format."""
+        text = _PAYLOAD % (self._market.symbol, price, quantity, "true" if maker else "false")
+        return _WRAPPED % (self._market.stream, text) if form.combined else text
 
     def _encode(self, number: int, shift: int, form: Form) -> tuple[Sequence[int], bytes]:
         block = self._market.numbering.block(number, shift)
@@ -114,10 +132,7 @@ class Encoder:
         for price, quantity, maker, id_digits in zip(
             shape.prices, shape.quantities, shape.makers, digits, strict=False
         ):
-            text = _PAYLOAD % (self._market.symbol, price, quantity, "true" if maker else "false")
-            if form.combined:
-                text = _WRAPPED % (self._market.stream, text)
-            encoded = text.encode()
+            encoded = self._text(form, price, quantity, maker=maker).encode()
             length = len(encoded) - 3 * len("%d") + 2 * time_digits + id_digits
             head = header(length)
             frames.append(head.replace(b"%", b"%%") + encoded)

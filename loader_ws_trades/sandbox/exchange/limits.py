@@ -15,8 +15,12 @@ class Limits:
     """Handshakes in 5 minutes, per IP."""
     client_frames: int | None = 5
     """Frames a second from a client, pongs included: to ping faster than that, raise it."""
+    message_spacing: float | None = 0.25
+    """Least time between two messages (not pongs) of a client, which is disconnected for less."""
     streams: int = 1024
     """Streams per connection."""
+    url: int = 8000
+    """Characters of a stream's URL."""
     backlog: int = 64 * 1024 * 1024
     """Bytes buffered for a slow client, which is disconnected beyond it."""
     weight: int = 6000

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -20,7 +20,8 @@ from loader_ws_trades.sandbox.exchange.rows import (
     ticker_row,
     trade_row,
 )
-from loader_ws_trades.sandbox.market.market import Market
+from loader_ws_trades.sandbox.exchange.symbols import symbol_row
+from loader_ws_trades.sandbox.market.market import Market, Status
 
 Parameters = Mapping[str, str]
 
@@ -60,19 +61,19 @@ class Rest:
 
     def __init__(
         self,
-        markets: Iterable[Market],
         limits: Limits,
         counters: Counters,
         lag: Callable[[], float],
         clock_offset: float = 0.0,
     ) -> None:
-        """Take the markets to serve.
+        """Serve `markets`.
 
         `lag` returns how many seconds the database is behind; the clock is `clock_offset` seconds ahead.
         """
         self._lag = lag
         self._ahead = round(clock_offset * 1000)
-        self._markets = {market.symbol: market for market in markets}
+        self.markets: dict[str, Market] = {}
+        """Those that are listed, by symbol."""
         self._limits = limits
         self._counters = counters
         self._weights: dict[str, WeightWindow] = {}
@@ -119,7 +120,6 @@ class Rest:
         return time.time_ns() // 1_000_000 + self._ahead
 
     def _exchange_info(self, parameters: Parameters) -> dict[str, Any]:
-        markets = [self._market(parameters)] if "symbol" in parameters else self._markets.values()
         limit = {
             "rateLimitType": "REQUEST_WEIGHT",
             "interval": "MINUTE",
@@ -132,9 +132,23 @@ class Rest:
             "rateLimits": [limit],
             "exchangeFilters": [],
             "symbols": [
-                {"symbol": market.symbol, "status": market.status, "isSpotTradingAllowed": True} for market in markets
+                symbol_row(market, permissions=parameters.get("showPermissionSets") != "false")
+                for market in self._listed(parameters)
             ],
         }
+
+    def _listed(self, parameters: Parameters) -> Iterable[Market]:
+        """Return the markets that `symbol`, `symbols` or `symbolStatus` name, or all."""
+        if sum(name in parameters for name in ("symbol", "symbols", "symbolStatus")) > 1:
+            raise RestError(-1128, "Combination of optional parameters invalid.")
+        if "symbol" in parameters:
+            return [self._market(parameters)]
+        if (names := _symbols(parameters)) is not None:
+            return [self._market({"symbol": name}) for name in names]
+        status = parameters.get("symbolStatus")
+        if status is not None and status not in get_args(Status):
+            raise RestError(-1130, "Data sent for parameter 'symbolStatus' is not valid.")
+        return [market for market in self.markets.values() if status in {None, market.status}]
 
     def _newest(self, parameters: Parameters) -> list[dict[str, Any]]:
         market, limit = self._market(parameters), _limit(parameters)
@@ -162,16 +176,11 @@ class Rest:
 
     def _tickers(self, parameters: Parameters) -> Any:
         """Answer from memory: it does not lag."""
-        if "symbol" in parameters and "symbols" in parameters:
-            raise RestError(-1128, "Combination of optional parameters invalid.")
         kind = parameters.get("type", "FULL")
         if kind not in {"FULL", "MINI"}:
             raise RestError(-1130, "Data sent for parameter 'type' is not valid.")
-        if "symbol" in parameters:
-            return ticker_row(self._market(parameters), self._now(), full=kind == "FULL")
-        names = _symbols(parameters)
-        markets = self._markets.values() if names is None else [self._market({"symbol": name}) for name in names]
-        return [ticker_row(market, self._now(), full=kind == "FULL") for market in markets]
+        rows = [ticker_row(market, self._now(), full=kind == "FULL") for market in self._listed(parameters)]
+        return rows[0] if "symbol" in parameters else rows
 
     def _known(self, market: Market) -> int:
         """Return the number of positions in the database, which may lag the stream."""
@@ -183,9 +192,9 @@ class Rest:
         if symbol is None:
             raise RestError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         _check(symbol, "symbol", _SYMBOL, r"^[\w\-._&&[^a-z]]{1,50}$")
-        if symbol not in self._markets:
+        if symbol not in self.markets:
             raise RestError(-1121, "Invalid symbol.")
-        return self._markets[symbol]
+        return self.markets[symbol]
 
 
 def _check(value: str, name: str, pattern: re.Pattern[str], legal: str) -> None:

@@ -9,6 +9,8 @@ import msgspec
 from loader_ws_trades.sandbox.exchange.frames import Form
 from loader_ws_trades.sandbox.exchange.stream import Stream, Subscriber
 
+TOO_MANY = 4
+"""Code of the error that ends the connection."""
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 
 
@@ -39,6 +41,16 @@ class Subscriptions:
             if name in self._streams:
                 self._streams[name].remove(self._subscriber)
 
+    def silence(self, name: str) -> None:
+        """Send nothing of a stream, although it remains subscribed."""
+        if name in self._names and name in self._streams:
+            self._streams[name].remove(self._subscriber)
+
+    def restore(self, name: str) -> None:
+        """Send a stream again that was silenced."""
+        if name in self._names and name in self._streams:
+            self._streams[name].add(self._subscriber)
+
     def names(self) -> list[str]:
         """Return the names of the streams."""
         return list(self._names)
@@ -60,12 +72,8 @@ def parse_target(target: str) -> tuple[list[str], Form] | None:
     return names, Form(combined, "MICROSECOND" in query.get("timeUnit", []))
 
 
-def answer_command(message: bytes, subscriptions: Subscriptions) -> bytes:
+def answer_command(message: bytes, subscriptions: Subscriptions) -> dict[str, Any]:
     """Execute a client's command, and return the answer."""
-    return msgspec.json.encode(_answer(message, subscriptions))
-
-
-def _answer(message: bytes, subscriptions: Subscriptions) -> dict[str, Any]:
     try:
         request = msgspec.json.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -76,7 +84,7 @@ def _answer(message: bytes, subscriptions: Subscriptions) -> dict[str, Any]:
     result: list[str] | None = None
     if request["method"] == "SUBSCRIBE":
         if not subscriptions.subscribe(request["params"]):
-            return {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": request.get("id")}
+            return {"error": {"code": TOO_MANY, "msg": "Too many subscriptions"}, "id": request.get("id")}
     elif request["method"] == "UNSUBSCRIBE":
         subscriptions.unsubscribe(request["params"])
     else:

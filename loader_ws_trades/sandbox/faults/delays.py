@@ -15,6 +15,7 @@ from loader_ws_trades.sandbox.exchange.client import Client
 from loader_ws_trades.sandbox.exchange.frames import Batch
 from loader_ws_trades.sandbox.faults.fault import Context, Fault, Injector
 from loader_ws_trades.sandbox.faults.frame_filters import Frame
+from loader_ws_trades.sandbox.market.market import Market
 
 _P99 = 2.326  # standard deviations from the median of a normal distribution to its 99th percentile
 
@@ -80,7 +81,7 @@ class DelayFilter:
         self._release()
         return []
 
-    def is_over(self, position: int) -> bool:
+    def is_over(self, market: Market, position: int) -> bool:
         """Whether the connection has ended, or the time is over and nothing is held back."""
         return not self._connection.open or (not self._held and time.monotonic() >= self._until)
 

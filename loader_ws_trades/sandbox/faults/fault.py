@@ -20,8 +20,11 @@ class Injector(Protocol):
     """What a fault may use to take effect."""
 
     @property
-    def market(self) -> Market:
-        """The market that faults of trades affect: the exchange's first."""
+    def state(self) -> ExchangeState:
+        """The state of the exchange."""
+
+    def market(self, fault: Fault) -> Market:
+        """Return the market whose trades a fault affects; raises `ValueError` if there is none."""
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Call `action` after a time."""
@@ -43,14 +46,14 @@ class Context(NamedTuple):
     connections: list[Client]
     """The connections that it affects."""
     position: int
-    """Position of the market's next trade."""
+    """Position of the next trade of the fault's market."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(ABC):
     """What goes wrong, and when; a value without state.
 
-    At most one of `at`, `at_id` and `after` is given; none: at once. Trades are those of the exchange's first market.
+    At most one of `at`, `at_id` and `after` is given; none: at once. Trades are those of one market.
     """
 
     at: float | None = None
@@ -59,6 +62,8 @@ class Fault(ABC):
     """Before the trade of that id is sent, or the first later one."""
     after: int | None = None
     """After that many trades since the exchange first started."""
+    symbol: str | None = None
+    """The market; none: the exchange's first."""
     connection: int | None = None
     """Only on the connection of that number, from 1; `at` and `after` then count from its opening."""
     each: bool = False

@@ -34,8 +34,8 @@ class FrameFilter(Protocol):
     def apply(self, connection: Client, frames: list[Frame]) -> list[Frame]:
         """Return the frames to send in place of `frames`."""
 
-    def is_over(self, position: int) -> bool:
-        """Whether it affects nothing from `position` on."""
+    def is_over(self, market: Market, position: int) -> bool:
+        """Whether it affects nothing more, once `market` is at `position`."""
 
     def held(self) -> Iterable[tuple[Client, bytes]]:
         """Return the bytes it holds back, by client."""
@@ -53,6 +53,10 @@ class Positions(NamedTuple):
         """Whether any of the batch's frames lies in it, on that connection."""
         within = batch.position < self.stop and self.start < batch.position + len(batch.ids)
         return within and batch.market is self.market and self.only in {None, connection.number}
+
+    def passed(self, market: Market, position: int) -> bool:
+        """Whether it is that market, and at `position` they have passed."""
+        return market is self.market and position >= self.stop
 
     def contains(self, frame: Frame) -> bool:
         """Whether it is the frame of a trade in it."""
@@ -79,9 +83,9 @@ class Replacement:
             changed += self._change(frame) if self._positions.contains(frame) else (frame,)
         return changed
 
-    def is_over(self, position: int) -> bool:
+    def is_over(self, market: Market, position: int) -> bool:
         """Whether the range has passed."""
-        return position >= self._positions.stop
+        return self._positions.passed(market, position)
 
     def held(self) -> Iterable[tuple[Client, bytes]]:
         """Return nothing: nothing is held back."""
@@ -120,9 +124,9 @@ class ShuffleFilter:
                 sent += _shuffled(window, f"{self._seed}/{number}")
         return sent
 
-    def is_over(self, position: int) -> bool:
+    def is_over(self, market: Market, position: int) -> bool:
         """Whether the range has passed and no window is incomplete."""
-        return position >= self._positions.stop and not any(connection.open for connection in self._held)
+        return self._positions.passed(market, position) and not any(connection.open for connection in self._held)
 
     def held(self) -> Iterable[tuple[Client, bytes]]:
         """Return the incomplete windows."""
@@ -161,7 +165,7 @@ class Interruption:
         self._act(connection)
         return [first._replace(data=first.data[half:]), *others]
 
-    def is_over(self, position: int) -> bool:
+    def is_over(self, market: Market, position: int) -> bool:
         """Whether no connection is left."""
         return not any(connection.open for connection in self._connections)
 

@@ -67,10 +67,10 @@ class FaultInjector:
         self.active = ActiveFaults()
         self._scenario = tuple(scenario)
         self._began: float | None = None
-        self._start_position = 0
         self._numbers = count()
         self._schedule = _Schedule()
-        self._at_positions: list[tuple[int, int, Fault]] = []
+        self._start_positions: dict[Market, int] = {}
+        self._at_positions: dict[Market, list[tuple[int, int, Fault]]] = {}
         self._awaiting_connection: list[Fault] = []
         self._countdowns: list[_Countdown] = []
         self._filters: list[FrameFilter] = []
@@ -82,7 +82,7 @@ class FaultInjector:
         self.state = state
         if self._began is None:
             self._began = time.monotonic()
-            self._start_position = state.markets[0].issued if state.markets else 0
+            self._start_positions = {market: market.issued for market in state.markets}
             for fault in self._scenario:
                 self.inflict(fault)
         self._countdowns.clear()
@@ -95,11 +95,12 @@ class FaultInjector:
             for connection in self.connections():
                 self._arm(connection)
         elif fault.at_id is not None or fault.after is not None:
-            position = self._position(fault)
+            market = self.market(fault)
+            position = self._position(market, fault)
             if fault.in_advance:
                 self.strike(fault, position)
             else:
-                heapq.heappush(self._at_positions, (position, next(self._numbers), fault))
+                heapq.heappush(self._at_positions.setdefault(market, []), (position, next(self._numbers), fault))
         else:
             self._strike_at_time(fault)
 
@@ -119,12 +120,12 @@ class FaultInjector:
 
     # For the faults.
 
-    @property
-    def market(self) -> Market:
-        """The market that faults of trades affect; raises `ValueError` if the exchange has none."""
-        if not self.state.markets:
-            raise ValueError("the exchange has no market")
-        return self.state.markets[0]
+    def market(self, fault: Fault) -> Market:
+        """Return the market whose trades a fault affects; raises `ValueError` if there is none."""
+        market = self._find_market(fault)
+        if market is None:
+            raise ValueError(f"the exchange has no market {fault.symbol or ''}".rstrip())
+        return market
 
     def connections(self) -> list[Client]:
         """Return the open WebSocket connections, oldest first."""
@@ -133,8 +134,9 @@ class FaultInjector:
 
     def strike(self, fault: Fault, position: int | None = None, connections: list[Client] | None = None) -> None:
         """Make a fault strike now: on all connections or some of them, or from a position of the market on."""
-        if position is None and self.state.markets:
-            position = self.state.streams[self.market.stream].position
+        market = self._find_market(fault)
+        if position is None and market is not None:
+            position = self.state.streams[market.stream].position
         self.struck.append((self._seconds(), fault))
         affected = [one for one in self.connections() if connections is None or one in connections]
         fault.strike(Context(self, affected, position or 0))
@@ -156,22 +158,25 @@ class FaultInjector:
 
     def next_strike(self, market: Market, start: int, stop: int) -> int | None:
         """Return the position before `stop` at which the next fault strikes; none: no fault does."""
-        if not (self._filters or self._at_positions) or market is not self.market:
-            return None
-        self._filters = [one for one in self._filters if not one.is_over(start)]
-        if self._at_positions and self._at_positions[0][0] < stop:
-            return max(self._at_positions[0][0], start)
-        return None
+        if self._filters:
+            self._filters = [one for one in self._filters if not one.is_over(market, start)]
+        pending = self._at_positions.get(market)
+        return max(pending[0][0], start) if pending and pending[0][0] < stop else None
 
-    def strike_at(self, position: int) -> None:
+    def strike_at(self, market: Market, position: int) -> None:
         """Make those faults strike that are due before the trade at `position` is sent."""
-        while self._at_positions and self._at_positions[0][0] <= position:
-            self.strike(heapq.heappop(self._at_positions)[-1], position)
+        pending = self._at_positions[market]
+        while pending and pending[0][0] <= position:
+            self.strike(heapq.heappop(pending)[-1], position)
+
+    def touch(self, connection: Client, batch: Batch) -> bool:
+        """Whether any fault changes the batch, or strikes while it is sent."""
+        return any(one.connection is connection for one in self._countdowns) or any(
+            one.applies_to(connection, batch) for one in self._filters
+        )
 
     def frames(self, connection: Client, batch: Batch) -> bytes:
         """Return the bytes to send in place of the batch's; may be none."""
-        if not (self._filters or self._countdowns):
-            return batch.data
         due = [one for one in self._countdowns if one.connection is connection]
         first = min(due, key=lambda one: one.left, default=None)
         if first is None or first.left >= len(batch.ids):
@@ -183,7 +188,8 @@ class FaultInjector:
             one.left -= len(head.ids)
         self._countdowns.remove(first)
         connection.writer.write_trades(self._filtered(connection, head))
-        self.strike(first.fault, tail.position, [connection])
+        struck = self._find_market(first.fault)
+        self.strike(first.fault, tail.position if struck is batch.market else None, [connection])
         return self.frames(connection, tail)
 
     def handshake(self, connection: Client) -> bool:
@@ -207,13 +213,18 @@ class FaultInjector:
         else:
             fault.answer(pending)
 
-    def _position(self, fault: Fault) -> int:
+    def _position(self, market: Market, fault: Fault) -> int:
         if fault.at_id is None:
-            return self._start_position + (fault.after or 0)
-        position = self.market.position(fault.at_id)
-        if fault.in_advance and position < self.market.issued:
+            return self._start_positions.get(market, 0) + (fault.after or 0)
+        position = market.position(fault.at_id)
+        if fault.in_advance and position < market.issued:
             raise ValueError(f"the trade {fault.at_id} has already been issued")
         return position
+
+    def _find_market(self, fault: Fault) -> Market | None:
+        if fault.symbol is not None:
+            return self.state.market(fault.symbol)
+        return self.state.markets[0] if self.state.markets else None
 
     def _strike_at_time(self, fault: Fault) -> None:
         wait = (fault.at or 0) - self._seconds()

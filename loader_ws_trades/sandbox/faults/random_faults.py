@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loader_ws_trades.sandbox.faults.connection_faults import (
     Cut,
@@ -76,7 +76,10 @@ REPAIRABLE = tuple(kind for kind in KINDS if kind not in {Hole.kind(), IdReset.k
 
 @dataclass(frozen=True)
 class Random(Fault):
-    """A fault of one of `kinds` every few seconds, `every` on average; the same ones for the same `seed`."""
+    """A fault of one of `kinds` every few seconds, `every` on average; the same ones for the same `seed`.
+
+    Those of trades affect any of the markets, or that of `symbol`.
+    """
 
     seed: int = 0
     every: float = 3.0
@@ -103,6 +106,7 @@ class Random(Fault):
     def strike(self, context: Context) -> None:
         """Schedule the first fault, and after each the next one."""
         plan, began = self.plan(), time.monotonic()
+        chance = random.Random(self.seed)
 
         def schedule() -> None:
             moment, fault = next(plan)
@@ -110,7 +114,9 @@ class Random(Fault):
                 context.injector.later(began + moment - time.monotonic(), lambda: strike(fault))
 
         def strike(fault: Fault) -> None:
-            context.injector.strike(fault)
+            markets = context.injector.state.markets
+            symbol = chance.choice(markets).symbol if self.symbol is None and len(markets) > 1 else self.symbol
+            context.injector.strike(replace(fault, symbol=symbol))
             schedule()
 
         schedule()

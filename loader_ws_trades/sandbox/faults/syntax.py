@@ -7,7 +7,14 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from loader_ws_trades.sandbox.faults import connection_faults, delays, handshake_faults, rest_faults, trade_faults
+from loader_ws_trades.sandbox.faults import (
+    connection_faults,
+    delays,
+    handshake_faults,
+    market_faults,
+    rest_faults,
+    trade_faults,
+)
 from loader_ws_trades.sandbox.faults.fault import Fault
 from loader_ws_trades.sandbox.faults.random_faults import Random
 
@@ -35,6 +42,9 @@ _CLASSES: tuple[type[Fault], ...] = (
     rest_faults.RestDrip,
     rest_faults.RestOtherRows,
     rest_faults.RestLag,
+    market_faults.List,
+    market_faults.Delist,
+    market_faults.Silent,
     Random,
 )
 

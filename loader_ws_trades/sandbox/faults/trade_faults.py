@@ -29,7 +29,7 @@ class _OfTrades(Fault):
     def positions(self, context: Context) -> Positions:
         """Return the positions of the trades."""
         only = None if self.connection is None else context.connections[0].number if context.connections else 0
-        return Positions(context.injector.market, context.position, context.position + self.count, only)
+        return Positions(context.injector.market(self), context.position, context.position + self.count, only)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Hole(_OfTrades):
 
     def strike(self, context: Context) -> None:
         """Skip the ids; trades that REST may already have shown stay."""
-        context.injector.market.omit(self.count, context.position, or_now=True)
+        context.injector.market(self).omit(self.count, context.position, or_now=True)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class IdReset(Fault):
 
     def strike(self, context: Context) -> None:
         """Renumber; trades that REST may already have shown keep their ids."""
-        context.injector.market.restart(self.first_id, context.position, or_now=True)
+        context.injector.market(self).restart(self.first_id, context.position, or_now=True)
 
 
 def _with_later_time(frame: bytes, seconds: float) -> bytes:

@@ -2,8 +2,8 @@
 
 import gzip
 import json
-import math
 import random
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -71,68 +71,28 @@ class History(Protocol):
         """Return how many trades lie within the first `elapsed` microseconds."""
 
 
-class Generated:
-    """Endless trades from a seed: bursts that share a millisecond, prices that walk on a tick, contiguous ids.
+class Patterns:
+    """Blocks of random trades without ids and times, which markets may share: each takes memory and time to draw."""
 
-    A block depends on the seed and its number alone, so any of them can be made without the ones before it.
-    """
-
-    size: int | None = None
-    origin: int | None = None
-
-    def __init__(
-        self,
-        symbol: str,
-        *,
-        seed: int = 0,
-        rate: float = 100.0,
-        first_id: int = 1_000_000,
-        price: str = "100.00",
-        tick: str = "0.01",
-        lot: str = "0.001",
-    ) -> None:
-        """Take the mean `rate` in trades a second; `price` is where every block begins and ends its walk."""
-        if not rate > 0 or first_id < 0:
-            raise ValueError("the rate must be above 0 and the first id not below 0")
-        self.symbol = symbol.upper()
-        self.seed = seed
-        self.rate = rate
-        self.first_id = first_id
+    def __init__(self, seed: int = 0, *, price: str = "100.00", tick: str = "0.01", lot: str = "0.001") -> None:
+        """Take where every block begins and ends its walk, and its steps."""
+        self._seed = seed
         self._price, self._tick, self._lot = (int(Decimal(text) * _UNIT) for text in (price, tick, lot))
         if self._tick <= 0 or self._lot <= 0 or self._price <= BLOCK * self._tick:
             raise ValueError("tick and lot must be above 0, and the price above a walk of one block's ticks")
-        # Exact, so that `due` and the blocks' beginnings agree to the microsecond.
-        self._span = Fraction(BLOCK * 1_000_000) / Fraction(rate)
-        self._pattern = lru_cache(maxsize=PATTERNS)(self._draw)
-        self.block = lru_cache(maxsize=8)(self._make)
+        self.get = lru_cache(maxsize=PATTERNS)(self._draw)
 
-    def position(self, trade_id: int) -> int:
-        """Return where `trade_id` is."""
-        return max(trade_id - self.first_id, 0)
-
-    def due(self, elapsed: int) -> int:
-        """Return how many trades lie within the first `elapsed` microseconds."""
-        if elapsed < 0:
-            return 0
-        number = elapsed // self._span
-        return number * BLOCK + bisect_right(self.block(number).times, elapsed)
-
-    def _make(self, number: int) -> Block:
-        shape, offsets = self._pattern(number % PATTERNS)
-        first, begin = self.first_id + number * BLOCK, math.ceil(number * self._span)
-        return Block(shape, range(first, first + BLOCK), [begin + offset for offset in offsets])
-
-    def _draw(self, pattern: int) -> tuple[Shape, Sequence[int]]:
-        span = float(self._span)
-        chance = random.Random(f"{self.seed}/{pattern}")
+    def _draw(self, number: int) -> tuple[Shape, Sequence[float]]:
+        """Return a pattern: the shape, and where in the block's time, from 0 to 1, each trade lies."""
+        chance = random.Random(f"{self._seed}/{number}")
         # The moves sum to zero, so that the walk goes on smoothly from one block to the next.
         moves = [self._tick] * (BLOCK // 8) + [-self._tick] * (BLOCK // 8)
         moves += [0] * (BLOCK - len(moves))
         chance.shuffle(moves)
         sizes = list(_burst_sizes(chance))
         # The first burst comes at once: a market that has just begun has something to show.
-        starts = [0, *sorted(int(chance.random() * span) for _ in sizes[1:])]
-        offsets: list[int] = []
+        starts = [0.0, *sorted(chance.random() for _ in sizes[1:])]
+        offsets: list[float] = []
         makers: list[bool] = []
         for start, size in zip(starts, sizes, strict=True):
             offsets += [start] * size
@@ -144,6 +104,58 @@ class Generated:
             makers=makers,
         )
         return shape, offsets
+
+
+class Generated:
+    """Endless trades from a seed: bursts that share a millisecond, prices that walk on a tick, contiguous ids.
+
+    A block depends on its pattern and its number alone, so any of them can be made without the ones before it.
+    """
+
+    size: int | None = None
+    origin: int | None = None
+
+    def __init__(
+        self,
+        symbol: str,
+        patterns: Patterns | None = None,
+        *,
+        rate: float = 100.0,
+        first_id: int = 1_000_000,
+        first_pattern: int = 0,
+    ) -> None:
+        """Take the mean `rate` in trades a second."""
+        if not rate > 0 or first_id < 0:
+            raise ValueError("the rate must be above 0 and the first id not below 0")
+        self.symbol = symbol.upper()
+        self.rate = rate
+        self.first_id = first_id
+        self._first_pattern = first_pattern
+        # Exact, so that `due` and the blocks' beginnings agree to the microsecond, and faster than a Fraction.
+        self._span, self._divisor = (Fraction(BLOCK * 1_000_000) / Fraction(rate)).as_integer_ratio()
+        self._patterns = patterns or Patterns()
+        self.block = lru_cache(maxsize=8)(self._make)
+
+    def position(self, trade_id: int) -> int:
+        """Return where `trade_id` is."""
+        return max(trade_id - self.first_id, 0)
+
+    def due(self, elapsed: int) -> int:
+        """Return how many trades lie within the first `elapsed` microseconds."""
+        if elapsed < 0:
+            return 0
+        number = elapsed * self._divisor // self._span
+        return number * BLOCK + bisect_right(self.block(number).times, elapsed)
+
+    def _make(self, number: int) -> Block:
+        shape, offsets = self._patterns.get((self._first_pattern + number) % PATTERNS)
+        first, begin, span = (
+            self.first_id + number * BLOCK,
+            -(-number * self._span // self._divisor),
+            self._span / self._divisor,
+        )
+        # An array, because thousands of markets have a block each.
+        return Block(shape, range(first, first + BLOCK), array("q", [begin + int(offset * span) for offset in offsets]))
 
 
 class Recorded:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from loader_ws_trades.sandbox.market.history import BLOCK, Generated, History, Recorded, Trade
+from loader_ws_trades.sandbox.market.history import BLOCK, Generated, History, Patterns, Recorded, Trade
 from loader_ws_trades.sandbox.market.numbering import Numbering, Sequence
 
 _FASTEST = 5_000_000.0
 
-Status = Literal["TRADING", "HALT", "BREAK", "CANCEL_ONLY"]
+Status = Literal["TRADING", "END_OF_DAY", "HALT", "BREAK", "CANCEL_ONLY"]
 
 
 class Market:
@@ -75,7 +75,8 @@ class Market:
         """Return a market of trades from a seed, at a mean `rate` in trades a second; `math.inf`: flat out."""
         # Flat out, trades may be read faster than this, so trade times never lie in the future.
         nominal = min(rate, _FASTEST)
-        history = Generated(symbol, seed=seed, rate=nominal, first_id=first_id, price=price, tick=tick, lot=lot)
+        patterns = Patterns(seed, price=price, tick=tick, lot=lot)
+        history = Generated(symbol, patterns, rate=nominal, first_id=first_id)
         speed = math.inf if rate == math.inf else 1.0
         return cls(history, speed=speed, start=start, past=past, count=count, status=status)
 
@@ -162,6 +163,10 @@ class Market:
             self._began = self._clock()
             if self._origin is None:
                 self._origin = self._now()
+
+    def end(self) -> None:
+        """Issue no more trades."""
+        self.size = self.issued
 
     def issue(self, position: int) -> None:
         """Issue the trades before `position`, in a market that runs flat out."""
