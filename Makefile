@@ -63,8 +63,8 @@ check: $(DEV_READY)  ## Check style, types, the image's recipe and the manifests
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
-	$(BIN)/kubernetes-validate --strict --kubernetes-version 1.33 docker/k8s/job.yaml docker/k8s/fleet.yaml
-	$(BIN)/kubernetes-validate --strict --kubernetes-version 1.36 docker/k8s/job.yaml docker/k8s/fleet.yaml
+	$(BIN)/kubernetes-validate --strict --kubernetes-version 1.33 docker/k8s/job.yaml docker/k8s/fleet.yaml docker/k8s/network.yaml
+	$(BIN)/kubernetes-validate --strict --kubernetes-version 1.36 docker/k8s/job.yaml docker/k8s/fleet.yaml docker/k8s/network.yaml
 	$(BIN)/shellcheck .ci/run
 
 format: $(DEV_READY)  ## Put the code into the agreed style

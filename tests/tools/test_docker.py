@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import kubernetes_validate
 import pytest
 import trustme
 import yaml
@@ -19,6 +21,7 @@ from loader_ws_trades.binance.disconnects import REASONS
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
+from tests.tools import kustomize
 from tests.tools.apache_kafka.client import Kafka
 from tests.tools.apache_kafka.distribution import POM
 from tests.tools.docs import README, ROOT
@@ -34,6 +37,7 @@ def parts(file: str) -> list[dict[str, Any]]:
 
 
 [JOB], [FLEET], [COMPOSE] = parts("k8s/job.yaml"), parts("k8s/fleet.yaml"), parts("compose.yaml")
+[NETWORK] = parts("k8s/network.yaml")
 KAFKA, (POD_MONITOR, RULES) = parts("k8s/kafka.yaml"), parts("k8s/monitoring.yaml")
 FILES = {"KAFKA_PASSWORD_FILE", "CA_PATH"}
 LOADERS = ("loader", "loader-live")
@@ -101,9 +105,10 @@ def test_fleet_gives_each_index_its_own_symbol(tmp_path: Path) -> None:
     assert {each.queue_id for each in found} == {"wf-2"}
 
 
-def test_fleet_differs_from_the_job_only_in_variables() -> None:
+def test_fleet_differs_from_the_job_only_in_variables_and_spread() -> None:
     def rest(job: dict[str, Any]) -> dict[str, Any]:
-        return {**pod(job), "containers": [{**container(job), "env": None}]}
+        same = {name: value for name, value in pod(job).items() if name != "topologySpreadConstraints"}
+        return {**same, "containers": [{**container(job), "env": None}]}
 
     assert rest(FLEET) == rest(JOB)
     differing = {"QUEUE_ID", "SYMBOL", "SYMBOLS", "TELEMETRY_PRODUCER_ID"}
@@ -172,6 +177,82 @@ def test_metrics_port_is_the_same_everywhere(job: dict[str, Any]) -> None:
     selected = POD_MONITOR["spec"]["selector"]["matchLabels"]
     assert selected.items() <= job["spec"]["template"]["metadata"]["labels"].items()
     assert job["metadata"]["name"].startswith("loader-ws-trades-")  # the alerts on Jobs select by it
+
+
+@BOTH
+def test_jobs_are_fenced_and_not_evicted_by_autoscalers(job: dict[str, Any], tmp_path: Path) -> None:
+    assert settings({"JOB_COMPLETION_INDEX": "0", **variables(job)}, tmp_path).delivery == "transactional"
+    assert job["spec"]["template"]["metadata"]["annotations"] == {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+
+
+def test_fleet_spreads_its_own_pods_over_the_nodes() -> None:
+    [spread] = pod(FLEET)["topologySpreadConstraints"]
+    labels = FLEET["spec"]["template"]["metadata"]["labels"]
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+
+
+@BOTH
+def test_network_policy_lets_through_what_the_settings_need(job: dict[str, Any], tmp_path: Path) -> None:
+    found, spec = settings({"JOB_COMPLETION_INDEX": "0", **variables(job)}, tmp_path), NETWORK["spec"]
+    assert spec["podSelector"]["matchLabels"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    [metrics] = spec["ingress"]
+    [port] = container(job)["ports"]
+    assert metrics["ports"] == [{"port": port["name"]}]
+    dns, kafka, exchange = spec["egress"]
+    assert (dns.get("to"), {rule["port"] for rule in dns["ports"]}) == (None, {53})
+    [brokers], (host, _, brokers_port) = kafka["to"], found.kafka_bootstrap_servers.partition(":")
+    assert kafka["ports"] == [{"port": int(brokers_port)}]
+    assert brokers["podSelector"]["matchLabels"] == {"strimzi.io/cluster": host.partition("-kafka-bootstrap.")[0]}
+    assert brokers["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": host.rpartition(".")[2]}
+    urls = [urlsplit(url) for url in (found.binance_ws_url, found.binance_rest_url)]
+    assert {url.port or 443 for url in urls} <= {rule["port"] for rule in exchange["ports"]}
+    assert [rule["ipBlock"]["cidr"] for rule in exchange["to"]] == ["0.0.0.0/0", "::/0"]
+
+
+# Kustomize
+
+KUBECTL = pytest.mark.skipif(not kustomize.available(), reason="there is no kubectl")
+
+
+def made(folder: str, kind: str) -> list[dict[str, Any]]:
+    return [each for each in kustomize.objects(folder) if each["kind"] == kind]
+
+
+@KUBECTL
+@pytest.mark.parametrize("version", ["1.33", "1.36"])
+@pytest.mark.parametrize("folder", kustomize.FOLDERS)
+def test_kustomizations_are_valid_strictly(folder: str, version: str) -> None:
+    found = [each for each in kustomize.objects(folder) if each["kind"] in kustomize.IN_KUBERNETES]
+    assert sorted(each["kind"] for each in found) == sorted(kustomize.IN_KUBERNETES)
+    for each in found:
+        assert each["apiVersion"] == kustomize.IN_KUBERNETES[each["kind"]]
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+@KUBECTL
+def test_kustomization_has_every_manifest_but_the_fleet_as_it_stands() -> None:
+    files = [KAFKA, [POD_MONITOR, RULES], [NETWORK], [JOB]]
+    wanted = [{**each, "metadata": {**each["metadata"], "namespace": "kafka"}} for file in files for each in file]
+    assert sorted(kustomize.objects("k8s"), key=str) == sorted(wanted, key=str)
+
+
+@KUBECTL
+def test_overlay_changes_image_names_and_topic_together(tmp_path: Path) -> None:
+    [job], [user] = made("overlay", "Job"), made("overlay", "KafkaUser")
+    found = settings(variables(job), tmp_path)
+    assert container(job)["image"] == f"registry.example.com/loader-ws-trades:{__version__}"
+    assert job["metadata"]["name"] == f"loader-ws-trades-{found.queue_id}" != JOB["metadata"]["name"]
+    topics = {topic["metadata"]["name"] for topic in made("overlay", "KafkaTopic")}
+    assert topics == {found.kafka_topic, found.queue_events_topic, found.queue_control_topic} != set(TOPICS)
+    rights = [acl["resource"] for acl in user["spec"]["authorization"]["acls"]]
+    assert {each["name"] for each in rights if each["type"] == "topic"} == topics
+    given = {**variables(JOB), "QUEUE_ID": "wf-3", "SYMBOL": "ETHUSDT", "KAFKA_TOPIC": "trades-eth"}
+    assert variables(job) == given
 
 
 # Kafka

@@ -79,9 +79,12 @@ class Cluster(Kafka):
             "ssl.ca.location": str(self.ca_path),
         }
 
-    def grant(self, user: str, resource: str, *operations: str, kind: str = "TOPIC") -> None:
-        """Allow `user` operations such as `WRITE` on a topic, or on another `kind` (`GROUP`, `TRANSACTIONAL_ID`)."""
-        rights = [AclBinding(*_right(user, resource, operation, kind)) for operation in operations]
+    def grant(self, user: str, resource: str, *operations: str, kind: str = "TOPIC", pattern: str = "LITERAL") -> None:
+        """Allow `user` operations such as `WRITE` on a topic, or on another `kind` (`GROUP`, `TRANSACTIONAL_ID`).
+
+        With the `pattern` `PREFIXED`, on all whose names begin with `resource`.
+        """
+        rights = [AclBinding(*_right(user, resource, operation, kind, pattern)) for operation in operations]
         for answer in self.admin.create_acls(rights).values():
             answer.result(ANSWER_TIMEOUT)
 
@@ -178,8 +181,10 @@ class Cluster(Kafka):
                 raise NodeError(f"{node}: its storage could not be formatted\n{output}")
 
 
-def _right(user: str, resource: str, operation: str, kind: str) -> tuple[str, str, str, str, str, str, str]:
-    return kind, resource, "LITERAL", f"User:{user}", "*", operation, "ALLOW"
+def _right(
+    user: str, resource: str, operation: str, kind: str, pattern: str = "LITERAL"
+) -> tuple[str, str, str, str, str, str, str]:
+    return kind, resource, pattern, f"User:{user}", "*", operation, "ALLOW"
 
 
 def _free_ports(nodes: int, first: int | None) -> list[Ports]:

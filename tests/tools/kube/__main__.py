@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import click
+import yaml
 
+from tests.tools import kustomize
 from tests.tools.apache_kafka import Cluster
 from tests.tools.apache_kafka import distribution as apache_kafka
 from tests.tools.apache_kafka.node import NodeError
@@ -67,6 +69,7 @@ def _play(scenarios: list[Scenario]) -> list[Outcome]:
         version = api.get("/version")["gitVersion"]
         _say(f"Kubernetes {version} is ready after {time.monotonic() - began:.1f} s.")
         wait_for(lambda: _has_namespace(api, "default"), "the namespace default")
+        _check(api)
         manifests = {file: Manifest.read(api, file) for file in (ONE, FLEET)}
         users = {manifest.user: secrets.token_hex(12) for manifest in manifests.values()}
         kafka = stack.enter_context(Cluster(folder / "kafka", users=users))
@@ -85,6 +88,19 @@ def _play_one(stage: Stage, scenario: Scenario, manifest: Manifest, number: int)
         scenario.play(trial)
     _say(f"{scenario.name}: {'as expected' if outcome.passed else 'WRONG'} ({time.monotonic() - began:.0f} s)")
     return outcome
+
+
+def _check(api: Api) -> None:
+    """Have the API server validate strictly what `kubectl kustomize` makes of docker/k8s and docker/overlay."""
+    if not kustomize.available():
+        raise binaries.UnavailableError("There is no `kubectl`: install it, to check docker/k8s as a kustomization.")
+    api.create("/api/v1/namespaces", {"metadata": {"name": "kafka"}})
+    for folder in kustomize.FOLDERS:
+        found = [each for each in kustomize.objects(folder) if each["kind"] in kustomize.IN_KUBERNETES]
+        for each in found:
+            place = "jobs" if each["kind"] == "Job" else "networkpolicies"
+            api.apply(f"/apis/{each['apiVersion']}/namespaces/kafka/{place}", yaml.safe_dump(each), dry=True)
+        _say(f"The API server accepts {', '.join(each['kind'] for each in found)} of docker/{folder}.")
 
 
 def _has_namespace(api: Api, name: str) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from loader_ws_trades.config.settings import OPTIONS
 from tests.tools.kube import pods
@@ -14,6 +18,22 @@ from tests.tools.rights import Right
 
 FOLDER = Path(__file__).parents[3] / "docker" / "k8s"
 _DEFAULTS = {option.variable: option.default for option in OPTIONS}
+
+
+def granted() -> Iterator[tuple[str, str, str, str]]:
+    """The rights that the KafkaUser of ``kafka.yaml`` has: kind, name and pattern of the resource, operation."""
+    parts = yaml.safe_load_all((FOLDER / "kafka.yaml").read_text())
+    [user] = [part for part in parts if part["kind"] == "KafkaUser"]
+    for acl in user["spec"]["authorization"]["acls"]:
+        resource = acl["resource"]
+        pattern = {"literal": "LITERAL", "prefix": "PREFIXED"}[resource["patternType"]]
+        for operation in acl["operations"]:
+            yield _kafkas(resource["type"]), resource["name"], pattern, _kafkas(operation)
+
+
+def _kafkas(name: str) -> str:
+    """Return Kafka's own name for what Strimzi calls `transactionalId` or `DescribeConfigs`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from tests.tools.kube.api import Api
 from tests.tools.kube.judge import condition, judge_job, judge_logs, judge_topic
 from tests.tools.kube.kubelet import Kubelet
 from tests.tools.kube.life import Life
-from tests.tools.kube.manifest import Manifest
+from tests.tools.kube.manifest import Manifest, granted
 from tests.tools.kube.outcome import Outcome
-from tests.tools.rights import CHECKPOINT, LEAST, POLICY
+from tests.tools.rights import CHECKPOINT, LEAST
 from tests.tools.topics import Follower, read_topic, write_topic
 from tests.tools.waiting import wait_for
 
@@ -75,13 +75,10 @@ class Trial:
 
     def __enter__(self) -> Trial:
         kafka, manifest, api = self._stage.kafka, self._manifest, self._stage.api
-        for right in (*LEAST, CHECKPOINT, POLICY):
-            topic = manifest.resource(right)
-            if topic not in kafka.created:
-                kafka.create_topic(topic)
-            # Without a user of its own, what is read is read as the producer's.
-            user = manifest.variables.get(right.user.upper()) or manifest.user
-            kafka.grant(user, topic, right.operation)
+        for topic in {manifest.resource(right) for right in (*LEAST, CHECKPOINT)}:
+            kafka.create_topic(topic)
+        for kind, resource, pattern, operation in granted():
+            kafka.grant(manifest.user, resource, operation, kind=kind, pattern=pattern)
         with ExitStack() as stack:
             for topic in tuple(kafka.created):
                 stack.callback(kafka.delete_topic, topic)
