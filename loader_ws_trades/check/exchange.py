@@ -34,7 +34,7 @@ class _FirstTrade:
         self.answers: SimpleQueue[Trade | BaseException] = SimpleQueue()
         self.rejected: str | None = None
         """The kind of the first frame that was not a trade."""
-        self._decoder = FrameDecoder(symbol)
+        self._decoder = FrameDecoder({symbol})
 
     def connect(self, slot: int = 0) -> int:  # noqa: ARG002 - the protocol's
         return 1

@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from loader_ws_trades.pipeline.events import Event
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.outlet import Outlet
-from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedCounts, RejectedFrame
+from loader_ws_trades.pipeline.stamps import StampingDecoder
+from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedCounts, RejectedFrame, Trade
 
 _BEFORE_RESET = RejectedFrame(
     "old sequence", "received on another connection than the one that proved the reset of trade ids"
@@ -19,36 +21,63 @@ class Ingest:
     """Takes the frames of any number of connections; the lock is taken once per read.
 
     Args:
-        decoder: decodes frames.
         outlet: has the lock, and passes trades on.
-        lane: the pair.
         on_rejected: gets frames that are not valid trades, and the number of their connection.
         on_read: called once the sink has all trades of a read, with the time (monotonic) when it was received.
+        stamp_source: where the frames come from, if their trades are to be stamped with it.
     """
 
     def __init__(
         self,
-        decoder: FrameDecoder,
         outlet: Outlet[Lane],
-        lane: Lane,
         *,
         on_rejected: Callable[[RejectedFrame, int], None],
         on_read: Callable[[float], None] | None = None,
+        stamp_source: str | None = None,
     ) -> None:
-        self._decoder = decoder
         self._outlet = outlet
-        self.lanes = {lane.symbol: lane}
+        self.lanes: dict[str, Lane] = {}
         """By symbol."""
-        self._only = lane
+        self._only: Lane | None = None  # if there is one
+        self._decoder = StampingDecoder(self.lanes, stamp_source) if stamp_source else FrameDecoder(self.lanes)
         self._on_rejected = on_rejected
         self._on_read = on_read
         self._numbers = 0  # of connections
+        self._slots: dict[int, int] = {}  # by open connection
+        self._carried: dict[int, set[Lane]] = {}  # by open connection
         self.rejected = RejectedCounts()
+
+    def add(self, lane: Lane) -> None:
+        """Take the trades of another pair, from connections that are opened from now on, or by `add_streams`."""
+        with self._outlet.lock:
+            self.lanes[lane.symbol] = lane
+            self._find_only()
+
+    def remove(self, lane: Lane) -> None:
+        """Take no more trades of a pair."""
+        with self._outlet.lock:
+            lane.ended = True
+            if self.lanes.get(lane.symbol) is lane:
+                del self.lanes[lane.symbol]
+            self._outlet.behind.pop(lane, None)
+            self._find_only()
+
+    def _find_only(self) -> None:
+        self._only = next(iter(self.lanes.values())) if len(self.lanes) == 1 else None
 
     @property
     def lane(self) -> Lane:
         """The lane of a run that loads one pair."""
-        return self._only
+        return next(iter(self.lanes.values()))
+
+    @property
+    def gap_seen(self) -> threading.Event:
+        """Set when trades of any pair are missing; cleared by whoever repairs them."""
+        return self._outlet.gap_seen
+
+    def lanes_with_gaps(self) -> list[Lane]:
+        """The lanes whose missing ids hold trades back, in the order in which their gaps appeared."""
+        return list(self._outlet.behind) if self._outlet.takes else []
 
     @property
     def full(self) -> bool:
@@ -60,39 +89,71 @@ class Ingest:
         """Whether no trade is between `take` and the sink."""
         return self._outlet.idle
 
-    def connect(self, slot: int = 0) -> int:
-        """A number for a connection that was opened in a slot of the set of connections, for `take`."""
+    def connect(self, slot: int = 0, symbols: Iterable[str] | None = None) -> int:
+        """A number for a connection that was opened in a slot of the set of connections, for `take`.
+
+        Args:
+            slot: the slot.
+            symbols: the pairs that it carries; all of them if left out.
+        """
         with self._outlet.lock:
             self._numbers += 1
-            self._only.connections.open(self._numbers, slot)
+            self._slots[self._numbers], self._carried[self._numbers] = slot, set()
+            self._carry(self._numbers, self.lanes if symbols is None else symbols)
             return self._numbers
+
+    def add_streams(self, connection: int, symbols: Iterable[str]) -> None:
+        """Note that an open connection carries more pairs."""
+        with self._outlet.lock:
+            if connection in self._slots:
+                self._carry(connection, symbols)
+
+    def _carry(self, connection: int, symbols: Iterable[str]) -> None:
+        for lane in [self.lanes[symbol] for symbol in symbols if symbol in self.lanes]:
+            self._carried[connection].add(lane)
+            lane.connections.open(connection, self._slots[connection])
 
     def disconnect(self, connection: int) -> None:
         """Note that a connection has ended."""
         with self._outlet.lock:
-            self._only.connections.close(connection)
+            self._slots.pop(connection, None)
+            for lane in self._carried.pop(connection, ()):
+                lane.connections.close(connection)
 
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
         """Take the frames of one read; returns whether any was a trade. Blocks while the sink is full."""
         came = time.monotonic() if self._on_read else 0.0
-        outlet, lane = self._outlet, self._only
+        outlet = self._outlet
+        reports: list[tuple[Lane, list[Event]]] = []
+        taken = in_order = False
         with outlet.lock:
             if outlet.closed or outlet.left == 0:
                 return False
+            only = self._only
             trades, rejected = self._decoder.decode(frames)
-            connections = lane.connections
-            if connection <= connections.doubtful and connection != connections.proved:
-                trades, rejected = [], rejected + [_BEFORE_RESET] * len(trades)
-            events = lane.push(trades, connection) if trades else []
-            in_order = not outlet.behind or lane not in outlet.behind
+            for lane, batch in ((only, trades),) if only and trades else self._routed(trades):
+                connections = lane.connections
+                if connection <= connections.doubtful and connection != connections.proved:
+                    rejected = rejected + [_BEFORE_RESET] * len(batch)
+                    continue
+                if events := lane.push(batch, connection):
+                    reports.append((lane, events))
+                taken, in_order = True, in_order or not outlet.behind or lane not in outlet.behind
         if rejected:
             self.reject(rejected, connection)
-        if events:
+        for lane, events in reports:
             lane.report(events, "repair is off")
         outlet.settle()
-        if self._on_read and trades and in_order:
+        if self._on_read and in_order:
             self._on_read(came)
-        return bool(trades)
+        return taken
+
+    def _routed(self, trades: Iterable[Trade]) -> Iterable[tuple[Lane, list[Trade]]]:
+        """The trades of each lane, in the order in which they came."""
+        found: dict[str, list[Trade]] = {}
+        for trade in trades:
+            found.setdefault(trade.symbol, []).append(trade)
+        return [(self.lanes[symbol], batch) for symbol, batch in found.items()]
 
     def reject(self, rejected: Iterable[RejectedFrame], connection: int = 0) -> None:
         """Count frames that are not valid trades, and pass them on."""
@@ -101,19 +162,10 @@ class Ingest:
                 kind = self.rejected.count(frame.kind)
             self._on_rejected(RejectedFrame(kind, frame.detail), connection)
 
-    @property
-    def gap_seen(self) -> threading.Event:
-        """Set when trades are missing; cleared by whoever repairs them."""
-        return self._outlet.gap_seen
-
-    def lanes_with_gaps(self) -> list[Lane]:
-        """Those that miss trades."""
-        with self._outlet.lock:
-            return list(self._outlet.behind)
-
-    def in_order(self) -> bool:
-        """Whether nothing is missing before the newest trades seen."""
-        return not self._outlet.behind
+    def in_order(self, connection: int | None = None) -> bool:
+        """Whether nothing is missing before the newest trades seen, of all pairs or of those a connection carries."""
+        behind = self._outlet.behind
+        return not behind or (connection is not None and self._carried.get(connection, set()).isdisjoint(list(behind)))
 
     # For the end of a run, in the main thread.
 
@@ -134,5 +186,5 @@ class Ingest:
 
     def _end(self) -> None:
         self._outlet.closed = True
-        for lane in self.lanes.values():
+        for lane in list(self.lanes.values()):
             lane.end()

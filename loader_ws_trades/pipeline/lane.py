@@ -43,6 +43,8 @@ class Lane:
     ) -> None:
         self.settings = settings
         self.symbol = settings.symbol
+        self.of = f" of {self.symbol}" if settings.many else ""
+        """For log lines, which say whose ids they name if the process loads several pairs."""
         self.sequencer = sequencer
         """For its counters and times, which any thread may read."""
         self._outlet = outlet
@@ -53,11 +55,12 @@ class Lane:
         self.received = 0
         self.repaired = 0
         self.missing = 0
-
-    @property
-    def of(self) -> str:
-        """Names the pair in a message, where there are several."""
-        return f" of {self.symbol}" if self.settings.many else ""
+        self.ended = False
+        """Whether it takes no more trades although the run goes on; set under the lock."""
+        self.trouble: str | None = None
+        """Why nothing of this pair can arrive from the stream at present."""
+        self.unchecked: str | None = None
+        """Which trades before its first one may be missing on the topic, as a sentence."""
 
     @property
     def gap_seen(self) -> threading.Event:
@@ -68,6 +71,10 @@ class Lane:
     def full(self) -> bool:
         """Whether trades wait for room in the sink."""
         return self._outlet.full
+
+    @property
+    def _takes(self) -> bool:
+        return self._outlet.takes and not self.ended
 
     def push(self, trades: Sequence[Trade], connection: int) -> list[Event]:
         """Take trades of a connection; returns what `report` must get afterwards. The lock is held."""
@@ -90,7 +97,7 @@ class Lane:
         if self._stamp_source:
             trades = stamped(trades, self._stamp_source)
         with self._outlet.lock:
-            if not self._outlet.takes:
+            if not self._takes:
                 return
             events = self._push(trades, 0)
         self._finish(events, "the source does not have them")
@@ -111,7 +118,7 @@ class Lane:
             rows = stamped(rows, "rest")
         sequencer = self.sequencer
         with self._outlet.lock:
-            if not self._outlet.takes:
+            if not self._takes:
                 return 0
             held, sequencer.left = sequencer.held, self._outlet.left
             ready, events = sequencer.fill(rows)
@@ -123,7 +130,7 @@ class Lane:
     def skip(self, before: int, why: str) -> None:
         """Give up on the ids missing before `before`. Blocks while the sink is full."""
         with self._outlet.lock:
-            if not self._outlet.takes:
+            if not self._takes:
                 return
             events = self._skip(before)
         self._finish(events, why)
@@ -147,8 +154,9 @@ class Lane:
     def expect(self, newest: int, *, hint: bool = False) -> None:
         """Treat the ids up to `newest` as missing; a `hint` only until `drop_hint`, unless trades confirm it."""
         with self._outlet.lock:
-            self.sequencer.expect(newest, hint=hint)
-            self._note_order()
+            if self._takes:
+                self.sequencer.expect(newest, hint=hint)
+                self._note_order()
 
     def drop_hint(self) -> bool:
         """Forget a hint that no held trade confirms; returns whether there was one."""
@@ -165,12 +173,12 @@ class Lane:
     def gap(self) -> Gap | None:
         """The missing ids that hold trades back; None if there are none, or no more trades are taken."""
         with self._outlet.lock:
-            return self.sequencer.gap() if self._outlet.takes else None
+            return self.sequencer.gap() if self._takes else None
 
     @property
     def has_gap(self) -> bool:
         """Whether missing ids hold trades back; without the lock, for the main thread."""
-        return self._outlet.takes and not self.sequencer.in_order
+        return self._takes and not self.sequencer.in_order
 
     def standing(self) -> Standing:
         """How far its trades have come."""
@@ -206,7 +214,7 @@ class Lane:
         self.report(events, why)
         self._outlet.settle()
 
-    # For the end of a run: these do not wait for room.
+    # For the end of a run or of the pair: these do not wait for room.
 
     def give_up(self, why: str) -> None:
         """Give up on all missing ids."""
@@ -216,12 +224,12 @@ class Lane:
                 events += self._skip(gap.last + 1)
         self.report(events, why)
 
-    def end(self) -> None:
-        """Give up on what a reset of trade ids would have needed more trades for."""
+    def end(self, what: str = "the run") -> None:
+        """Give up on the trades that waited for the proof of a reset of trade ids when `what` ended."""
         with self._outlet.lock_or_time():
             undecided = self.sequencer.end()
             self._count_missing(undecided)
-        self.report(undecided, "the run ended before a reset of trade ids was proved")
+        self.report(undecided, f"{what} ended before a reset of trade ids was proved")
 
 
 def _has_reset(events: list[Event]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
+from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Symbols, Trade
 
 
 class StampedTrade(Trade, gc=False, tag_field="e", tag="trade"):
@@ -44,8 +44,8 @@ def stamped(trades: Iterable[Trade], source: str) -> list[Trade]:
 class StampingDecoder(FrameDecoder):
     """Decodes frames that were received now, from `source`."""
 
-    def __init__(self, symbol: str, source: str) -> None:
-        super().__init__(symbol, StampedTrade)
+    def __init__(self, symbols: Symbols, source: str) -> None:
+        super().__init__(symbols, StampedTrade)
         self._source = source
 
     def decode(self, frames: Sequence[bytes]) -> tuple[list[Trade], list[RejectedFrame]]:

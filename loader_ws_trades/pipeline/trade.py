@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -122,19 +123,22 @@ class RejectedCounts(Counter[str]):
 _BOM = b"\xef\xbb\xbf"  # some programs write it at the start of a file
 
 
+Symbols = AbstractSet[str] | Mapping[str, object]
+
+
 class FrameDecoder:
-    """Decodes the frames of one symbol's trade stream.
+    """Decodes the frames of trade streams.
 
     Source: the exchange's "Trade Streams" payload; a combined stream wraps it in `{"stream":..,"data":..}`.
     Frames of both forms may alternate.
 
     Args:
-        symbol: others are rejected.
+        symbols: trades of others are rejected; may change between calls.
         kind: what a frame becomes.
     """
 
-    def __init__(self, symbol: str, kind: type[Trade] = Trade) -> None:
-        self._symbol = symbol
+    def __init__(self, symbols: Symbols, kind: type[Trade] = Trade) -> None:
+        self._symbols = symbols
         wrapped = msgspec.json.Decoder(_Combined[kind]).decode  # type: ignore[valid-type]
         self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(kind).decode  # for the form of the latest frame
         self._other: Callable[[bytes], Trade] = lambda frame: wrapped(frame).data
@@ -150,12 +154,16 @@ class FrameDecoder:
 
     def _are_ours(self, trades: list[Trade]) -> bool:
         """Whether all trades are valid; if so, converts times to ms. One regex over all numbers is cheapest."""
-        numbers = "".join([f"{trade.price}\n{trade.quantity}\n" for trade in trades])
-        if not _are_decimals(numbers) or numbers.count("\n") != 2 * len(trades):
-            return False
-        symbol = self._symbol
+        if len(trades) == 1:
+            if not (_is_decimal(trades[0].price) and _is_decimal(trades[0].quantity)):
+                return False
+        else:
+            numbers = "".join([f"{trade.price}\n{trade.quantity}\n" for trade in trades])
+            if not _are_decimals(numbers) or numbers.count("\n") != 2 * len(trades):
+                return False
+        symbols = self._symbols
         for trade in trades:
-            if trade.symbol != symbol:
+            if trade.symbol not in symbols:
                 return False
             if trade.timestamp >= _MICROSECONDS_FROM:
                 trade.timestamp //= 1000
@@ -164,14 +172,14 @@ class FrameDecoder:
     def _decode_each(self, frames: Iterable[bytes]) -> tuple[list[Trade], list[RejectedFrame]]:
         trades: list[Trade] = []
         rejected: list[RejectedFrame] = []
-        symbol, is_decimal = self._symbol, _is_decimal
+        symbols, is_decimal = self._symbols, _is_decimal
         for frame in (frame.removeprefix(_BOM) for frame in frames):
             try:
                 trade = self._decode_either(frame)
             except BAD_INPUT as error:
                 rejected.append(_classify(frame, error))
                 continue
-            if trade.symbol != symbol:
+            if trade.symbol not in symbols:
                 rejected.append(RejectedFrame("other symbol", f"a trade of {trade.symbol!r:.40}"))
             elif not (is_decimal(trade.price) and is_decimal(trade.quantity)):
                 rejected.append(

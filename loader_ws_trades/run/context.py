@@ -24,8 +24,6 @@ from loader_ws_trades.pipeline.interfaces import Sink, Source
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
-from loader_ws_trades.pipeline.stamps import StampingDecoder
-from loader_ws_trades.pipeline.trade import FrameDecoder
 from loader_ws_trades.run.reporting import Reporter
 
 log = logging.getLogger(__name__)
@@ -82,12 +80,12 @@ class RunContext:
             copies=self._copies,
         )
         self.ingest = Ingest(
-            StampingDecoder(settings.symbol, stamp_source) if stamp_source else FrameDecoder(settings.symbol),
             outlet,
-            lane,
+            stamp_source=stamp_source,
             on_rejected=self.reporter.on_rejected,
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
         )
+        self.ingest.add(lane)
 
     def status(self) -> RunStatus:
         """How the run is doing; may be called in any thread."""

@@ -48,7 +48,7 @@ class RecordingProvider:
     def __init__(self, path: str | Path, symbol: str, speed: float) -> None:
         self._path = path
         self._symbol = symbol
-        self._decoder = StampingDecoder(symbol, self.gives)
+        self._decoder = StampingDecoder({symbol}, self.gives)
         self._speed = speed
         self._stopping = threading.Event()
         self._recorded = IdSet()

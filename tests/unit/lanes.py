@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from loader_ws_trades.config.loading import load
+from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.events import Event
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
-from loader_ws_trades.pipeline.stamps import StampingDecoder
-from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Trade
+from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 
 
 class SmallSink:
@@ -38,12 +38,12 @@ class Pipeline:
 
     def __init__(
         self,
-        symbol: str = "BTCUSDT",
-        *,
+        *symbols: str,
         sink: SmallSink | None = None,
         window: int = WINDOW,
         limit: int | None = None,
         stamp_source: str | None = None,
+        copies: bool = False,
         lane: type[Lane] = Lane,
         on_events: Callable[[list[Event], str], None] | None = None,
     ) -> None:
@@ -52,21 +52,23 @@ class Pipeline:
         self.reads: list[float] = []
         self.rejected: list[RejectedFrame] = []
         self.events: list[Event] = []
-        self.outlet = Outlet(self.sink.put, limit=limit, on_limit=self._on_limit)
-        self.lane = lane(
-            load({"symbol": symbol}, needed=("symbol",)),
-            Sequencer(window),
-            self.outlet,
-            on_events=on_events or (lambda events, _why: self.events.extend(events)),
-            stamp_source=stamp_source,
-        )
+        self.outlet: Outlet[Lane] = Outlet(self.sink.put, limit=limit, on_limit=self._on_limit)
         self.ingest = Ingest(
-            StampingDecoder(symbol, "stream") if stamp_source else FrameDecoder(symbol),
             self.outlet,
-            self.lane,
             on_rejected=lambda frame, _: self.rejected.append(frame),
             on_read=self.reads.append,
+            stamp_source=stamp_source and "stream",
         )
+        for symbol in symbols or ("BTCUSDT",):
+            self.lane = lane(
+                load({"symbol": symbol}, needed=("symbol",)),
+                Sequencer(window),
+                self.outlet,
+                on_events=on_events or (lambda events, _why: self.events.extend(events)),
+                stamp_source=stamp_source,
+                copies=Copies() if copies else None,
+            )
+            self.ingest.add(self.lane)
 
     def _on_limit(self) -> None:
         self.limits += 1

@@ -36,7 +36,7 @@ def frame(**changes: Any) -> bytes:
 
 
 def decode(*frames: bytes, symbol: str = "BNBBTC") -> tuple[list[Trade], list[str]]:
-    trades, refusals = FrameDecoder(symbol).decode(frames)
+    trades, refusals = FrameDecoder({symbol}).decode(frames)
     return trades, [refusal.kind for refusal in refusals]
 
 
@@ -72,7 +72,7 @@ def wrapped(data: bytes) -> bytes:
 def test_frame_decoder_accepts_plain_and_wrapped_frames_in_one_read() -> None:
     shutdown = b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}'
     plain = b'{"e":"serverShutdown","E":1770123456789}'
-    decoder = FrameDecoder("BNBBTC")
+    decoder = FrameDecoder({"BNBBTC"})
     for read in (
         [wrapped(frame(t=1)), wrapped(frame(t=2))],
         [frame(t=1), frame(t=2)],
@@ -90,7 +90,7 @@ def test_frame_decoder_accepts_plain_and_wrapped_frames_in_one_read() -> None:
 @pytest.mark.parametrize("field", ["p", "q"])
 @pytest.mark.parametrize("digits", ["1" * 51, "1" * 1_000_000, "0." + "1" * 51, "0." + "1" * 900_000])
 def test_overlong_decimal_is_rejected_with_a_short_detail(field: str, digits: str) -> None:
-    trades, refusals = FrameDecoder("BNBBTC").decode([frame(t=1), frame(**{field: digits}), frame(t=2)])
+    trades, refusals = FrameDecoder({"BNBBTC"}).decode([frame(t=1), frame(**{field: digits}), frame(t=2)])
     assert [trade.trade_id for trade in trades] == [1, 2]
     [refusal] = refusals
     assert refusal.kind == "invalid trade"
@@ -101,7 +101,7 @@ def test_overlong_decimal_is_rejected_with_a_short_detail(field: str, digits: st
 @pytest.mark.parametrize("field", ["t", "T", "E", "code", "e", "result"])
 def test_huge_number_in_any_field_leaves_the_other_frames_alone(field: str, value: str) -> None:
     odd = json.dumps(FRAME | {field: "HERE"}).replace('"HERE"', value).encode()
-    trades, refusals = FrameDecoder("BNBBTC").decode([frame(t=1), odd, frame(t=2)])
+    trades, refusals = FrameDecoder({"BNBBTC"}).decode([frame(t=1), odd, frame(t=2)])
     assert [trade.trade_id for trade in trades if trade.trade_id != 12345] == [1, 2]
     assert all(len(refusal.detail) < 300 for refusal in refusals)
 
@@ -169,8 +169,8 @@ def test_a_stamped_trade_has_headers_and_the_same_record(wrapped: bool, monkeypa
     data = frame(E=1672515782136)
     if wrapped:
         data = b'{"stream":"bnbbtc@trade","data":' + data + b"}"
-    [stamped_trade], _ = StampingDecoder("BNBBTC", "stream").decode([data])
-    [plain], _ = FrameDecoder("BNBBTC").decode([data])
+    [stamped_trade], _ = StampingDecoder({"BNBBTC"}, "stream").decode([data])
+    [plain], _ = FrameDecoder({"BNBBTC"}).decode([data])
     assert record_encoder("BNBBTC")(stamped_trade) == record_encoder("BNBBTC")(plain)
     stamps = {"received": "1700000000123456789", "source": "stream", "event_time": "1672515782136"}
     assert dict(record_headers(stamped_trade)) == stamps
@@ -183,7 +183,7 @@ def test_a_stamped_trade_has_headers_and_the_same_record(wrapped: bool, monkeypa
 
 def test_a_frame_cannot_bring_its_own_stamps() -> None:
     data = frame(**{" received": 5, " source": "elsewhere", "received": 6, "source": "elsewhere"})
-    [trade], _ = StampingDecoder("BNBBTC", "stream").decode([data])
+    [trade], _ = StampingDecoder({"BNBBTC"}, "stream").decode([data])
     headers = dict(record_headers(trade))
     assert headers["source"] == "stream"
     assert int(str(headers["received"])) > 10**18
