@@ -83,6 +83,43 @@ class RecordRanges(Listed[RecordRange]):
             self.add(self._latest)
 
 
+class ArchiveSource(NamedTuple):
+    """A file of the exchange's archive, and whether it matches the exchange's checksum, if that is there."""
+
+    name: str
+    sha256: str
+    matches_checksum: bool
+
+
+class Difference(NamedTuple):
+    """A field of a record that is not as in the archive."""
+
+    trade_id: int
+    partition: int
+    offset: int
+    field: str
+    topic: str
+    archive: str
+
+
+@dataclass
+class Agreement:
+    """How far a topic agrees with the exchange's archive."""
+
+    sources: list[ArchiveSource]
+    first: IdAndTime
+    last: IdAndTime
+    trades: int
+    """In the archive, each id once."""
+    agree: int
+    """Ids whose records are all as in the archive."""
+    lacking: Listed[Gap]
+    differ: Listed[Difference]
+    """The ids, and the first of their fields that differ."""
+    unknown: Listed[Gap]
+    """Ids that the topic has and the archive has not."""
+
+
 @dataclass
 class Findings:
     """What an audit found out about one symbol on a topic."""
@@ -101,6 +138,7 @@ class Findings:
     filled_later: RecordRanges = field(default_factory=RecordRanges)
     malformed: Listed[Malformed] = field(default_factory=Listed)
     others: Counter[str] = field(default_factory=Counter)  # other symbol -> records
+    agreement: Agreement | None = None  # with the exchange's archive, if that was given
 
     @property
     def records(self) -> int:
@@ -118,6 +156,9 @@ class Findings:
             "several partitions": len(self.partitions) > 1,
             "compacted topic": self.compacted,
         }
+        if self.agreement:
+            kinds["trades that differ from the archive"] = self.agreement.differ.count
+            kinds["trades that are not in the archive"] = self.agreement.unknown.count
         return [kind for kind, found in kinds.items() if found]
 
     @property

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loader_ws_trades.audit.findings import Findings, IdAndTime, Listed, RecordRanges
+from loader_ws_trades.audit.findings import Agreement, Findings, IdAndTime, Listed, RecordRanges
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
@@ -49,7 +49,21 @@ def as_json(found: Findings, settings: Settings) -> str:
         "in_open_transaction": [{"partition": number, "offset": offset} for number, offset in found.hidden.items()],
         "seconds": round(found.seconds, 3),
     }
+    if found.agreement:
+        shown["archive"] = _agreement(found.agreement)
     return json.dumps(shown)
+
+
+def _agreement(found: Agreement) -> dict[str, object]:
+    return {
+        "files": [source._asdict() for source in found.sources],
+        "first": found.first._asdict(),
+        "last": found.last._asdict(),
+        "trades": found.trades,
+        "agree": found.agree,
+        "differ": {"ids": found.differ.size, "listed": [one._asdict() for one in found.differ.first]},
+        "not_in_archive": {"ids": found.unknown.size, "listed": [gap._asdict() for gap in found.unknown.first]},
+    }
 
 
 def _ranges(found: RecordRanges) -> dict[str, object]:
@@ -93,6 +107,8 @@ def show(found: Findings, settings: Settings) -> None:
         _list(console, title, lines, kind)
     lines = [f"{_where(bad.partition, bad.offset)}: {bad.reason}" for bad in found.malformed.first]
     _list(console, "Malformed records", lines, found.malformed)
+    if found.agreement:
+        _show_agreement(console, found.agreement)
     if found.fillable:
         _print(console, "\nCommands that may fill the first gaps", "bold")
         for _, command in _backfills(found, settings):
@@ -103,10 +119,35 @@ def show(found: Findings, settings: Settings) -> None:
     _print(console, f"\nRead {found.scanned:,} records in {found.seconds:.1f} s ({rate:,.0f} per second).")
     if found.compacted:
         _print(console, "\nThe topic is compacted, which deletes trades; set its cleanup.policy to delete.", "red")
+    _show_verdict(console, found)
+
+
+def _show_verdict(console: Console, found: Findings) -> None:
+    agreement = found.agreement
+    for source in agreement.sources if agreement else ():
+        checked = "matches" if source.matches_checksum else "not checked: there is no"
+        _print(console, f"{source.name}, SHA-256 {source.sha256} ({checked} {source.name}.CHECKSUM)")
     if found.faults:
         _print(console, f"Faults found: {', '.join(found.faults)}.", "bold red")
     elif found.spans.count:
-        _print(console, "No faults found.", "bold green")
+        _print(console, f"No faults found.{_certificate(agreement) if agreement else ''}", "bold green")
+
+
+def _certificate(found: Agreement) -> str:
+    ids = Gap(found.first.trade_id, found.last.trade_id)
+    return (
+        f" Each of the {found.trades:,} trades of the archive, ids {ids}, is on the topic exactly once, with its "
+        "price, quantity, time and side."
+    )
+
+
+def _show_agreement(console: Console, found: Agreement) -> None:
+    lines = [
+        f"{one.trade_id} at {_where(one.partition, one.offset)}: {one.field} {one.topic}, in the archive {one.archive}"
+        for one in found.differ.first
+    ]
+    _list(console, "Trades that differ from the archive", lines, found.differ)
+    _list(console, "Trade ids that are not in the archive", [str(gap) for gap in found.unknown.first], found.unknown)
 
 
 def _table(found: Findings, settings: Settings) -> Table:
@@ -135,6 +176,9 @@ def _table(found: Findings, settings: Settings) -> Table:
     counted("duplicates", found.duplicates, "records")
     counted("out of order", found.out_of_order, "records")
     row("malformed", f"{found.malformed.count:,}", is_fault=bool(found.malformed.count))
+    if agreement := found.agreement:
+        differ = bool(agreement.differ.count or agreement.unknown.count)
+        row("as in the archive", f"{agreement.agree:,} of {agreement.trades:,} trades", is_fault=differ)
     if found.filled_later.count:
         counted("filled later", found.filled_later, "records", is_fault=False)
     if found.others:

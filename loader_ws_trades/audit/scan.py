@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from loader_ws_trades.audit.analysis import Analysis
-from loader_ws_trades.audit.findings import Findings
+from loader_ws_trades.audit.comparison import Comparison
+from loader_ws_trades.audit.findings import Agreement, Findings
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.errors import HiddenError
@@ -27,11 +28,17 @@ events = Events(logging.getLogger(__name__))
 _BATCH = 10_000  # records between two updates of the progress bar
 
 
-def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
+def audit(settings: Settings, bounds: Bounds, *, bar: bool, archive: Sequence[str] = ()) -> Findings:
     """Read what is committed on the topic now.
 
+    Args:
+        settings: the symbol, the topic and the brokers.
+        bounds: the range of trades; that of the archive if one is given.
+        bar: whether to show progress on a terminal.
+        archive: files of the exchange's archive to compare the topic with.
+
     Raises:
-        ConfigurationError: if the topic does not exist, or the credentials or ACLs are rejected.
+        ConfigurationError: if the topic does not exist, the credentials or ACLs are rejected, or an archive is invalid.
         RunError: if the brokers do not answer in time.
     """
     topic = settings.kafka_topic
@@ -40,7 +47,10 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
         startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace)
         await_topic(scanner, topic, "kafka_topic", startup, operation="READ")
         compacted = scanner.settings().compacted
-        offsets = scanner.ranges(bounds.since)
+        comparison = Comparison(archive, settings.symbol) if archive else None
+        if comparison:
+            bounds = comparison.bounds
+        offsets = scanner.ranges(comparison.first_time if comparison else bounds.since)
         total = sum(end - start for start, end in offsets.values())
         events.info("audit", f"Auditing {settings.symbol} on topic {topic}: {total} offsets")
         analysis, hidden = Analysis(settings.symbol, bounds), dict[int, int]()
@@ -50,6 +60,8 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
                 unread = _until_hidden(scanner.read(partition, start, end), hidden, partition)
                 while batch := list(islice(unread, _BATCH)):
                     analysis.take(batch)
+                    if comparison:
+                        comparison.take(batch)
                     shown.show(Progress("auditing", done + batch[-1].offset - start, total))
                 done += end - start
         seconds = time.monotonic() - begin
@@ -62,7 +74,14 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool) -> Findings:
         ) from error
     finally:
         scanner.close()
-    return replace(analysis.findings(), compacted=compacted, hidden=hidden, seconds=seconds)
+    found = replace(analysis.findings(), compacted=compacted, hidden=hidden, seconds=seconds)
+    return compared(found, comparison.agreement()) if comparison else found
+
+
+def compared(found: Findings, agreement: Agreement) -> Findings:
+    """Findings that take the archive's word for which ids exist."""
+    lacking = agreement.lacking
+    return replace(found, agreement=agreement, missing=lacking, fillable=lacking.first)
 
 
 def _until_hidden(records: Iterator[Record], hidden: dict[int, int], partition: int) -> Iterator[Record]:

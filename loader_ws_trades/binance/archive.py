@@ -53,7 +53,7 @@ class Archive:
 
     def __init__(self, paths: Iterable[str | Path], symbol: str, stopping: threading.Event | None = None) -> None:
         given = map(Path, paths)
-        self._files = [ArchiveFile(path, symbol) for path in given if path.suffix.upper() != ".CHECKSUM"]
+        self.files = [ArchiveFile(path, symbol) for path in given if path.suffix.upper() != ".CHECKSUM"]
         self._stopping = stopping or threading.Event()
         self._groups: list[list[_Ascending]] = []
         self._read = 0  # bytes of csv
@@ -68,7 +68,7 @@ class Archive:
         """
         self._groups, self._read = [], 0
         self._verify()
-        files = sorted((self._scan(file) for file in self._files), key=lambda file: file.first.trade_id)
+        files = sorted((self._scan(file) for file in self.files), key=lambda file: file.first.trade_id)
         groups = _overlapping(files)
         trades = 0
         for group in groups:
@@ -101,17 +101,14 @@ class Archive:
             for group in self._groups:
                 yield from _merged(group)
         except (ConfigurationError, _NotSortedError) as error:
-            raise RunError(
-                f"{_names(group)} changed after the check; what was published before stays, run again once nothing "
-                "writes to it"
-            ) from error
+            raise RunError(f"{_names(group)} changed after the check; run again once nothing writes to it") from error
 
     def _verify(self) -> None:
         """Find out in seconds what is wrong with any of the files, before their rows are read."""
         faults: list[str] = []
-        if not self._files:
+        if not self.files:
             faults.append("No archive was given; name at least one zip or csv file")
-        for file in self._files:
+        for file in self.files:
             try:
                 file.verify(lambda: self._progress(0))
             except ConfigurationError as error:  # noqa: PERF203 - few files
@@ -143,7 +140,7 @@ class Archive:
             raise RunError("Stopped while the archive was being checked; nothing was published, run again")
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _PROGRESS_EVERY
-            done = min(1.0, self._read / max(1, sum(file.size for file in self._files)))
+            done = min(1.0, self._read / max(1, sum(file.size for file in self.files)))
             events.info("archive_checked", f"Checking the archive, {100 * done:.0f} % done", done=round(done, 4))
 
 

@@ -85,6 +85,8 @@ class ArchiveFile:
         self.path = path
         self.size = 0
         """Bytes of the csv; known after `verify`."""
+        self.matches_checksum = False
+        """Whether a `.CHECKSUM` file is beside it, which it matches; known after `verify`."""
         self._symbol = symbol
         self._fingerprint: tuple[int, ...] = ()
 
@@ -103,12 +105,22 @@ class ArchiveFile:
 
     def batches(self) -> Iterator[tuple[int, list[Trade]]]:
         """The trades in the order of the file, some thousands at a time, as (bytes of csv, trades)."""
-        with self._open() as file:
-            if _fingerprint(file) != self._fingerprint:
-                raise ConfigurationError(f"{self.path} changed while it was being read; run again once it is complete")
+        with self._open_unchanged() as file:
             csv, _, _ = self._csv(file)
             for number, text in self._lines(csv):
                 yield len(text), self._decode(number, text)
+
+    def sha256(self) -> str:
+        """The checksum of the file, in hexadecimal; only after `verify`."""
+        with self._open_unchanged() as file:
+            return _sha256(file, lambda: None)
+
+    @contextmanager
+    def _open_unchanged(self) -> Iterator[IO[bytes]]:
+        with self._open() as file:
+            if _fingerprint(file) != self._fingerprint:
+                raise ConfigurationError(f"{self.path} changed while it was being read; run again once it is complete")
+            yield file
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
@@ -164,12 +176,9 @@ class ArchiveFile:
         expected = listed.get(self.path.name) or (next(iter(listed.values())) if len(listed) == 1 else None)
         if expected is None:
             raise ConfigurationError(f"{beside} has no SHA-256 of the file; download it again or remove it")
-        digest = hashlib.sha256()
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            progress()
-        if digest.hexdigest() != expected:
+        if _sha256(file, progress) != expected:
             raise ConfigurationError(f"{self.path} does not match {beside.name}; download both again")
+        self.matches_checksum = True
         events.info("archive_verified", f"{self.path} matches {beside.name}")
 
     def _check_symbol(self, name: str) -> None:
@@ -226,6 +235,14 @@ class ArchiveFile:
 
     def _damaged(self, reason: object) -> ConfigurationError:
         return ConfigurationError(f"{self.path} is damaged ({reason}); nothing was published, download it again")
+
+
+def _sha256(file: IO[bytes], progress: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        progress()
+    return digest.hexdigest()
 
 
 def _fingerprint(file: IO[bytes]) -> tuple[int, ...]:

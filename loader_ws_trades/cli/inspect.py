@@ -11,6 +11,7 @@ import msgspec
 
 from loader_ws_trades.cli.group import command, say
 from loader_ws_trades.cli.options import (
+    ARCHIVE_AND_RANGE,
     KAFKA,
     NO_PROGRESS,
     bounds_options,
@@ -29,22 +30,27 @@ _AUDITED = ("symbol", "kafka_topic")
     "loader-ws-trades audit --env-file btcusdt.env",
     "loader-ws-trades audit --since 2024-08-01 --until 2024-08-02",
     "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
+    "loader-ws-trades audit --archive BTCUSDT-trades-2024-08-01.zip",
 )
 @settings_options((*_AUDITED, "symbols", *SHARE, *KAFKA))
 @bounds_options
+@click.option("--archive", multiple=True, help="Binance archive file to compare the topic with; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 @NO_PROGRESS
-def audit(env_file: str | None, as_json: bool, no_progress: bool, **flags: Any) -> None:
+def audit(*, env_file: str | None, archive: tuple[str, ...], as_json: bool, no_progress: bool, **flags: Any) -> None:
     """Check a topic for missing, duplicate, out-of-order or malformed trades.
 
-    Exit code 0: no faults. 1: faults, or no trades in the given range.
+    With --archive, every id, price, quantity, time and side is compared with the exchange's own files. Exit code 0: no
+    faults. 1: faults, or no trades in the given range.
     """
     from loader_ws_trades.audit import report  # noqa: PLC0415
     from loader_ws_trades.audit.scan import audit as read  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
+    if archive and bounds:
+        faults.append(ARCHIVE_AND_RANGE)
     settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), one_pair=True, faults=faults)
-    found = read(settings, bounds, bar=not no_progress)
+    found = read(settings, bounds, bar=not no_progress, archive=archive)
     if as_json:
         say(report.as_json(found, settings))
     else:

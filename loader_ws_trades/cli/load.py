@@ -12,6 +12,7 @@ import click
 from loader_ws_trades import __version__
 from loader_ws_trades.cli.group import command, say
 from loader_ws_trades.cli.options import (
+    ARCHIVE_AND_RANGE,
     NO_PROGRESS,
     bounds_options,
     checked_option,
@@ -126,7 +127,7 @@ def backfill(
 
     bounds, faults = gather_bounds(flags)
     if archive and bounds:
-        faults.append("A range cannot be combined with --archive, which is loaded as a whole; drop one of them")
+        faults.append(ARCHIVE_AND_RANGE)
     if not archive and bounds.from_id is None and bounds.since is None:
         faults.append("The range has no start; set --from-id or --since")
     needed = _ALONE if stdout else ("symbol", "kafka_topic", "kafka_bootstrap_servers") if dry_run else None

@@ -24,6 +24,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 NO_PROGRESS: Final = click.option("--no-progress", is_flag=True, help="Show no progress on a terminal.")
 
+ARCHIVE_AND_RANGE: Final = "A range cannot be combined with --archive, which is used as a whole; drop one of them"
+
 # What every command that talks to Kafka needs.
 KAFKA: Final = (
     "kafka_bootstrap_servers",

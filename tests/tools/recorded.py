@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +35,20 @@ def frames(path: Path) -> list[dict[str, Any]]:
     """The frames of a file, decoded by the standard library."""
     with gzip.open(path, "rt") as file:
         return [json.loads(line) for line in file]
+
+
+def archive_file(folder: Path) -> Path:
+    """The same trades as an archive of the exchange, its checksum beside it."""
+    published = SHARED.with_name("POLUSDT-trades-2025-10-10.zip")
+    if published.exists():
+        return published
+    made = folder / published.name
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+        rows = (
+            f"{frame['t']},{frame['p']},{frame['q']},1.0,{frame['T']}000,{frame['m']},True\n"
+            for frame in frames(frames_file(folder))
+        )
+        file.writestr(f"{made.stem}.csv", "".join(rows))
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()
+    made.with_name(f"{made.name}.CHECKSUM").write_text(f"{digest}  {made.name}\n", "utf-8")
+    return made
