@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -28,6 +29,7 @@ from loader_ws_trades.text import format_duration, format_time
 events = Events(logging.getLogger(__name__))
 
 _OUTAGE = 5.0  # seconds without an acknowledgement after which an outage is logged
+_MANY = 10_000  # undelivered records at which they are served at once, as they count towards the producer's queue
 _REPORTS = 1.0  # seconds to wait for the delivery reports that follow a fatal error and say why it came
 _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
@@ -62,6 +64,11 @@ class Publisher:
         self._failed_ids: list[int] = []
         self._failure: LoaderError | None = None
         self._put_error: RunError | None = None  # written by `put` only
+        self._served_late = 0
+        self._served = False  # whether the last `poll` served some that had not gathered
+        self._many = min(_MANY, settings.kafka_queue_records // 4)
+        self._hurry = threading.Event()  # set by `put` once delivery reports must not gather any longer
+        self._draining = False
         self._last_progress = time.monotonic()
         self._in_outage = False
         self._latest = _latest_time()  # renewed by `poll`, so that `put` does not read the clock
@@ -122,10 +129,12 @@ class Publisher:
                     produce(topic, encode(trade), key, -1, None, None, moment)
                 taken += 1
         except BufferError:
-            pass
+            self._hurry.set()
         except KafkaException as error:
             self._put_error = run_error(error, f"Writing to the topic {topic}")
         self.accepted += taken
+        if self._is_urgent:
+            self._hurry.set()
         return taken
 
     def _local_time_for(self, trade: Trade) -> int:
@@ -152,14 +161,31 @@ class Publisher:
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
 
+        Being woken for each one costs as much as writing its trade. So once one was served, the next ones gather for
+        `timeout` and are served together, unless they are many or the run ends.
+
         Raises:
             ConfigurationError: if a record was rejected because of the topic's settings.
             RunError: if a record was rejected, the outage limit was exceeded, or the producer failed.
         """
         self._latest = _latest_time()
         before = self._acknowledged, self.delivered
+        self._hurry.clear()
+        gather = self._served and not self._is_urgent
+        if gather:
+            self._hurry.wait(timeout)
+            timeout = 0
         self._serve(timeout)
-        self._watch_outage(progress=(self._acknowledged, self.delivered) != before)
+        progress = (self._acknowledged, self.delivered) != before
+        self._served = progress and not gather
+        if gather:
+            self._served_late = self.delivered
+        self._watch_outage(progress=progress)
+
+    @property
+    def _is_urgent(self) -> bool:
+        """Whether delivery reports must be served as soon as they come."""
+        return self._draining or self._unacknowledged >= self._many
 
     def _serve(self, timeout: float) -> None:
         try:
@@ -210,6 +236,11 @@ class Publisher:
         return self._acknowledged
 
     @property
+    def served_late(self) -> int:
+        """How many of the delivered records may have been so for a while when that was noticed."""
+        return self._served_late
+
+    @property
     def in_flight(self) -> int:
         """Records handed to the producer that are neither delivered nor rejected yet."""
         return self.accepted - self.delivered - len(self._failed_ids)
@@ -229,7 +260,8 @@ class Publisher:
         return self.accepted - self._acknowledged - len(self._failed_ids)
 
     def drain(self) -> None:
-        """Deliver what was accepted without waiting for more; librdkafka always does."""
+        """From now on serve delivery reports at once, and commit at once what was produced."""
+        self._draining = True
 
     def give_up(self, deadline: Deadline) -> list[int]:
         """Discard what is not delivered; its trade ids, some of which may be on the topic all the same."""

@@ -55,7 +55,6 @@ class TransactionalPublisher(Publisher):
         self._seen_acknowledged = 0
         self._patience = Deadline(0)
         self._postponed = False  # whether the commit waits for the next acknowledgement
-        self._draining = False
         self._ending = False  # whether the main thread holds the lock
         self._committed = 0
 
@@ -80,6 +79,8 @@ class TransactionalPublisher(Publisher):
                 self._begin()
             taken = super().put(trades, lane)
             self._hold(trades[:taken], lane)
+            if self._is_urgent:
+                self._hurry.set()
         except RunError as error:
             self._put_error = error
             return 0
@@ -129,14 +130,18 @@ class TransactionalPublisher(Publisher):
             self._reopen()
 
     @property
+    def _is_urgent(self) -> bool:
+        return self._ending or self._is_full or super()._is_urgent
+
+    @property
+    def _is_full(self) -> bool:
+        return self._held >= min(self._settings.transaction_records, self._settings.kafka_queue_records)
+
+    @property
     def _due(self) -> bool:
         if self._opened is None:
             return False
-        return (
-            self._draining
-            or self._held >= min(self._settings.transaction_records, self._settings.kafka_queue_records)
-            or time.monotonic() - self._opened >= self._settings.transaction_interval
-        )
+        return self._draining or self._is_full or time.monotonic() - self._opened >= self._settings.transaction_interval
 
     def _commit(self) -> None:
         try:
@@ -204,9 +209,10 @@ class TransactionalPublisher(Publisher):
     def _has_pending(self) -> bool:
         return self._ending or super()._has_pending
 
-    def drain(self) -> None:
-        """From now on commit at once what was produced."""
-        self._draining = True
+    @property
+    def served_late(self) -> int:
+        """None: a delivery is a commit, which is made here."""
+        return 0
 
     def give_up(self, deadline: Deadline) -> list[int]:
         """Discard what is not committed, and abort its transaction if there is time; its trade ids."""

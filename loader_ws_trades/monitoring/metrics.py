@@ -39,9 +39,14 @@ class Latencies:
             self._noted = accepted
             self._pending.append((accepted, received))
 
-    def settle(self, delivered: int, now: float) -> None:
-        """The sink has delivered `delivered` trades since the start."""
+    def settle(self, delivered: int, now: float, late: int = 0) -> None:
+        """The sink has delivered `delivered` trades since the start, the first `late` of them some time ago.
+
+        These are left out, as their delay is not known.
+        """
         pending = self._pending
+        while pending and pending[0][0] <= late:
+            pending.popleft()
         while pending and pending[0][0] <= delivered:
             seconds = now - pending.popleft()[1]
             self.counts[bisect_left(BOUNDS, seconds)] += 1
@@ -82,7 +87,7 @@ def _by_connection(counts: Mapping[int, float]) -> dict[str, float]:
 LATENCY: Final = Metric(
     "receive_to_delivery_seconds",
     "histogram",
-    "From a read of the stream to the delivery report of its last trade, one sample per read.",
+    "From a read of the stream to the delivery report of its last trade, for some reads of each second.",
 )
 INFO: Final = Metric(
     "info",

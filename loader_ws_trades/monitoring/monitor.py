@@ -63,7 +63,7 @@ class Monitor:
         if status.blocked:
             self._blocked = now
         if self.latencies:
-            self.latencies.settle(status.delivered, now)
+            self.latencies.settle(status.delivered, now, late=status.served_late)
         if self._heartbeat and self._heartbeat.due and not self._trouble(status):
             self._heartbeat.beat()
         return status

@@ -18,6 +18,8 @@ class RunStatus(NamedTuple):
     source: SourceStatus = SourceStatus()
     received: int = 0
     delivered: int = 0
+    served_late: int = 0
+    """How many of these may have been delivered a while before that was noticed."""
     in_flight: int = 0
     rejected: Mapping[str, int] = {}
     """Frames, by kind."""

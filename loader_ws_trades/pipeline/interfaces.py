@@ -113,6 +113,10 @@ class Sink(Protocol):
         """Trades delivered."""
 
     @property
+    def served_late(self) -> int:
+        """How many of the delivered trades may have been so for a while when that was noticed: up to two turns."""
+
+    @property
     def in_flight(self) -> int:
         """Trades accepted but not delivered yet."""
 

@@ -96,6 +96,7 @@ class RunContext:
             source=self.source.status(),
             received=lane.received,
             delivered=sink.delivered,
+            served_late=sink.served_late,
             in_flight=sink.in_flight,
             rejected=dict(ingest.rejected),
             duplicates=sequencer.duplicates,

@@ -23,6 +23,7 @@ class Output:
         self._encode = record_encoder(symbol)
         self.accepted = 0  # moved by `put` alone
         self.outages = 0
+        self.served_late = 0
         self.waiting_since = None
         """Never: a slow reader is not an outage."""
         self._batches: deque[tuple[bytes, list[int]]] = deque()  # the one that is being written is the first

@@ -172,6 +172,7 @@ class Scripted:
         self.publisher = make_publisher(load(REQUIRED | settings))
         self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))
         self.producer = made[-1]
+        self.publisher._hurry = clock.event()
         self.lane = Pipeline().lane
         self.taken: list[int] = []
         self._next = 100

@@ -32,6 +32,16 @@ def test_a_read_that_brought_nothing_out_does_not_count() -> None:
     assert sum(latencies.counts) == 1
 
 
+def test_a_read_whose_delivery_was_noticed_late_does_not_count() -> None:
+    latencies = Latencies()
+    for taken in (10, 15, 20):
+        latencies.note(taken, received=1.0)
+    latencies.settle(18, now=1.0015, late=12)
+    assert of(latencies) == {0.002: 1}
+    latencies.settle(20, now=1.1, late=20)
+    assert of(latencies) == {0.002: 1}
+
+
 def test_in_a_long_outage_the_first_reads_are_kept_and_the_memory_is_bounded() -> None:
     latencies = Latencies()
     for taken in range(1, 100_001):

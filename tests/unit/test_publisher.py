@@ -116,6 +116,45 @@ def test_an_outage_that_is_too_long_ends_the_run(run: Scripted) -> None:
         run.poll(0.1)
 
 
+def served(run: Scripted) -> tuple[float, int, int]:
+    """The time that a turn takes, and how many were delivered by then, on time and late."""
+    began = run.clock.now
+    run.poll(0.5)
+    late = run.publisher.served_late
+    return round(run.clock.now - began, 3), run.publisher.delivered - late, late
+
+
+def test_delivery_reports_gather_once_one_was_served(run: Scripted) -> None:
+    run.put(5)
+    for seconds in (0.02, 0.05, 0.3):
+        run.clock.after(seconds, lambda: run.producer.acknowledge(1))
+    assert served(run) == (0.02, 1, 0), "the first one is served at once"
+    assert served(run) == (0.5, 0, 3), "the others wait"
+    run.clock.after(0.01, lambda: run.producer.acknowledge(1))
+    assert served(run) == (0.01, 1, 3), "the next one is served at once"
+    assert served(run) == (0.5, 0, 4)
+    assert served(run) == (0.5, 0, 4), "nothing came"
+
+
+def test_delivery_reports_do_not_gather_when_they_are_many(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    run = Scripted(monkeypatch, clock, kafka_queue_records="100")
+    run.put(1)
+    run.producer.acknowledge()
+    assert served(run) == (0, 1, 0)
+    clock.after(0.01, lambda: run.put(25))
+    assert served(run) == (0.01, 0, 1), "a quarter of the queue"
+    clock.after(0.01, run.producer.acknowledge)
+    assert served(run) == (0.01, 25, 1)
+    run.producer.room = 10
+    clock.after(0.01, lambda: run.put(11))
+    assert served(run) == (0.01, 0, 26), "a full queue"
+    run.publisher.drain()
+    clock.after(0.01, lambda: run.producer.acknowledge(5))
+    assert served(run) == (0.01, 5, 26)
+    clock.after(0.01, run.producer.acknowledge)
+    assert served(run) == (0.01, 10, 26), "the end of a run"
+
+
 @pytest.mark.parametrize("fatal_first", [True, False])
 @pytest.mark.parametrize(
     ("code", "kind", "words"),

@@ -31,6 +31,7 @@ class Sink:
 
     outages = 0
     waiting_since = None
+    served_late = 0
 
     def __init__(self, clock: FakeClock) -> None:
         self.stalled = False

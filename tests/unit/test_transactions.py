@@ -42,6 +42,22 @@ def test_commit_after_the_interval(run: Scripted) -> None:
     assert (run.counts, run.producer.began) == ((4, 3, 1), 2), "the interval starts with the first record"
 
 
+def test_delivery_reports_do_not_gather_while_a_transaction_is_full_or_ends(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    run = Scripted(monkeypatch, clock, delivery="transactional", transaction_records="5")
+    run.put(1)
+    run.producer.acknowledge()
+    run.poll(0.5)
+    began = clock.now
+    clock.after(0.01, lambda: run.put(4))
+    run.poll(0.5)
+    clock.after(0.01, run.producer.acknowledge)
+    run.poll(0.5)
+    assert (round(clock.now - began, 3), run.counts) == (0.02, (5, 5, 0))
+    assert run.publisher.served_late == 0, "a delivery is a commit"
+
+
 @pytest.mark.parametrize(("records", "queue"), [("5", "100000"), ("1000", "5")])
 def test_commit_after_a_number_of_records(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, records: str, queue: str

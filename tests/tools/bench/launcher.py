@@ -60,6 +60,8 @@ def _take_stamps(stamps: Stamps) -> None:
     _wrap(BufferedSocket, "fill", fill)
     _wrap(BufferedSocket, "take_text_frames", take)
     _wrap(Publisher, "_report", report)
+    # Reports that gather before they are served would show the time of that.
+    Publisher._is_urgent = True  # type: ignore[assignment, method-assign]
 
 
 class _Stages:
