@@ -12,9 +12,10 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' loader_ws_trades/__i
 IMAGE ?= loader-ws-trades:$(VERSION)
 EXTRAS ?=
 SOURCE ?=
+BASE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test chaos fleet kube-test bench bench-compare check format docs kafka image image-test clean
+.PHONY: help install demo unit test chaos fleet kube-test bench bench-compare check format docs constraints kafka image image-test sbom clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -74,15 +75,22 @@ format: $(DEV_READY)  ## Put the code into the agreed style
 docs: $(DEV_READY)  ## Make the tables of README.md and .env.example from the code
 	$(BIN)/python -m tests.tools.docs
 
+constraints: $(DEV_READY)  ## Renew docker/constraints.txt: the newest versions that setup.cfg allows, with their hashes
+	@printf 'pip>=25.3\nsetuptools>=78.1.1\n' | CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/pip-compile --quiet --upgrade --generate-hashes \
+		--allow-unsafe --strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra sandbox --output-file docker/constraints.txt setup.cfg -
+
 kafka: $(DEV_READY)  ## Run Apache Kafka on loopback in the foreground, until Ctrl-C
 	@$(BIN)/python -m tests.tools.apache_kafka
 
-image:  ## Build the image with Docker (IMAGE=name:tag EXTRAS=sandbox SOURCE=url)
-	docker build --file docker/Dockerfile --tag '$(IMAGE)' --build-arg EXTRAS='$(EXTRAS)' --build-arg SOURCE='$(SOURCE)' \
+image:  ## Build the image with Docker (IMAGE=name:tag EXTRAS=sandbox SOURCE=url BASE=python:...@sha256:...)
+	docker build --file docker/Dockerfile --tag '$(IMAGE)' $(if $(BASE),--build-arg BASE='$(BASE)') --build-arg EXTRAS='$(EXTRAS)' --build-arg SOURCE='$(SOURCE)' \
 		--build-arg VERSION='$(VERSION)' --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" .
 
 image-test: $(DEV_READY)  ## Build the image without Docker, run it restricted, and try the alerts (root, buildah, debootstrap, prometheus)
 	$(BIN)/python -m tests.tools.image
+
+sbom: $(DEV_READY)  ## Write the bill of materials of an image that Docker has, as CycloneDX (IMAGE=name:tag > sbom.json)
+	@id=$$(docker create '$(IMAGE)') && { docker export "$$id" | $(BIN)/python -m tests.tools.sbom; docker rm "$$id" >/dev/null; }
 
 clean:  ## Remove all that the other targets made, the downloaded broker too
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 from collections.abc import Mapping
 from configparser import ConfigParser
 from pathlib import Path
@@ -21,7 +23,7 @@ from loader_ws_trades.binance.disconnects import REASONS
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
-from tests.tools import kustomize
+from tests.tools import kustomize, sbom
 from tests.tools.apache_kafka.client import Kafka
 from tests.tools.apache_kafka.distribution import POM
 from tests.tools.docs import README, ROOT
@@ -366,14 +368,53 @@ def test_image_tag_is_the_version() -> None:
 
 
 def test_constraints_pin_every_requirement_within_its_range() -> None:
-    lines = (DOCKER / "constraints.txt").read_text("utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    entries = re.findall(
+        r"^(\S+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$",
+        (DOCKER / "constraints.txt").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    pins = {name: version for name, version, _ in entries}
+    assert {"pip", "setuptools"} <= set(pins)
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     needed = [setup["options"]["install_requires"], setup["options.extras_require"]["sandbox"]]
     for line in filter(None, "\n".join(needed).splitlines()):
         requirement = Requirement(line)
         assert pins[requirement.name] in requirement.specifier, line
+
+
+def test_image_is_built_of_files_with_a_known_hash_alone() -> None:
+    steps = re.findall(r"pip .*?(?=&&|\n[A-Z])", building.DOCKERFILE.read_text("utf-8"), re.DOTALL)
+    [hashed] = [step for step in steps if "--require-hashes" in step]
+    assert "--requirement constraints.txt" in hashed
+    commands = [step for step in steps if re.search(r"\b(download|install|wheel) ", step)]
+    assert len(commands) == 4
+    assert all("--no-index" in step for step in commands if step != hashed)
+
+
+def test_bill_of_materials_names_every_kind_of_package() -> None:
+    files = {
+        "var/lib/dpkg/status": "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2-2\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n",
+        "opt/loader/lib/python3.13/site-packages/msgspec-0.22.0.dist-info/METADATA": "Name: msgspec\nVersion: 0.22.0\n",
+        "opt/loader/lib/python3.13/site-packages/confluent_kafka.libs/librdkafka-0c.so.1": "",
+        "usr/local/include/python3.13/patchlevel.h": '#define PY_VERSION              "3.13.12"\n',
+        "etc/os-release": "NAME=Debian\n",
+    }
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    archive.seek(0)
+    found = {each.name: each.purl and each.purl.to_string() for each in sbom.components(archive)}
+    assert found == {
+        "bash": "pkg:deb/debian/bash@5.2-2?arch=amd64",
+        "msgspec": "pkg:pypi/msgspec@0.22.0",
+        "confluent_kafka.libs/librdkafka-0c.so.1": None,
+        "cpython": "pkg:generic/cpython@3.13.12",
+    }
 
 
 def test_dockerignore_lets_in_what_the_dockerfile_copies() -> None:

@@ -33,9 +33,9 @@ def main() -> int:
     counts = {True: 0, False: 0}
     try:
         base = _timed("base image", building.make_base)
-        click.echo(f"      {building.base_name()}, of Debian's packages in place of the registry's")
+        click.echo(f"      {building.base().name}, of Debian's packages in place of the registry's")
         _timed("image", lambda: building.build(VERSION=__version__, REVISION="image-test"))
-        size, of_base = (building.megabytes(name) for name in (building.TAG, building.base_name()))
+        size, of_base = (building.megabytes(name) for name in (building.TAG, building.base().name))
         click.echo(f"      {size:.0f} MB, {size - of_base:.0f} MB of it over the base")
         with building.mounted() as root:
             built = points.Built(root, base, building.configuration())

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from tests.tools.docs import ROOT
 CACHE = ROOT / ".cache" / "image"
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 TAG = "localhost/loader-ws-trades:image-test"
-_RELEASE = "bookworm"
 _PACKAGES = "python3,python3-venv,ca-certificates"
 _LONGEST = 900  # seconds of one step
 # What pip has to know of this machine to reach the packages; nothing of it stays in the image.
@@ -30,24 +30,37 @@ class BuildError(Exception):
     """A step that did not succeed, in one sentence and the end of what it said."""
 
 
-def base_name() -> str:
-    """The name of the base image that the Dockerfile asks for."""
-    found = re.search(r"^ARG BASE=(\S+)$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
+@dataclass(frozen=True)
+class Base:
+    """The base image that the Dockerfile asks for."""
+
+    name: str
+    python: str
+    """Its Python's minor version."""
+    release: str
+    """Of Debian."""
+
+
+def base() -> Base:
+    """Read the Dockerfile."""
+    found = re.search(r"^ARG BASE=(python:(3\.\d+)\.\d+-slim-(\w+))$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
     if found is None:
-        raise BuildError(f"{DOCKERFILE} has no line `ARG BASE=...`; name the base image there")
-    return found[1]
+        raise BuildError(f"{DOCKERFILE} has no line `ARG BASE=python:<version>-slim-<release>`; name the base there")
+    return Base(*found.groups())
 
 
 def make_base() -> Path:
     """Make the base image, and return its root file system, which is kept for the next time."""
-    root = CACHE / "rootfs"
-    if not (CACHE / "complete").exists():
-        shutil.rmtree(CACHE, ignore_errors=True)
-        CACHE.mkdir(parents=True)
-        step("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _RELEASE, str(root))
-        (CACHE / "Dockerfile").write_text("FROM scratch\nADD rootfs /\n", "utf-8")
-        (CACHE / "complete").touch()
-    step("buildah", "bud", "--tag", f"docker.io/library/{base_name()}", str(CACHE))
+    wanted = base()
+    folder = CACHE / wanted.release
+    root = folder / "rootfs"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        step("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", wanted.release, str(root))
+        (folder / "Dockerfile").write_text("FROM scratch\nADD rootfs /\n", "utf-8")
+        (folder / "complete").touch()
+    step("buildah", "bud", "--tag", f"docker.io/library/{wanted.name}", str(folder))
     return root
 
 

@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from loader_ws_trades import __version__
 from loader_ws_trades.config.settings import OPTIONS
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
+from tests.tools.image import building
 from tests.tools.image.container import container
 from tests.tools.loader import Workflow, check_events, workflow_on
 from tests.tools.waiting import wait_for
 
 _TOOLS = {"gcc", "g++", "cc", "c++", "clang", "ld", "as", "make", "cargo", "rustc", "pip", "pip3", "git"}
 _METRICS_PORT = 9464  # as the image exposes it
-_LABELS = {"title", "description", "licenses", "source", "version", "revision"}
+_LABELS = {"title", "description", "licenses", "name", "source", "version", "revision"}  # `name` is the base's
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,44 @@ def says_what_it_is(built: Built) -> str:
     labels = {name.rpartition(".")[2]: value for name, value in found["Labels"].items() if ".opencontainers." in name}
     assert set(labels) == _LABELS, labels
     assert (labels["version"], labels["revision"]) == (__version__, "image-test"), labels
+    assert labels["name"] == building.base().name, labels
     user, _, group = found["User"].partition(":")
     assert int(user) > 0, found["User"]
     assert int(group) > 0, found["User"]
     assert (found["Entrypoint"], found["Cmd"]) == (["loader-ws-trades"], ["run"])
     return f"user {found['User']}, version {labels['version']}, {found['Entrypoint']} {found['Cmd']}"
+
+
+def has_the_python_of_the_dockerfile(built: Built) -> str:
+    """The minor version that its base is named for."""
+    [library] = (built.root / "opt/loader/lib").iterdir()
+    assert library.name == f"python{building.base().python}", library.name
+    return library.name
+
+
+def has_a_bill_of_materials(built: Built) -> str:
+    """`make sbom` names each package that dpkg and Python themselves find there, with its version."""
+    tar = ["tar", "--create", "--directory", str(built.root), "var/lib/dpkg", "opt/loader", "usr/lib/python3"]
+    with subprocess.Popen(tar, stdout=subprocess.PIPE) as archive:
+        bill = subprocess.run(
+            [sys.executable, "-m", "tests.tools.sbom"], stdin=archive.stdout, capture_output=True, text=True, check=True
+        ).stdout
+    JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill)
+    named = {(each["name"], each.get("version")) for each in json.loads(bill)["components"]}
+    query = [
+        "dpkg-query",
+        "--admindir",
+        str(built.root / "var/lib/dpkg"),
+        "--show",
+        "--showformat=${Package}\t${Version}\n",
+    ]
+    debian = {tuple(line.split("\t")) for line in building.step(*query).splitlines()}
+    [packages] = (built.root / "opt/loader/lib").glob("python3*/site-packages")
+    python = {(each.metadata["Name"], each.version) for each in distributions(path=[str(packages)])}
+    assert ("loader-ws-trades", __version__) in python
+    assert len(debian) > 50
+    assert not (debian | python) - named, (debian | python) - named
+    return f"{len(debian)} packages of Debian, {len(python)} of Python, {len(named)} components"
 
 
 def leaves_nothing_of_its_build(built: Built) -> str:
@@ -177,6 +217,8 @@ def _records_in_order(workflow: Workflow) -> int:
 
 POINTS = (
     says_what_it_is,
+    has_the_python_of_the_dockerfile,
+    has_a_bill_of_materials,
     leaves_nothing_of_its_build,
     is_compiled,
     starts_fast,
