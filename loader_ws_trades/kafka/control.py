@@ -26,7 +26,7 @@ _PARTITIONS = 30.0  # seconds between two checks for new partitions
 _RETRY = 1.0  # seconds until a failed check is repeated
 _HIDDEN = 3.0  # seconds between two checks for commands hidden by an open transaction
 _WARNINGS = (100, 3600.0)  # ignored records that are logged as a warning, and the seconds they are counted over
-_POLL = 0.2  # seconds that one read may take, and so the time in which `close` is noticed
+_POLL = 0.5  # seconds between two looks at what has arrived
 
 
 class Command(msgspec.Struct):
@@ -112,8 +112,11 @@ class Control:
                 if hidden.passed:
                     hidden = Deadline(_HIDDEN)
                     self._check_hidden()
-                record = self._reader.poll(_POLL)
-                if record is not None:
+                record = self._reader.poll(0 if self.caught_up.is_set() else _POLL)
+                if record is None and self.caught_up.is_set():
+                    # The client's own wait would wake up five times a second, and `close` could not interrupt it.
+                    self._stopping.wait(_POLL)
+                elif record is not None:
                     self._last_received = time.monotonic()
                     if self._is_stop(record):
                         self._on_stop()

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_END,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     KafkaError,
+    KafkaException,
     TopicPartition,
 )
 
@@ -26,6 +25,9 @@ from loader_ws_trades.lifecycle import Deadline
 log = logging.getLogger(__name__)
 
 _BATCH = 10_000  # records that one call reads at most
+# Milliseconds that the broker holds a fetch back until there is a record; librdkafka's default is 500. A partition that
+# is assigned meanwhile waits for it, and the embedded broker does not cut it short.
+_FETCH_WAIT = 1000
 _STALL = 10.0  # seconds without a record or an end after which reading a range is given up
 
 
@@ -47,10 +49,11 @@ class TopicReader(Client):
     """
 
     def __init__(self, settings: Settings, topic: str) -> None:
-        super().__init__(Consumer, consumer_properties(settings), consumer_credentials(settings))
+        properties = {"fetch.wait.max.ms": _FETCH_WAIT, **consumer_properties(settings)}
+        super().__init__(Consumer, properties, consumer_credentials(settings))
         self._topic = topic
         self._assigned: set[int] = set()
-        self._unread: set[int] = set()
+        self._unread: dict[int, int] = {}  # by partition, the offset up to which it has not been read once
         self._ends: dict[int, int] = {}  # by partition, where it ended when its end was last reached
 
     def assign(self, *, beginning: bool) -> None:
@@ -59,13 +62,23 @@ class TopicReader(Client):
         Raises:
             UnavailableError: if the brokers do not answer, or the topic is not there.
         """
-        new = set(partitions(self._client, self._topic)) - self._assigned
+        new = [number for number in partitions(self._client, self._topic) if number not in self._assigned]
         if not new:
             return
-        offset = OFFSET_BEGINNING if beginning else OFFSET_END
-        self._client.incremental_assign([TopicPartition(self._topic, partition, offset) for partition in sorted(new)])
-        self._assigned |= new
-        self._unread |= new
+        # Looked up, because librdkafka reports the end of a partition only after a fetch has waited for more.
+        bounds = {number: self._bounds(number) for number in new}
+        starts = {number: low if beginning else end for number, (low, end) in bounds.items()}
+        self._client.incremental_assign([TopicPartition(self._topic, *start) for start in starts.items()])
+        self._assigned.update(new)
+        self._unread.update((number, end) for number, (_, end) in bounds.items() if starts[number] < end)
+
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        """The offset of the first record of a partition, and the one up to which records can be read."""
+        try:
+            low, end = self._client.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=LONG_TIMEOUT)
+        except KafkaException as error:
+            raise unreadable(self._topic, error) from error
+        return low, end
 
     @property
     def at_end(self) -> bool:
@@ -83,18 +96,19 @@ class TopicReader(Client):
 
     def poll(self, timeout: float) -> Record | None:
         """The next record, after at most `timeout` seconds."""
-        message = self._client.poll(timeout)
-        if message is None:
-            return None
-        error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
-        if error is None:
-            return Record(partition, offset, message.timestamp()[1], message.value(), message.key())
-        if error.code() == KafkaError._PARTITION_EOF:
-            self._unread.discard(partition)
-            self._ends[partition] = offset
-        # Without a permission on the group, which is not used, there is one such event and reading continues.
-        elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-            log.debug("Reading %s: %s", self._topic, error_text(error))
+        while (message := self._client.poll(timeout)) is not None:
+            error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
+            if error is None:
+                if offset + 1 >= self._unread.get(partition, 0):
+                    self._unread.pop(partition, None)
+                return Record(partition, offset, message.timestamp()[1], message.value(), message.key())
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._unread.pop(partition, None)
+                self._ends[partition] = offset
+            # Without a permission on the group, which is not used, there is one such event and reading continues.
+            elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                log.debug("Reading %s: %s", self._topic, error_text(error))
+            timeout = 0
         return None
 
     def close(self) -> None:

@@ -50,6 +50,7 @@ def reader(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Reader:
 def run(clock: FakeClock, seconds: float, stops: list[float] | None = None) -> Control:
     settings = {"queue_id": "wf-1", "kafka_bootstrap_servers": "127.0.0.1:9"}
     control = Control(load(settings, needed=settings))
+    control._stopping = clock.event()
     clock.after(seconds, control.close)
     control._on_stop = lambda: stops.append(clock.now) if stops is not None else None
     control._run()

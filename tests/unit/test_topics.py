@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
@@ -221,3 +221,66 @@ def test_a_rejection_before_an_outage_does_not_use_up_the_grace_period() -> None
         retry(rejected, away, rejected)
     with pytest.raises(RunError, match="away"):
         retry(rejected, away, seconds=0)
+
+
+class Partitions(Cluster):
+    """A consumer of a topic, whose bounds and messages are what a test says."""
+
+    def __init__(self, *bounds: tuple[int, int]) -> None:
+        partitions = dict.fromkeys(range(len(bounds)))
+        super().__init__(topics={"trades": SimpleNamespace(error=None, partitions=partitions)})
+        self._bounds = bounds
+        self.assigned: list[tuple[int, int]] = []
+        self.messages: list[Any] = []
+
+    def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
+        assert timeout > 0
+        return self._bounds[place.partition]
+
+    def incremental_assign(self, places: list[TopicPartition]) -> None:
+        self.assigned += [(place.partition, place.offset) for place in places]
+
+    def poll(self, _timeout: float) -> Any:
+        return self.messages.pop(0) if self.messages else None
+
+    def send(self, partition: int, offset: int, *, end: bool = False) -> None:
+        error = KafkaError(KafkaError._PARTITION_EOF) if end else None
+        answers: dict[str, Any] = {"error": error, "partition": partition, "offset": offset}
+        answers |= {"timestamp": (1, 0), "value": b"{}", "key": None}
+        self.messages.append(SimpleNamespace(**{name: lambda value=value: value for name, value in answers.items()}))
+
+
+@pytest.mark.parametrize("beginning", [True, False])
+def test_a_reader_knows_without_a_fetch_that_there_is_nothing_to_read(
+    monkeypatch: pytest.MonkeyPatch, beginning: bool
+) -> None:
+    consumer = Partitions((0, 0), (7, 7))
+    monkeypatch.setattr(reader, "Consumer", lambda _properties: consumer)
+    topic = reader.TopicReader(load({}, needed=()), "trades")
+    found = [topic.at_end]
+    topic.assign(beginning=beginning)
+    assert [*found, topic.at_end] == [False, True]
+    assert consumer.assigned == [(0, 0), (1, 7)]
+
+
+def test_a_reader_is_at_the_end_after_the_last_record_or_where_the_broker_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    consumer = Partitions((0, 0), (3, 5), (0, 4))
+    monkeypatch.setattr(reader, "Consumer", lambda _properties: consumer)
+    topic = reader.TopicReader(load({}, needed=()), "trades")
+    topic.assign(beginning=True)
+    consumer.send(1, 3)
+    consumer.send(2, 0)
+    assert topic.poll(1)
+    assert topic.poll(1)
+    consumer.send(1, 4)
+    assert topic.poll(1)
+    found = [topic.at_end]
+    # What follows in partition 2 are markers of transactions, which are not shown.
+    consumer.send(2, 4, end=True)
+    consumer.send(1, 5)
+    record = topic.poll(1)
+    assert record is not None, "no poll ends with an event while there is a record"
+    assert (record.partition, record.offset) == (1, 5)
+    assert [*found, topic.at_end] == [False, True]
