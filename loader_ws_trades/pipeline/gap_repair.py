@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 _GRACE = 0.25  # seconds in which a gap may close by itself, as when two trades are swapped
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after a failed request
 _LINES = (30, 600.0)  # log lines of each kind, per seconds: a stream may lose trades for days
-_POLL_INTERVAL = 0.2  # seconds between checks whether the run ends
+_POLL_INTERVAL = 0.2  # seconds between checks whether the run ends, while there is a gap
+_IDLE_INTERVAL = 1.0  # the same while there is none; a gap ends the wait
 
 
 class Repair:
@@ -43,7 +44,7 @@ class Repair:
         ingest: has the pairs.
         stopping: ends every wait.
         await_weight: waits for request weight within our own limit; raises `UnavailableError`.
-        on_turn: called several times a second, and between two requests.
+        on_turn: called about once a second, and between two requests.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Repair:
             self._on_turn()
             self.note_gaps()
             if not self.turn():
-                self._ingest.gap_seen.wait(_POLL_INTERVAL)
+                self._ingest.gap_seen.wait(_IDLE_INTERVAL)
 
     def of(self, lane: Lane) -> LaneRepair:
         """The repair of a pair."""
