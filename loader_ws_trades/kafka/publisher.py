@@ -6,19 +6,18 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
-from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.errors import FencedError, run_error
 from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import KafkaProperties, producer_credentials, trade_producer_properties
-from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
-from loader_ws_trades.kafka.topic_settings import delivery_error
+from loader_ws_trades.kafka.startup import await_topic
+from loader_ws_trades.kafka.topic_settings import TopicSettings, delivery_error
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.lane import Lane
@@ -98,14 +97,10 @@ class Publisher:
             ConfigurationError: if the topic or a permission is missing, credentials or trades would be rejected.
             RunError: if no broker answered in time.
         """
-        if await_topic(self._producer, self._topic, "kafka_topic", startup, operation="WRITE"):
-            self._retry(self._check_topic_settings, startup)
+        check = self._check_topic_settings
+        await_topic(self._producer, self._topic, "kafka_topic", startup, operation="WRITE", check=check)
 
-    def _retry(self, step: Callable[[], None], startup: Startup) -> None:
-        retry_until_ready(step, startup, lambda seconds: self._producer.poll(seconds))  # noqa: PLW0108 - it may be replaced
-
-    def _check_topic_settings(self) -> None:
-        found = TopicAdmin(self._producer.properties, self._topic).settings()
+    def _check_topic_settings(self, found: TopicSettings) -> None:
         found.check("kafka_topic")
         if found.max_batch_size < self._batch_size(self._producer.properties):
             # The records queued during an outage would otherwise be rejected as one batch.

@@ -14,6 +14,7 @@ from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableErr
 from loader_ws_trades.kafka.admin import SHORT_TIMEOUT, TopicAdmin, topic_metadata
 from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import access_denied, error_text
+from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events
 
@@ -25,10 +26,19 @@ _PAUSE = 0.25  # seconds between two attempts
 _OUTAGE = 2  # attempts in a row without an answer after which an earlier rejection does not count any more
 
 
-def await_topic(client: Client, topic: str, setting: str, startup: Startup, *, operation: Operation) -> bool:
+def await_topic(
+    client: Client,
+    topic: str,
+    setting: str,
+    startup: Startup,
+    *,
+    operation: Operation,
+    check: Callable[[TopicSettings], None] | None = None,
+) -> bool:
     """Wait until the cluster has `topic` and allows `operation` on it; False if the start is cancelled.
 
-    The setting called `setting` names the topic.
+    The setting called `setting` names the topic, and `check` raises `ConfigurationError` for what the topic's own
+    settings must not be.
 
     Raises:
         ConfigurationError: if the topic or the permission is missing, or the user rejected, beyond the grace period.
@@ -37,7 +47,9 @@ def await_topic(client: Client, topic: str, setting: str, startup: Startup, *, o
 
     def attempt() -> None:
         try:
-            _check_topic(client, topic, setting, operation)
+            admin = _check_topic(client, topic, setting, operation)
+            if check:
+                check(admin.settings())
         finally:
             client.diagnosis.next_attempt()  # what is reported during the pause belongs to the next one
 
@@ -82,8 +94,10 @@ def retry_until_ready(attempt: Callable[[], None], startup: Startup, poll: Calla
     return False
 
 
-def _check_topic(client: Client, topic: str, setting: str, operation: Operation) -> None:
+def _check_topic(client: Client, topic: str, setting: str, operation: Operation) -> TopicAdmin:
     """Check that the cluster has `topic` and allows `operation` on it, as far as it shows that without writing.
+
+    What looked it up is returned: another would have to connect anew.
 
     Raises:
         ConfigurationError: if it rejects the client, has or shows no such topic, or the permission is missing.
@@ -100,10 +114,11 @@ def _check_topic(client: Client, topic: str, setting: str, operation: Operation)
         ) from error
     credentials, failure = client.diagnosis.credentials, topic_metadata(cluster, topic).error
     if failure is None:
-        allowed = TopicAdmin(client.properties, topic).permissions()
+        admin = TopicAdmin(client.properties, topic)
+        allowed = admin.permissions()
         if allowed and operation not in allowed:
             raise access_denied(operation, f"the topic {topic}", setting, credentials)
-        return
+        return admin
     if failure.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
         raise access_denied(operation, f"the topic {topic}, or has no such topic", setting, credentials)
     if failure.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):

@@ -11,11 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import RunError
-from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.errors import error_text, plain
 from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import producer_credentials, telemetry_producer_properties
-from loader_ws_trades.kafka.startup import await_topic, retry_until_ready
+from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events, Throttle, redacted
 
@@ -59,13 +58,15 @@ class Telemetry:
             ConfigurationError: if the topic or the permission is missing, or the user or any record is rejected.
             RunError: if no broker answered in time.
         """
-        topic, setting = self._settings.queue_events_topic, "queue_events_topic"
-
-        def check_size() -> None:
-            TopicAdmin(self._producer.properties, topic).settings().check_size(setting)
-
-        found = await_topic(self._producer, topic, setting, startup, operation="WRITE")
-        self.is_open = found and retry_until_ready(check_size, startup, self.poll)
+        setting = "queue_events_topic"
+        self.is_open = await_topic(
+            self._producer,
+            self._settings.queue_events_topic,
+            setting,
+            startup,
+            operation="WRITE",
+            check=lambda found: found.check_size(setting),
+        )
 
     def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
         """Send one event; a failure is logged and never stops the trades."""

@@ -20,6 +20,7 @@ from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.kafka.errors import AbortableError, FencedError, run_error
 from loader_ws_trades.kafka.publisher import Publisher
+from loader_ws_trades.kafka.startup import retry_until_ready
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Throttle
 from loader_ws_trades.pipeline.lane import Lane
@@ -61,7 +62,8 @@ class TransactionalPublisher(Publisher):
     def open(self, startup: Startup) -> None:
         """As `Publisher.open`; then fence off an older loader and end what it left open."""
         super().open(startup)
-        self._retry(self._init_transactions, startup)
+        # Each time the producer of that moment is polled, as it may have been replaced.
+        retry_until_ready(self._init_transactions, startup, lambda seconds: self._producer.poll(seconds))  # noqa: PLW0108
 
     def _init_transactions(self) -> None:
         try:

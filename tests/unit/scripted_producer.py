@@ -153,21 +153,16 @@ class Scripted:
     ) -> None:
         made: list[ScriptedProducer] = []
 
-        class Admin:
-            """Shows the topic settings that the test gives."""
-
-            def __init__(self, _properties: object, _topic: str) -> None: ...
-
-            def settings(self) -> TopicSettings:
-                return topic_settings or TopicSettings("trades", None)
+        def await_topic(*_args: object, check: Callable[[TopicSettings], None], **_options: object) -> bool:
+            check(topic_settings or TopicSettings("trades", None))
+            return True
 
         def make(properties: dict[str, Any]) -> ScriptedProducer:
             made.append(ScriptedProducer(properties, clock))
             return made[-1]
 
         patch.setattr(producer, "ConfluentProducer", make)
-        patch.setattr(publisher, "await_topic", lambda *_args, **_options: True)
-        patch.setattr(publisher, "TopicAdmin", Admin)
+        patch.setattr(publisher, "await_topic", await_topic)
         self.clock = clock
         self.publisher = make_publisher(load(REQUIRED | settings))
         self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))
