@@ -28,6 +28,9 @@ def _client_properties(settings: Settings, user: str | None, password: str | Non
         "security.protocol": settings.kafka_security_protocol or protocol,
         "allow.auto.create.topics": False,
         "socket.keepalive.enable": True,
+        # Half of it is also the pause between a client's first two connections (the second one goes to a broker by the
+        # address that it advertises), of which each start has half a dozen; the default is 100 ms.
+        "reconnect.backoff.ms": 20,
         # The default of 10 s is what a recovery waits for at worst after a long outage.
         "reconnect.backoff.max.ms": 2000,
     }
