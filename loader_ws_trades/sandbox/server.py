@@ -100,6 +100,12 @@ class Exchange:
         """Number of open connections, including those of REST clients; 0 when stopped."""
         return self._call(lambda: len(self._state.connections)) if self._thread else 0
 
+    @property
+    def subscribed(self) -> int:
+        """Number of streams with a subscriber; 0 when stopped."""
+        streams = self._state.streams if self._thread else {}
+        return self._call(lambda: sum(bool(one.subscribers) for one in streams.values())) if streams else 0
+
     def used_weight(self, ip: str = "127.0.0.1") -> int:
         """Return the request weight that `ip` has used in the current window; 0 when stopped."""
         return self._call(lambda: self._state.rest.weights(ip).used) if self._thread else 0

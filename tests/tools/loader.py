@@ -187,10 +187,12 @@ def workflow_on(bootstrap_servers: str, create_topic: Callable[[str], object]) -
         workflow.close()
 
 
-def check_events(events: list[dict[str, Any]], workflow: Workflow, last: str) -> None:
-    """The order and the form that the contract gives to the events of one process."""
+def check_events(
+    events: list[dict[str, Any]], workflow: Workflow, last: str, symbol: str = "POLUSDT", first: str = "started"
+) -> None:
+    """The order and the form that the contract gives to the events of one pair of one process."""
     statuses = [event["status"] for event in events]
-    assert statuses[0] == "started", statuses
+    assert statuses[0] == first, statuses
     assert statuses[-1] == last, events[-1]
     assert set(statuses[1:-1]) <= {"loading"}, statuses
     assert [event["finished"] for event in events] == [False] * (len(events) - 1) + [True]
@@ -212,7 +214,7 @@ def check_events(events: list[dict[str, Any]], workflow: Workflow, last: str) ->
         ]
         assert (event["queue_id"], event["symbol"], event["type"], event["producer"]) == (
             workflow.queue_id,
-            "POLUSDT",
+            symbol,
             "ws_trade",
             workflow.variables["TELEMETRY_PRODUCER_ID"],
         )

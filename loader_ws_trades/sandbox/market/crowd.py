@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from itertools import chain, islice, product
 from string import ascii_uppercase
+from typing import Literal
 
 from loader_ws_trades.sandbox.market.history import PATTERNS, Generated, Patterns
 from loader_ws_trades.sandbox.market.market import Market
@@ -34,17 +35,16 @@ def rates(count: int, total: float) -> list[float]:
     return [total * weight / sum(weights) for weight in weights]
 
 
-def crowd(count: int, total: float, *, seed: int = 0, names: list[str] | None = None) -> list[Market]:
+def crowd(count: int, total: float, *, seed: int = 0, start: Literal["now", "subscriber"] = "now") -> list[Market]:
     """Return `count` markets that issue `total` trades a second together, each with ids of its own.
 
     They share blocks of prices and quantities, but no two have the same one at the same time: 1,600 take some MB.
     """
     patterns = Patterns(seed)
     markets = []
-    for rank, (symbol, rate) in enumerate(zip(names or symbols(count), rates(count, total), strict=True), 1):
+    for rank, (symbol, rate) in enumerate(zip(symbols(count), rates(count, total), strict=True), 1):
         number = zlib.crc32(f"{seed}/{symbol}".encode())
-        first_id = rank * _IDS + number % _IDS
-        markets.append(
-            Market(Generated(symbol, patterns, rate=rate, first_id=first_id, first_pattern=number % PATTERNS))
-        )
+        first_id, first_pattern = rank * _IDS + number % _IDS, number % PATTERNS
+        history = Generated(symbol, patterns, rate=rate, first_id=first_id, first_pattern=first_pattern)
+        markets.append(Market(history, start=start))
     return markets

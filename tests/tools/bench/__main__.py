@@ -42,7 +42,7 @@ def main() -> None:
 def run(
     parts: tuple[str, ...], *, quick: bool, alone: bool, tree: Path | None, bursts: float | None, out: Path | None
 ) -> None:
-    """Measure PARTS (by default all but rates, cuts, connections and racing) and print the table."""
+    """Measure PARTS (by default saturation to start) and print the table."""
     contenders = CONTENDERS[:1] if alone else CONTENDERS
     if tree:
         contenders = (contenders[0], before(tree.resolve()), *contenders[1:])

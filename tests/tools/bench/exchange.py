@@ -1,11 +1,12 @@
 """The exchange of one run, as a process of its own: `python -m tests.tools.bench.exchange SPECIFICATION`.
 
 It says on standard output, as lines of JSON, where it can be reached and when its market began, which is when the
-first client subscribed. It ends by SIGTERM.
+first client subscribed; by SIGUSR1 how far its clients are. It ends by SIGTERM.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import signal
@@ -17,13 +18,15 @@ from typing import Any
 
 import msgspec
 
-from loader_ws_trades.sandbox import Exchange, Generated, Market, Recorded, parse_fault
+from loader_ws_trades.sandbox import Exchange, Generated, Market, Recorded, crowd, parse_fault
 
 
 class MarketSpec(msgspec.Struct, kw_only=True):
     """What the exchange plays: generated trades flat out or at a mean rate, or a file of frames at its own pace."""
 
     count: int
+    symbols: int = 1
+    """Number of pairs; with several, `rate` is for all together, and unevenly spread."""
     symbol: str = "POLUSDT"
     rate: float | None = None
     frames: str | None = None
@@ -63,10 +66,18 @@ def main() -> None:
         tls.load_cert_chain(spec.server_pem)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with Exchange([_market(spec)], ssl=tls, faults=[parse_fault(text) for text in spec.faults]) as exchange:
-        _say(ws=exchange.ws_url, rest=exchange.rest_url, stream=exchange.markets[0].stream)
+    markets = crowd(spec.symbols, spec.rate or 0.0) if spec.symbols > 1 else [_market(spec)]
+    with Exchange(markets, ssl=tls, faults=[parse_fault(text) for text in spec.faults]) as exchange:
+        counters, number = exchange.counters, itertools.count()
+
+        def say_state(*_: object) -> None:
+            subscribed, weight = exchange.subscribed, counters.weight
+            _say(state=next(number), subscribed=subscribed, weight=weight, connections=counters.connections)
+
+        signal.signal(signal.SIGUSR1, say_state)
+        urls = {"ws": exchange.ws_url, "combined": exchange.combined_url, "rest": exchange.rest_url}
+        _say(**urls, stream=exchange.markets[0].stream)
         stopped.wait()
-        counters = exchange.counters
         _say(repairs=counters.requests["/api/v3/historicalTrades"], connections=counters.connections)
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.tools.bench import latency, rates, redundancy
+from tests.tools.bench import latency, many, rates, redundancy
 from tests.tools.bench.arena import Arena
 from tests.tools.bench.contenders import CONTENDERS, LOADER, Contender
 from tests.tools.bench.exchange import MarketSpec
@@ -42,6 +42,12 @@ class Scale(NamedTuple):
     redundancy_rounds: int
     window: float
     window_rounds: int
+    pairs: int
+    pairs_rate: float
+    pairs_seconds: float
+    highest: float
+    """Seconds of one step on the way to the highest rate."""
+    down: float
 
 
 FULL = Scale(
@@ -55,6 +61,11 @@ FULL = Scale(
     redundancy_rounds=5,
     window=10.0,
     window_rounds=3,
+    pairs=1600,
+    pairs_rate=3000.0,
+    pairs_seconds=120.0,
+    highest=20.0,
+    down=30.0,
 )
 QUICK = Scale(
     rounds=2,
@@ -67,6 +78,11 @@ QUICK = Scale(
     redundancy_rounds=1,
     window=4.0,
     window_rounds=1,
+    pairs=400,
+    pairs_rate=1000.0,
+    pairs_seconds=15.0,
+    highest=8.0,
+    down=10.0,
 )
 
 
@@ -238,5 +254,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "cuts": redundancy.cuts,
     "connections": redundancy.connections,
     "racing": redundancy.racing,
+    "exchange": many.exchange,
+    "highest": many.highest,
+    "restart": many.restart,
 }
 BY_DEFAULT = ("saturation", "stages", "metrics", "latency", "memory", "start")

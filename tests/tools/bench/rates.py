@@ -38,6 +38,8 @@ class Look(NamedTuple):
     clock: float
     """Seconds since 1970: the clock of the broker's log."""
     threads: dict[int, usage.Thread]
+    processes: dict[int, float]
+    """Seconds of CPU of each process with its children."""
     broker: float
 
 
@@ -48,15 +50,17 @@ class Watch:
         self._arena = arena
         self._seconds = seconds
 
-    def during(self, process: Measured) -> None:
-        """Watch it from the end of the warm-up on."""
+    def during(self, *processes: Measured) -> None:
+        """Watch them from the end of the warm-up on."""
         time.sleep(WARM_UP)
-        self.pids = usage.family(process.pid)
+        self._families = {process.pid: usage.family(process.pid) for process in processes}
+        self.pids = [pid for family in self._families.values() for pid in family]
         self._first = self._look()
         time.sleep(self._seconds)
         self._last = self._look()
-        if usage.stat(process.pid)[:1] in ([], ["Z"]):
-            raise RunError(f"it ended while it was watched\n{process.text()[-3000:]}")
+        for process in processes:
+            if usage.stat(process.pid)[:1] in ([], ["Z"]):
+                raise RunError(f"it ended while it was watched\n{process.text()[-3000:]}")
 
     def after(self, topic: str) -> None:
         """Count what it wrote between the two looks."""
@@ -64,13 +68,25 @@ class Watch:
 
     def _look(self) -> Look:
         found = {number: thread for pid in self.pids for number, thread in usage.threads(pid).items()}
+        processes = {
+            pid: sum(thread.cpu for member in family for thread in usage.threads(member).values())
+            for pid, family in self._families.items()
+        }
         broker = usage.threads(self._arena.cluster.nodes[0].pid or 0)
-        return Look(time.time(), found, sum(thread.cpu for thread in broker.values()))
+        return Look(time.time(), found, processes, sum(thread.cpu for thread in broker.values()))
 
     @property
     def seconds(self) -> float:
         """The time between the two looks."""
         return self._last.clock - self._first.clock
+
+    def covers(self, moment: int) -> bool:
+        """Whether a time in milliseconds since 1970 lies between the two looks."""
+        return self._first.clock * 1000 <= moment < self._last.clock * 1000
+
+    def of(self, pid: int) -> float:
+        """Seconds of CPU that one of the processes took."""
+        return self._last.processes[pid] - self._first.processes[pid]
 
     @property
     def broker(self) -> float:

@@ -23,6 +23,7 @@ from tests.tools.chaos import (
     exchange_rows,
     exchange_scripts,
     outage_rows,
+    pair_rows,
     process_rows,
     restart_rows,
     stream_rows,
@@ -40,6 +41,7 @@ SCENARIOS = [
     *restart_rows.SCENARIOS,
     *broker_rows.SCENARIOS,
     *outage_rows.SCENARIOS,
+    *pair_rows.SCENARIOS,
 ]
 _AT_ONCE = 6
 LOGS = Path(__file__).parents[3] / ".cache" / "chaos"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 COLUMNS = ("lost", "duplicated", "out_of_order", "altered")
@@ -28,6 +28,15 @@ class Counts:
         """What is wrong, for people, except in the `expected` columns."""
         found = {column: getattr(self, column) for column in COLUMNS if column not in expected}
         return [f"{count} {column.replace('_', ' ')} ({self.examples})" for column, count in found.items() if count]
+
+
+def total(counts: Mapping[str, Counts]) -> Counts:
+    """The sums of several pairs' counts."""
+    if len(counts) == 1:
+        return next(iter(counts.values()))
+    sums = {name: sum(getattr(one, name) for one in counts.values()) for name in ("issued", "on_topic", *COLUMNS)}
+    examples = "; ".join(f"{symbol} {one.examples}" for symbol, one in counts.items() if one.examples)
+    return Counts(**sums, examples=examples)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,7 @@ class Stage:
         *,
         rate: float = 1500,
         market: Market | None = None,
+        markets: Sequence[Market] = (),
         kafka: Kafka | None = None,
         create_topic: Callable[[str], object] | None = None,
         **options: Any,
@@ -72,6 +73,7 @@ class Stage:
             title: of the line; by default that of the scenario.
             rate: of the market's trades.
             market: another one.
+            markets: several of them.
             kafka: other brokers.
             create_topic: another way to make a topic on them.
             options: more for the trial.
@@ -81,7 +83,7 @@ class Stage:
         make = broker.create_topics if isinstance(broker, EmbeddedBroker) else broker.create_topic
         market = market or Market.generated("POLUSDT", rate=rate, seed=self.seed, start="subscriber")
         name = f"{self._scenario.row} {title or self._scenario.title}"
-        trial = Trial(name, broker.bootstrap_servers, create_topic or make, market, **options)
+        trial = Trial(name, broker.bootstrap_servers, create_topic or make, *(markets or [market]), **options)
         self.outcomes.append(trial.outcome)
         return trial
 

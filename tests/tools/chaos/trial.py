@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain
 from types import TracebackType
 
+from confluent_kafka import Message
+
 from loader_ws_trades.sandbox import Exchange, Fault, Limits, Market
-from tests.tools.chaos.outcome import Outcome
+from tests.tools.chaos.outcome import Counts, Outcome, total
 from tests.tools.chaos.timing import first_sign, recovery
 from tests.tools.chaos.witness import compare, named_ids
 from tests.tools.loader import Loader, Workflow, check_events, workflow_on
@@ -27,7 +30,8 @@ class Trial:
         name: number of the matrix's row, and what goes wrong.
         bootstrap_servers: the brokers, for the loaders and for the independent reader.
         create_topic: makes a topic.
-        market: what is traded; it begins with the first subscriber, so that all it issues is owed.
+        markets: what is traded; each begins with its first subscriber, so that all it issues is owed.
+        topic_each: whether each market has a topic of its own.
         faults: what goes wrong at the exchange by itself.
         limits: what the exchange allows.
         ping_interval: seconds between the exchange's pings.
@@ -38,17 +42,19 @@ class Trial:
         name: str,
         bootstrap_servers: str,
         create_topic: Callable[[str], object],
-        market: Market,
-        *,
+        *markets: Market,
+        topic_each: bool = False,
         faults: Iterable[Fault] = (),
         limits: Limits | None = None,
         ping_interval: float = 20.0,
     ) -> None:
         number, _, fault = name.partition(" ")
         self.outcome = Outcome(int(number), fault)
-        self.market = market
+        self.markets = list(markets)
+        """Those whose trades are owed."""
+        self.market = markets[0]
         self.exchange = Exchange(
-            [market], faults=faults, limits=limits or Limits(connection_age=None), ping_interval=ping_interval
+            markets, faults=faults, limits=limits or Limits(connection_age=None), ping_interval=ping_interval
         )
         self.loaders: list[Loader] = []
         self.excused: set[int] = set()
@@ -62,7 +68,10 @@ class Trial:
         self.workflow: Workflow
         self._foreign: set[bytes | None] = set()
         self._open_workflow = partial(workflow_on, bootstrap_servers, create_topic)
-        self._goal: int | None = None
+        self._create_topic = create_topic
+        self._topic_each = topic_each
+        self._topics: list[str] = []
+        self._goals: dict[str, int] = {}
         self._limits: dict[str, float | None] = {}
         self._log: str | None = None  # once the loaders have ended
         self._quiet_until: float | None = None
@@ -74,7 +83,15 @@ class Trial:
         with ExitStack() as stack:
             self.workflow = stack.enter_context(self._open_workflow())
             stack.enter_context(self.exchange)
-            self._follower = Follower(self.workflow.servers, [self.workflow.topic], self._foreign)
+            self._topics = [self.workflow.topic]
+            if self._topic_each:
+                self._topics = [f"{self.workflow.topic}.{market.symbol}" for market in self.markets]
+                for topic in self._topics:
+                    self._create_topic(topic)
+                self.workflow.variables["KAFKA_TOPIC"] = f"{self.workflow.topic}.{{symbol}}"
+            if len(self.markets) > 1:
+                self.workflow.variables |= {"SYMBOL": None, "SYMBOLS": ",".join(one.symbol for one in self.markets)}
+            self._follower = Follower(self.workflow.servers, self._topics, self._foreign)
             stack.callback(self._follower.close)
             self._memory = PeakMemory()
             stack.callback(self._memory.close)
@@ -123,19 +140,21 @@ class Trial:
         wait_for(lambda: time.monotonic() >= end, "the clock", seconds + 5)
 
     def let_load(self, more: int = 500, seconds: float = 90) -> None:
-        """Wait until the topic has what the exchange has issued by now, and `more` trades after that.
+        """Wait until the topic has what the exchange has issued by now, and `more` trades of the first pair after that.
 
         Raises:
             AssertionError: if that takes too long, or no loader runs any more.
         """
-        last = self.market.last_id
-        self._goal = goal = (self.market.first_id - 1 if last is None else last) + more
+        issued = {market.symbol: market.last_id for market in self.markets}
+        self._goals = {symbol: last for symbol, last in issued.items() if last is not None}
+        self._goals[self.market.symbol] = self._goals.get(self.market.symbol, self.market.first_id - 1) + more
+        goals = set(self._goals.values())
 
         def done() -> bool:
-            return goal in self._follower.arrivals or not self._running()
+            return goals <= self._follower.arrivals.keys() or not self._running()
 
-        wait_for(done, f"trade {goal} on the topic", seconds)
-        assert goal in self._follower.arrivals, f"no loader runs any more: {self.last_words()}"
+        wait_for(done, f"trades {', '.join(map(str, sorted(goals)[:5]))} on the topic", seconds)
+        assert goals <= self._follower.arrivals.keys(), f"no loader runs any more: {self.last_words()}"
 
     def stop(self) -> None:
         """Stop the loaders by command; each must end with 0."""
@@ -228,22 +247,33 @@ class Trial:
         if self.struck_at is not None:
             outcome.detect = first_sign(self.log, self.struck_at, self._quiet_until)
         if self.healed_at is not None:
-            outcome.recover = recovery(self.market, self._follower.arrivals, self.healed_at)
+            arrivals, healed_at = self._follower.arrivals, self.healed_at
+            outcome.recover = max(recovery(market, arrivals, healed_at) for market in self.markets)
         for column, limit in self._limits.items():
             taken = getattr(outcome, column)
             if limit is not None and (taken is None or taken > limit):
                 outcome.broken.append(f"{taken} s to {column}, where the limit is {limit:g}")
-        found = read_topic(self.workflow.servers, self.workflow.topic)
-        records = [record for record in found if record.value() not in self._foreign]
-        outcome.counts = compare(self.market, records, goal=self._goal, excused=self.excused, behind=self.behind)
+        outcome.counts = self._compare()
         outcome.broken += outcome.counts.faults(self.expected)
         with self.promise():
             self._judge_names()
         if "Traceback" in self.log:
             outcome.broken.append("a stack trace in the log")
 
+    def _compare(self) -> Counts:
+        records: dict[str, list[Message]] = {market.symbol: [] for market in self.markets}
+        for record in chain.from_iterable(read_topic(self.workflow.servers, topic) for topic in self._topics):
+            if record.value() not in self._foreign:
+                # A record without a key of ours counts as altered.
+                records.get((record.key() or b"").decode(), records[self.market.symbol]).append(record)
+        found = {}
+        for market in self.markets:
+            own, goal = records[market.symbol], self._goals.get(market.symbol)
+            found[market.symbol] = compare(market, own, goal=goal, excused=self.excused, behind=self.behind)
+        return total(found)
+
     def _judge_names(self) -> None:
-        owed, named = self.excused | set(self.market.holes), self.named()
+        owed, named = self.excused | {hole for market in self.markets for hole in market.holes}, self.named()
         # Ids issued since, or those of a gap that the next run fills, are not to be named.
         wanted = {trade_id for trade_id in owed if trade_id <= max(self._follower.arrivals, default=0)}
         assert named == wanted, f"{len(named)} ids named as missing, where it is {len(wanted)}"
