@@ -11,13 +11,10 @@ from tests.tools.loader import Loader
 
 
 def test_demo_shows_a_cut_and_a_gap_being_repaired() -> None:
-    loader = Loader("demo", "--duration", "6s", "--rate", "300")
-    try:
+    with Loader("demo", "--duration", "6s", "--rate", "300") as loader:
         output, _ = loader.process.communicate(timeout=90)
         shown = output.decode()
         assert loader.process.returncode == 0, shown + loader.errors
-    finally:
-        loader.close()
     story = ["started: ", "exchange +cuts", "again", "exchange +skips", "5 trades are missing", "interrupted: "]
     assert re.search(".*".join(story), shown, re.DOTALL), shown
     assert 'trades        {"trade_id":' in shown
@@ -30,8 +27,7 @@ def test_demo_shows_a_cut_and_a_gap_being_repaired() -> None:
 
 
 def test_demo_ends_on_ctrl_c() -> None:
-    loader = Loader("demo", "--duration", "60s")
-    try:
+    with Loader("demo", "--duration", "60s") as loader:
         while "started" not in loader.lines()[0]:
             pass
         loader.process.send_signal(signal.SIGINT)
@@ -39,14 +35,11 @@ def test_demo_ends_on_ctrl_c() -> None:
         assert loader.process.returncode == 130
         assert b"Stopped by Ctrl-C" in output
         assert "Traceback" not in loader.errors
-    finally:
-        loader.close()
 
 
 def test_a_loader_runs_with_the_file_that_sandbox_prints(tmp_path: Path) -> None:
     # Any address of this machine will do, as in a network of containers.
-    sandbox = Loader("sandbox", "--symbol", "币安usdt", "--rate", "200", "--host", "127.0.0.2")
-    try:
+    with Loader("sandbox", "--symbol", "币安usdt", "--rate", "200", "--host", "127.0.0.2") as sandbox:
         lines: list[str] = []
         while not lines or not lines[-1].startswith("#"):
             lines += sandbox.lines()
@@ -57,12 +50,7 @@ def test_a_loader_runs_with_the_file_that_sandbox_prints(tmp_path: Path) -> None
         assert not notes
         assert variables["symbol"] == "币安USDT"
         assert variables["binance_ws_url"].startswith("ws://127.0.0.2:")
-        loader = Loader("run", "--max-records", "100", "--env-file", str(file))
-        try:
+        with Loader("run", "--max-records", "100", "--env-file", str(file)) as loader:
             assert loader.wait() == 0, loader.errors
-        finally:
-            loader.close()
         sandbox.process.send_signal(signal.SIGTERM)
         assert sandbox.wait() == 0
-    finally:
-        sandbox.close()

@@ -18,12 +18,9 @@ LASTING = 3600.0
 
 def rejected(*arguments: str, **variables: object) -> str:
     """What a start that ends with 2 shows."""
-    loader = Loader(*arguments, SYMBOL="POLUSDT", STARTUP_GRACE="0.5", **(NO_PROXY | variables))
-    try:
+    with Loader(*arguments, SYMBOL="POLUSDT", STARTUP_GRACE="0.5", **(NO_PROXY | variables)) as loader:
         assert loader.wait() == 2, loader.errors
         shown = loader.errors + loader.output()
-    finally:
-        loader.close()
     assert "Traceback" not in shown
     return shown
 

@@ -93,7 +93,7 @@ def test_every_command_ends_by_sigterm(
     class LoaderWithin(Loader):
         interpreter, launcher = begins[0], begins[1:]
 
-    loader = LoaderWithin(
+    with LoaderWithin(
         *COMMANDS[command],
         QUEUE_ID="wf-1",
         SYMBOL="BTCUSDT",
@@ -103,8 +103,7 @@ def test_every_command_ends_by_sigterm(
         KAFKA_BOOTSTRAP_SERVERS=address,
         BINANCE_WS_URL=f"ws://{address}/ws",
         BINANCE_REST_URL=f"http://{address}",
-    )
-    try:
+    ) as loader:
         pid = wait_for(lambda: _child(loader.process.pid), "the process") if within else loader.process.pid
         if moment == "at once":
             wait_for(lambda: int(_status(pid, "SigCgt"), 16) >> signal.SIGTERM - 1 & 1, "the handler")
@@ -114,8 +113,6 @@ def test_every_command_ends_by_sigterm(
         assert loader.wait(15) == EXIT_CODE
         assert "Traceback" not in loader.errors
         assert loader.errors == "" or moment != "at once" or command == "run"
-    finally:
-        loader.close()
 
 
 def _child(pid: int) -> int:

@@ -122,13 +122,10 @@ def test_a_recording_survives_a_kill_and_a_replay_can_be_piped(tmp_path: Path) -
         loader.close()
     with gzip.open(recording) as file:
         assert sum(1 for _ in file) > 1000
-    loader = Loader("replay", str(recording), "--speed", "max", "--stdout", SYMBOL="POLUSDT")
-    try:
+    with Loader("replay", str(recording), "--speed", "max", "--stdout", SYMBOL="POLUSDT") as loader:
         assert loader.process.stdout is not None
         assert loader.lines(500) == lines[:500]
         loader.process.stdout.close()
+        loader.process.stdout = None
         assert loader.wait() == 0
         assert "Traceback" not in loader.errors
-    finally:
-        loader.process.stdout = None
-        loader.close()

@@ -50,10 +50,7 @@ def test_backfill_chooses_its_symbol_by_index() -> None:
     markets = [Market.generated(symbol, past=100, first_id=1000) for symbol in ("AUSDT", "币安USDT")]
     with Exchange(markets) as exchange:
         variables = {"SYMBOLS": "ausdt, 币安usdt", "JOB_COMPLETION_INDEX": 1, "BINANCE_REST_URL": exchange.rest_url}
-        loader = Loader("backfill", "--from-id", "1000", "--to-id", "1009", "--stdout", **variables)
-        try:
+        with Loader("backfill", "--from-id", "1000", "--to-id", "1009", "--stdout", **variables) as loader:
             assert loader.wait() == 0, loader.errors
             records = [json.loads(line) for line in loader.output().splitlines()]
-        finally:
-            loader.close()
     assert [(record["symbol"], record["trade_id"]) for record in records] == [("币安USDT", 1000 + n) for n in range(10)]

@@ -17,7 +17,6 @@ from tests.kafka.test_transactional import open_transaction
 from tests.tools.apache_kafka import Kafka
 from tests.tools.loader import Loader, Workflow, urls, workflow_on
 from tests.tools.scrape import ask, free_port, scrape
-from tests.tools.topics import write_topic
 from tests.tools.waiting import wait_for
 
 HIDDEN = "an open transaction hides"
@@ -62,24 +61,6 @@ def end(workflow: Workflow, loader: Loader) -> None:
 def reported(workflow: Workflow, text: str) -> int:
     """How many events contain `text`."""
     return sum(text in event["message"] for event in workflow.events())
-
-
-def test_a_bad_record_with_the_pairs_key_costs_no_trade(workflow: Workflow) -> None:
-    market = Market.generated("POLUSDT", rate=1000)
-    with Exchange([market]) as exchange:
-        loader = start(workflow, exchange)
-        wait_for(lambda: last(workflow) >= 0, "the first trades")
-        loader.process.terminate()
-        assert loader.wait() == 143, loader.errors
-        write_topic(workflow.servers, workflow.topic, b"hello", key=b"POLUSDT")
-        missed = market.last_id or 0
-        wait_for(lambda: (market.last_id or 0) > missed + 500, "trades that no loader receives")
-        loader = start(workflow, exchange)
-        goal = market.last_id or 0
-        wait_for(lambda: last(workflow) >= goal, "the run to catch up")
-        end(workflow, loader)
-    assert "Resuming after trade id" in loader.errors
-    assert ids(workflow)
 
 
 def test_a_quiet_pair_resumes_with_the_first_trade_of_the_scanned_time(workflow: Workflow, kafka: Kafka) -> None:

@@ -10,7 +10,8 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 from tests.tools.waiting import wait_for
 
@@ -46,6 +47,9 @@ def limited(process: subprocess.Popen[Any], seconds: float = 60.0) -> Iterator[N
             raise AssertionError(f"not within {seconds:g} s: the output or the end of {process.args!r}")
 
 
+_P = TypeVar("_P", bound="Program")
+
+
 class Program:
     """A process whose standard output is a pipe and whose standard error is kept, unless `stderr` replaces it."""
 
@@ -58,6 +62,18 @@ class Program:
             stderr=self._errors if stderr is None else stderr,
             **how,
         )
+
+    def __enter__(self: _P) -> _P:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        self.end()
 
     @property
     def errors(self) -> str:

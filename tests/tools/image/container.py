@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,7 @@ exec chroot "$root" setpriv --reuid "$user" --regid "$group" --clear-groups \\
 class Container(Program):
     """One run of an image's entry point and command, or of another command, with only `variables`."""
 
-    def __init__(
-        self, root: Path, image: Mapping[str, Any], variables: Mapping[str, object], command: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, root: Path, image: Mapping[str, Any], variables: Mapping[str, object], *command: str) -> None:
         own = dict(pair.split("=", 1) for pair in image["Env"])
         user, _, group = image["User"].partition(":")
         unshare, shell = shutil.which("unshare"), shutil.which("sh")
@@ -72,15 +69,3 @@ class Container(Program):
     def kill(self) -> None:
         """Kill PID 1, with which all the others end, and then the runtime."""
         self.signal(signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def container(
-    root: Path, image: Mapping[str, Any], variables: Mapping[str, object], *command: str
-) -> Iterator[Container]:
-    """A container that ends with the block."""
-    made = Container(root, image, variables, command)
-    try:
-        yield made
-    finally:
-        made.end()

@@ -23,7 +23,7 @@ from loader_ws_trades import __version__
 from loader_ws_trades.config.settings import OPTIONS
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.tools.image import building
-from tests.tools.image.container import container
+from tests.tools.image.container import Container
 from tests.tools.loader import Workflow, check_events, workflow_on
 from tests.tools.waiting import wait_for
 
@@ -125,7 +125,7 @@ def starts_fast(built: Built) -> str:
     seconds = []
     for _ in range(3):
         begin = time.monotonic()
-        with container(built.root, built.configuration, {}, "--version") as made:
+        with Container(built.root, built.configuration, {}, "--version") as made:
             assert __version__ in made.output()
             assert made.wait() == 0, made.errors
         seconds.append(time.monotonic() - begin)
@@ -134,7 +134,7 @@ def starts_fast(built: Built) -> str:
 
 def needs_its_variables(built: Built) -> str:
     """Without variables it ends with 2 and says what to set."""
-    with container(built.root, built.configuration, {}) as made:
+    with Container(built.root, built.configuration, {}) as made:
         assert made.wait() == 2, made.errors
         for option in OPTIONS:
             assert option.variable in made.errors or not option.required, made.errors
@@ -143,7 +143,7 @@ def needs_its_variables(built: Built) -> str:
 
 def runs_restricted(built: Built) -> str:
     """Its default command, with only variables: trades arrive, a stop command ends it with 0."""
-    with _workflow() as workflow, container(built.root, built.configuration, workflow.variables) as made:
+    with _workflow() as workflow, Container(built.root, built.configuration, workflow.variables) as made:
         made.wait_for_line("Connected")
         rights = {key: made.status(key) for key in ("Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs")}
         assert rights["Uid"].split() == rights["Gid"].split() == ["10001"] * 4, rights
@@ -166,7 +166,7 @@ def _cannot_write(process: int) -> bool:
 def answers_probe_and_prometheus(built: Built) -> str:
     """At the port that the manifests name, from the beginning."""
     variables = {"METRICS_PORT": _METRICS_PORT}
-    with _workflow() as workflow, container(built.root, built.configuration, workflow.variables | variables) as made:
+    with _workflow() as workflow, Container(built.root, built.configuration, workflow.variables | variables) as made:
         made.wait_for_line("Connected")
         assert _get("/healthz") == "ok\n"
         wait_for(
@@ -185,7 +185,7 @@ def _get(path: str) -> str:
 
 def obeys_sigterm_as_pid_1(built: Built) -> str:
     """PID 1 has no default handler: it must have its own, deliver the tail and end with 143."""
-    with _workflow() as workflow, container(built.root, built.configuration, workflow.variables) as made:
+    with _workflow() as workflow, Container(built.root, built.configuration, workflow.variables) as made:
         made.wait_for_line("Connected")
         assert made.status("NSpid").split()[-1] == "1", made.status("NSpid")
         wait_for(lambda: workflow.last_id() >= 0, "a trade on the topic")

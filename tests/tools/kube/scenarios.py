@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.tools.kube.outcome import End
@@ -24,47 +25,26 @@ class Scenario:
     """Keywords for the `Trial`: what is not as it should be."""
 
 
-def _stop(trial: Trial) -> None:
-    trial.let_load()
-    trial.stop()
-    trial.let_finish()
+def _then_stop(*steps: Callable[[Trial], None]) -> Callable[[Trial], None]:
+    """Let trades load, let something happen, and stop the Job once it has gone on."""
+
+    def play(trial: Trial) -> None:
+        for step in steps:
+            trial.let_load()
+            step(trial)
+        trial.let_load()
+        trial.stop()
+        trial.let_finish()
+
+    return play
 
 
-def _evict(trial: Trial) -> None:
-    trial.let_load()
-    trial.evict()
-    _stop(trial)
+_stop = _then_stop()
 
 
 def _evict_while_kafka_hangs(trial: Trial) -> None:
-    trial.let_load()
     with trial.hanging_kafka():
         trial.evict()
-    _stop(trial)
-
-
-def _crash(trial: Trial) -> None:
-    trial.let_load()
-    trial.crash()
-    _stop(trial)
-
-
-def _hang(trial: Trial) -> None:
-    trial.let_load()
-    trial.hang()
-    _stop(trial)
-
-
-def _evict_one(trial: Trial) -> None:
-    trial.let_load()
-    trial.evict(index=1)
-    _stop(trial)
-
-
-def _crash_one(trial: Trial) -> None:
-    trial.let_load()
-    trial.crash(index=2)
-    _stop(trial)
 
 
 def _stop_the_others(trial: Trial) -> None:
@@ -74,16 +54,16 @@ def _stop_the_others(trial: Trial) -> None:
 
 SCENARIOS = [
     Scenario("a stop command", ONE, _stop, End("Complete", ((0,),), counted=0)),
-    Scenario("an eviction, then a stop", ONE, _evict, End("Complete", ((143, 0),), counted=0)),
+    Scenario("an eviction, then a stop", ONE, _then_stop(Trial.evict), End("Complete", ((143, 0),), counted=0)),
     # What is under way cannot be delivered: the loader gives up, and says so, before its grace period is over.
     Scenario(
         "an eviction while Kafka hangs, then a stop",
         ONE,
-        _evict_while_kafka_hangs,
+        _then_stop(_evict_while_kafka_hangs),
         End("Complete", ((1, 0),), counted=0),
     ),
-    Scenario("a crash (kill -9), then a stop", ONE, _crash, End("Complete", ((137, 0),), counted=1)),
-    Scenario("a process that hangs, then a stop", ONE, _hang, End("Complete", ((137, 0),), counted=1)),
+    Scenario("a crash (kill -9), then a stop", ONE, _then_stop(Trial.crash), End("Complete", ((137, 0),), counted=1)),
+    Scenario("a process that hangs, then a stop", ONE, _then_stop(Trial.hang), End("Complete", ((137, 0),), counted=1)),
     Scenario(
         "a symbol that the exchange does not know",
         ONE,
@@ -99,8 +79,18 @@ SCENARIOS = [
         {"password": "not-the-password"},
     ),
     Scenario("fleet: a stop command", FLEET, _stop, End("Complete", ((0,), (0,), (0,)), counted=0)),
-    Scenario("fleet: one evicted, then a stop", FLEET, _evict_one, End("Complete", ((0,), (143, 0), (0,)), counted=0)),
-    Scenario("fleet: one crashed, then a stop", FLEET, _crash_one, End("Complete", ((0,), (0,), (137, 0)), counted=1)),
+    Scenario(
+        "fleet: one evicted, then a stop",
+        FLEET,
+        _then_stop(partial(Trial.evict, index=1)),
+        End("Complete", ((0,), (143, 0), (0,)), counted=0),
+    ),
+    Scenario(
+        "fleet: one crashed, then a stop",
+        FLEET,
+        _then_stop(partial(Trial.crash, index=2)),
+        End("Complete", ((0,), (0,), (137, 0)), counted=1),
+    ),
     Scenario(
         "fleet: one symbol that the exchange does not know",
         FLEET,
