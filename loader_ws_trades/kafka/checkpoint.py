@@ -1,4 +1,4 @@
-"""The checkpoint: the newest trade of the pair on the topic itself, so that the loader keeps no state.
+"""The checkpoint: the newest trade of each pair on the topic itself, so that the loader keeps no state.
 
 A record's own fields say what it is; its timestamp and offset only say where to look. A topic may use
 `LogAppendTime`, a backfill appends old trades after newer ones, and others may write records that are not trades.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ _PAUSE = 0.2  # seconds between two checks whether an open transaction has ended
 
 
 class Checkpoint(NamedTuple):
-    """What a topic says about the pair."""
+    """What a topic says about a pair."""
 
     last: Position | None = None
     """Its newest trade; None if none was found."""
@@ -41,34 +41,36 @@ class Checkpoint(NamedTuple):
 
 
 class Search:
-    """Finds the newest trade of the symbol on its topic; close it.
+    """Finds the newest trades of pairs on their topic, in one pass for all of them.
 
     Args:
-        settings: the topic, the symbol, and how many records, in all partitions together, one scan may read.
+        settings: the topic, and how many records, in all partitions together, one scan may read.
+        symbols: the pairs.
+        scanner: reads the topic.
         pause: waits for some seconds; returns whether to stop waiting.
         clock: gives the seconds since 1970.
-        scanner: reads the topic.
     """
 
     def __init__(
         self,
         settings: Settings,
-        pause: Callable[[float], bool] | None = None,
+        symbols: Sequence[str],
+        scanner: TopicScanner,
         *,
+        pause: Callable[[float], bool] | None = None,
         clock: Callable[[], float] = time.time,
-        scanner: TopicScanner | None = None,
     ) -> None:
-        self._topic, self._symbol = settings.kafka_topic, settings.symbol
+        self._topic, self._symbols = settings.kafka_topic, symbols
         self._limit = settings.resume_scan_limit
         self._pause = pause or threading.Event().wait
         self._clock = clock
-        self._scanner = scanner or TopicScanner(settings)
+        self._scanner = scanner
         self._bounds: dict[int, tuple[int, int]] = {}
-        self._found = Newest(0)
+        self._found: dict[str, Newest] = {}
         self._saw_any = False  # whether any record was read
 
-    def run(self, patience: float) -> Checkpoint:
-        """The checkpoint, by what was written when it was first called.
+    def run(self, patience: float) -> dict[str, Checkpoint]:
+        """The checkpoint of each pair, by what was written when it was first called.
 
         Raises:
             HiddenError: if an open transaction hides the end for `patience` seconds; call it again to wait longer.
@@ -86,10 +88,6 @@ class Search:
             raise read_denied(self._topic)
         return found
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._scanner.close()
-
     def _await_end(self, patience: Deadline) -> None:
         while True:
             stable = self._scanner.stable_ends()
@@ -99,7 +97,7 @@ class Search:
             if patience.passed or self._pause(_PAUSE):
                 raise HiddenError(self._topic, hidden[0], stable[hidden[0]])
 
-    def _search(self) -> Checkpoint:
+    def _search(self) -> dict[str, Checkpoint]:
         lows = {number: low for number, (low, _) in self._bounds.items()}
         now = int(self._clock() * 1000)
         newest = self._scanner.newest_time()
@@ -113,15 +111,17 @@ class Search:
             if sum(end - starts[number] for number, (_, end) in self._bounds.items()) > self._limit:
                 return self._limit_reached(scanned_from)
             # With the same records, only trades that were too old for the last scan can make a difference.
-            if starts != before or (not self._found.settled and self._found.older_time >= since):
+            if starts != before or any(found.older_time >= since for found in self._unsettled()):
+                if scanned_from == since:
+                    self._found.clear()  # with the skew, nothing is settled yet
                 self._scan(starts, since)
             scanned_from = since
             if self._scanner.append_time and not skew:
                 skew = CLOCK_SKEW
                 continue
-            if starts == lows and not self._found.settled and self._found.older_time >= 0:
+            if starts == lows and any(found.older_time >= 0 for found in self._unsettled()):
                 self._scan(starts, 0)  # trades of any age count
-            if starts == lows or self._found.settled:
+            if starts == lows or not self._unsettled():
                 return self._all_scanned(since)
             back *= _FACTOR
 
@@ -130,31 +130,38 @@ class Search:
         found = self._scanner.offsets_at(moment) if moment > 0 else dict.fromkeys(self._bounds, 0)
         return {number: min(end, max(low, found.get(number, end))) for number, (low, end) in self._bounds.items()}
 
+    def _unsettled(self) -> list[Newest]:
+        return [found for found in self._found.values() if not found.settled]
+
     def _scan(self, starts: Mapping[int, int], since: int) -> None:
-        """Read each partition to its end."""
-        self._found, key = Newest(since), self._symbol.encode()
+        """Read each partition to its end, for the pairs that are not settled."""
+        for symbol in self._symbols:
+            if symbol not in self._found or not self._found[symbol].settled:
+                self._found[symbol] = Newest(since)
+        sought = {symbol.encode(): symbol for symbol in self._symbols if not self._found[symbol].settled}
         for number, (_, end) in self._bounds.items():
             if starts[number] == end:
                 continue
             for record in self._scanner.read(number, starts[number], end):
                 self._saw_any = True
-                if record.key != key or not record.value:
+                wanted = sought.get(record.key or b"")
+                if wanted is None or not record.value:
                     continue
                 try:
                     place = decode_place(record.value)
                 except BAD_INPUT:
                     continue
-                if place.symbol == self._symbol:
-                    self._found.take(place.trade_id, place.timestamp)
+                if place.symbol == wanted:
+                    self._found[wanted].take(place.trade_id, place.timestamp)
 
-    def _limit_reached(self, scanned_from: int | None) -> Checkpoint:
-        nothing, limit = f"has no trade of {self._symbol}", named("resume_scan_limit")
+    def _limit_reached(self, scanned_from: int | None) -> dict[str, Checkpoint]:
+        limit = named("resume_scan_limit")
         if scanned_from is not None and self._saw_any:
-            why = f"{nothing} since {format_time(scanned_from)}, where {limit} ends the search"
-            return self._checkpoint(why, scanned_from)
+            return self._checkpoints(f" since {format_time(scanned_from)}, where {limit} ends the search", scanned_from)
         # Looking up by time is useless here: it finds nothing, or starts too far back.
+        self._found.clear()
         self._scan(self._newest_starts(), 0)
-        return self._checkpoint(f"{nothing} among its newest {self._limit} records ({limit})")
+        return self._checkpoints(f" among its newest {self._limit} records ({limit})")
 
     def _newest_starts(self) -> dict[int, int]:
         """Where to start in each partition to see as many of the newest records as the limit allows."""
@@ -167,22 +174,26 @@ class Search:
             left -= taken
         return starts
 
-    def _all_scanned(self, since: int) -> Checkpoint:
+    def _all_scanned(self, since: int) -> dict[str, Checkpoint]:
         if not any(low for low, _ in self._bounds.values()):
-            return self._checkpoint()
+            return self._checkpoints()
         if all(low == end for low, end in self._bounds.values()):
-            return self._checkpoint("is empty: all its records were deleted")
-        doubt = f"has no trade of {self._symbol}, but older records were deleted"
-        return self._checkpoint(doubt, since if since > 0 else None)
+            empty = f"The topic {self._topic} is empty: all its records were deleted"
+            return dict.fromkeys(self._symbols, Checkpoint(doubt=empty))
+        return self._checkpoints(", but older records were deleted", since if since > 0 else None)
 
-    def _checkpoint(self, doubt: str | None = None, since: int | None = None) -> Checkpoint:
-        """The newest trade, or what is known without one."""
-        if last := self._found.last:
+    def _checkpoints(self, doubt: str | None = None, since: int | None = None) -> dict[str, Checkpoint]:
+        """The newest trade of each pair, or what is known without one."""
+        found = {symbol: newest.last for symbol, newest in self._found.items()}
+        return {symbol: self._checkpoint(symbol, found.get(symbol), doubt, since) for symbol in self._symbols}
+
+    def _checkpoint(self, symbol: str, last: Position | None, doubt: str | None, since: int | None) -> Checkpoint:
+        if last:
             return Checkpoint(last)
-        return Checkpoint(since=since, doubt=doubt and f"The topic {self._topic} {doubt}")
+        return Checkpoint(since=since, doubt=doubt and f"The topic {self._topic} has no trade of {symbol}{doubt}")
 
 
 def newest_trade(settings: Settings, patience: float = 10.0) -> Checkpoint:
     """The checkpoint of the symbol; raises as `Search.run` does."""
-    with closing(Search(settings)) as search:
-        return search.run(patience)
+    with closing(TopicScanner(settings)) as scanner:
+        return Search(settings, [settings.symbol], scanner).run(patience)[settings.symbol]

@@ -131,6 +131,10 @@ class TopicScanner(TopicAdmin):
         self._consumer = create(Consumer, {"fetch.queue.backoff.ms": 10, **properties}, self.diagnosis)
         self.list_topics = self._consumer.list_topics
 
+    def turn_to(self, topic: str) -> None:
+        """Read another topic from now on."""
+        self._topic, self.append_time = topic, False
+
     def poll(self, timeout: float) -> object:
         """Serve callbacks of the consumer for at most `timeout` seconds."""
         return self._consumer.poll(timeout)

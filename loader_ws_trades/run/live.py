@@ -40,10 +40,11 @@ class Live(Source):
         self._closed = threading.Event()
         self._repair_stopping = threading.Event()
         self._feed_end = Deadline(_FEED_END)
-        self._resumed: Position | None = None
+        self._resumed: dict[Lane, Position] = {}
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
         self._resume = Resume(settings, self._rest, self._closed)
+        self._lanes: list[Lane] = []
         self._repair: Repair | None = None
         self._stream_check: StreamCheck | None = None
         self._repair_task: Task | None = None
@@ -62,9 +63,10 @@ class Live(Source):
         Raises:
             RunError: if the topic cannot be read.
         """
-        self._resumed = self._resume.position()
-        if self._resumed is not None:
-            receiver.lane.resume(self._resumed)
+        self._lanes = list(receiver.lanes.values())
+        self._resumed = self._resume.positions(self._lanes)
+        for lane, position in self._resumed.items():
+            lane.resume(position)
 
     def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         """Start streaming into `receiver`."""
@@ -96,8 +98,7 @@ class Live(Source):
             last_ids=dict,
             stopping=self._repair_stopping,
         )
-        if self._resumed is not None:
-            look_back.add({receiver.lane: self._resumed})
+        look_back.add(self._resumed)
 
         def lanes() -> list[Lane]:
             return list(receiver.lanes.values())
@@ -173,7 +174,7 @@ class Live(Source):
             rest_weight=self._rest.weight_used,
             activities=feed.activities(),
             trouble=self._resume.waits or trouble or silent,
-            unchecked=self._resume.unchecked,
+            unchecked=self._lanes[0].unchecked if self._lanes else None,
             resumes=self._resume.possible,
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -87,13 +88,13 @@ class Topic(TopicScanner):
         pass
 
 
-def search(topic: Topic, limit: int, now: int = NOW, **how: Any) -> Search:
+def search(topic: Topic, limit: int, now: int = NOW, symbols: Sequence[str] = (PAIR,), **how: Any) -> Search:
     settings = {"kafka_topic": "trades", "symbol": PAIR, "resume_scan_limit": str(limit)}
-    return Search(load(settings, needed=settings), scanner=topic, clock=lambda: now / 1000, **how)
+    return Search(load(settings, needed=settings), symbols, topic, clock=lambda: now / 1000, **how)
 
 
 def newest(topic: Topic, *, limit: int = 100_000, now: int = NOW) -> Checkpoint:
-    return search(topic, limit, now).run(0)
+    return search(topic, limit, now).run(0)[PAIR]
 
 
 # -- what is found
@@ -290,7 +291,7 @@ def test_a_hidden_end_is_awaited_and_read_up_to_where_it_was_at_first(clock: Fak
     assert topic.read_records == 0
     topic.partitions = (topic.partitions[0] + run_of(101, 5, NOW),)
     topic.open_from = 100
-    assert looking.run(1.0).last == Position(100, NOW - 1)
+    assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
 
 
 def test_a_transaction_that_ends_while_the_search_waits(clock: FakeClock) -> None:
@@ -298,7 +299,7 @@ def test_a_transaction_that_ends_while_the_search_waits(clock: FakeClock) -> Non
     topic.open_from = 50
     clock.after(0.5, lambda: setattr(topic, "open_from", None))
     looking = search(topic, 1000, pause=clock.event().wait)
-    assert looking.run(1.0).last == Position(100, NOW - 1)
+    assert looking.run(1.0)[PAIR].last == Position(100, NOW - 1)
 
 
 def test_an_empty_topic_without_permission_to_read() -> None:
@@ -306,3 +307,39 @@ def test_an_empty_topic_without_permission_to_read() -> None:
     topic.allowed = False
     with pytest.raises(UnavailableError, match="denies READ"):
         newest(topic)
+
+
+# -- several pairs
+
+
+def test_several_pairs_are_found_in_one_pass_and_the_quiet_ones_further_back() -> None:
+    busy, quiet = run_of(1, 600, NOW - 600 * SECOND, SECOND, OTHER), run_of(1, 10, NOW - 500 * SECOND)
+    topic = Topic(sorted(busy + quiet))
+    found = search(topic, 100_000, symbols=[PAIR, OTHER, "NEWUSDT"]).run(0)
+    assert found[OTHER].last == Position(600, NOW - SECOND)
+    assert found[PAIR].last == Position(10, NOW - 500 * SECOND + 9)
+    assert found["NEWUSDT"] == Checkpoint(), "the topic was read from its first record"
+    assert topic.looks[:3] == [NOW - SECOND - MINUTE * 4**number for number in range(3)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_of_several_pairs_is_found_as_if_it_were_alone(seed: int) -> None:
+    chance = random.Random(seed)
+    symbols = [PAIR, OTHER, "AUSDT", "BUSDT"]
+    partitions: list[list[Written]] = [[], []]
+    for symbol in symbols[: chance.randint(1, 4)]:
+        moment, trade_id = NOW - chance.choice([10, 500, 20_000]) * SECOND, chance.randint(1, 1000)
+        for _ in range(chance.randint(1, 60)):
+            moment += chance.choice([1, 1000, 60_000])
+            trade_id = max(1, trade_id + chance.choice([1, 1, 1, 2, -3, -500]))
+            late = chance.choice([0, 0, 0, 5 * MINUTE])
+            partitions[chance.randrange(2)].append(trade(trade_id, moment - late, symbol, stamped=moment))
+    for part in partitions:
+        part.sort()
+    low, appended = chance.choice([0, 0, 3]), chance.random() < 0.3
+
+    def topic() -> Topic:
+        return Topic(*partitions, low=low, appended=appended)
+
+    alone = {symbol: search(topic(), 100_000, symbols=[symbol]).run(0)[symbol] for symbol in symbols}
+    assert search(topic(), 100_000, symbols=symbols).run(0) == alone

@@ -17,6 +17,7 @@ from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.run import resume
 from loader_ws_trades.run.resume import Resume
 from tests.unit.clock import FakeClock
+from tests.unit.lanes import Pipeline
 
 AWAY = UnavailableError("no answer")
 HIDDEN = HiddenError("trades", 0, 50)
@@ -45,30 +46,57 @@ class Exchange:
         return self.newest
 
 
-Make = Callable[..., Resume]
+class One:
+    """The resume of one pair."""
+
+    def __init__(self, resume: Resume) -> None:
+        self.resume = resume
+        self.lane = Pipeline("POLUSDT").lane
+
+    def position(self) -> Position | None:
+        return self.resume.positions([self.lane]).get(self.lane)
+
+    @property
+    def unchecked(self) -> str | None:
+        return self.lane.unchecked
+
+    @property
+    def possible(self) -> bool:
+        return self.resume.possible
+
+    @property
+    def waits(self) -> str | None:
+        return self.resume.waits
+
+
+Make = Callable[..., One]
 
 
 @pytest.fixture
 def make(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A `Resume` whose searches have these outcomes, the last one for ever; each takes a second."""
 
-    def made(*ends: Checkpoint | UnavailableError, exchange: Exchange | None = None, **values: str) -> Resume:
+    def made(*ends: Checkpoint | UnavailableError, exchange: Exchange | None = None, **values: str) -> One:
         left = list(ends)
 
-        class Search:
-            def run(self, patience: float) -> Checkpoint:
+        class Scripted:
+            def run(self, patience: float) -> dict[str, Checkpoint]:
                 clock.advance(patience)
                 found = left.pop(0) if len(left) > 1 else left[0]
                 if isinstance(found, UnavailableError):
                     raise found
-                return found
+                return {"POLUSDT": found}
+
+            def turn_to(self, topic: str) -> None:
+                pass
 
             def close(self) -> None:
                 pass
 
-        monkeypatch.setattr(resume, "Search", lambda _settings, _pause: Search())
+        monkeypatch.setattr(resume, "Search", lambda *_, **__: Scripted())
+        monkeypatch.setattr(resume, "TopicScanner", lambda _: Scripted())
         settings = load({"symbol": "POLUSDT", "kafka_outage_limit": "10"} | values, needed=["symbol"])
-        return Resume(settings, cast("Rest", exchange or Exchange(1000)), clock.event())
+        return One(Resume(settings, cast("Rest", exchange or Exchange(1000)), clock.event()))
 
     return made
 
@@ -156,5 +184,5 @@ def test_an_unknown_time_is_not_requested(make: Make) -> None:
 
 def test_a_closed_run_stops_waiting(make: Make, clock: FakeClock) -> None:
     found = make(HIDDEN)
-    clock.after(3, found._closed.set)
+    clock.after(3, found.resume._closed.set)
     assert found.position() is None
