@@ -9,6 +9,7 @@ read a frame only when the buffer holds all of it, so it never blocks, and it ne
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -53,7 +54,10 @@ class BufferedSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._socket: Any = sock
         self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self._descriptor = sock.fileno()
         self._timeout = sock.gettimeout()
+        self._chunk = bytearray(READ_SIZE)
+        self._view = memoryview(self._chunk)
         self._data = b""
         self._at = 0
 
@@ -69,38 +73,38 @@ class BufferedSocket:
         return piece
 
     def fill(self) -> bool:
-        """Read what is available; the socket must be readable. False if it was only part of a TLS record.
+        """Read what is available, once the socket is readable; False if it was nothing, or part of a TLS record.
 
         Raises:
             WebSocketConnectionClosedException: at the end of the stream.
         """
         try:
-            piece = self._read_records() if self._is_tls else self._socket.recv(READ_SIZE)
-        except ssl.SSLWantReadError:
+            # Not the socket's own `recv`, which asks the kernel first whether it would block.
+            size = self._read_records() if self._is_tls else os.readv(self._descriptor, [self._chunk])
+        except (ssl.SSLWantReadError, BlockingIOError):
             return False
-        if not piece:
+        if not size:
             raise WebSocketConnectionClosedException("the connection ended without a close frame")
-        self._data = self._data[self._at :] + piece
+        piece = bytes(self._view[:size])
+        self._data = self._data[self._at :] + piece if self.has_data else piece
         self._at = 0
         return True
 
-    def _read_records(self) -> bytes:
-        """All available TLS records, up to about `READ_SIZE`; a single one holds at most a hundred frames."""
-        pieces: list[bytes] = []
+    def _read_records(self) -> int:
+        """Read all available TLS records that fit; a single one holds at most a hundred frames."""
         size = 0
         # Part of a record is not data yet, and must not block.
         self._socket.settimeout(0)
         try:
-            while size < READ_SIZE and (piece := self._socket.recv(READ_SIZE)):
-                pieces.append(piece)
-                size += len(piece)
+            while size < READ_SIZE and (read := self._socket.recv_into(self._view[size:])):
+                size += read
         except OSError:
             # After some data, having no more is normal, and a real error is raised again by the next read.
-            if not pieces:
+            if not size:
                 raise
         finally:
             self._socket.settimeout(self._timeout)
-        return b"".join(pieces)
+        return size
 
     @property
     def readable(self) -> bool:
@@ -231,6 +235,9 @@ class FrameReader:
 
     def _read(self, buffered: BufferedSocket, read_frame: Callable[[], bool]) -> None:
         self.last_received = time.monotonic()
+        poller = select.poll()
+        poller.register(buffered.fileno(), select.POLLIN)
+        poller.register(self._woken.fileno(), select.POLLIN)
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
         while not self._closing:
             if not self._in_fragments and (frames := buffered.take_text_frames()):
@@ -251,7 +258,7 @@ class FrameReader:
                 continue
             if buffered.has_data and partial_since is None:
                 partial_since = time.monotonic()
-            if not self._await_readable(buffered, partial_since):
+            if not (buffered.readable or self._await_readable(poller, partial_since)):
                 return
             if not buffered.fill() and partial_since is None:
                 partial_since = time.monotonic()
@@ -283,13 +290,8 @@ class FrameReader:
         if collected + header.length > FRAME_LIMIT:
             raise ProtocolError(f"the exchange sent a message of more than {FRAME_LIMIT} bytes")
 
-    def _await_readable(self, buffered: BufferedSocket, partial_since: float | None) -> bool:
+    def _await_readable(self, poller: select.poll, partial_since: float | None) -> bool:
         """Wait until the socket is readable; False if the connection is being closed."""
-        if buffered.readable:
-            return True
-        poller = select.poll()
-        poller.register(buffered.fileno(), select.POLLIN)
-        poller.register(self._woken.fileno(), select.POLLIN)
         end = self.last_received + self._silence_limit
         if partial_since is not None:
             end = min(end, partial_since + STALL_LIMIT)
