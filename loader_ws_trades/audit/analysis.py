@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from loader_ws_trades.audit.findings import LISTED, Findings, IdAndTime, Malformed, Span
+from loader_ws_trades.audit.timeline import DUPLICATES, FILLED_LATER, OUT_OF_ORDER, Timeline
 from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds, IdSet
 from loader_ws_trades.pipeline.records import (
@@ -93,8 +94,9 @@ class Sequence:
 class Analysis:
     """Takes the records of a topic, one partition after the other, each in the order of its offsets."""
 
-    def __init__(self, symbol: str, bounds: Bounds) -> None:
+    def __init__(self, symbol: str, bounds: Bounds, timeline: Timeline | None = None) -> None:
         self._symbol = symbol
+        self._timeline = timeline
         self._from_id = bounds.from_id or 0
         self._to_id = _END if bounds.to_id is None else bounds.to_id
         self._since = -_END if bounds.since is None else bounds.since
@@ -199,15 +201,22 @@ class Analysis:
             sequence = self._sequence = Sequence(timestamp)
         if not is_malformed and timestamp < sequence.start:
             found.filled_later.add_record(trade_id, partition, offset)
+            self._mark(FILLED_LATER, timestamp)
         elif trade_id > sequence.top:
             sequence.advance(trade_id, partition, timestamp)
         elif trade_id in sequence:
             found.duplicates.add_record(trade_id, partition, offset)
+            self._mark(DUPLICATES, timestamp)
         else:
             continues_fill = found.filled_later.continued_by(trade_id, partition)
             is_late = not continues_fill and sequence.is_out_of_order(trade_id, partition, timestamp)
             (found.out_of_order if is_late else found.filled_later).add_record(trade_id, partition, offset)
+            self._mark(OUT_OF_ORDER if is_late else FILLED_LATER, timestamp)
             sequence.fill(trade_id, timestamp)
+
+    def _mark(self, kind: str, timestamp: int) -> None:
+        if self._timeline:
+            self._timeline.mark(kind, timestamp)
 
     def findings(self) -> Findings:
         """What was found; the last call."""
@@ -236,7 +245,10 @@ class Analysis:
             first = self._before + 1
         if is_last and last < self._after < _END:
             last = self._after - 1
-        for gap in sequence.gaps(first, last):
+        gaps = sequence.gaps(first, last)
+        if self._timeline:
+            gaps = self._timeline.mark_missing(gaps, sequence.start)
+        for gap in gaps:
             found.missing.add(gap, len(gap))
             if is_last and len(found.fillable) < LISTED:
                 found.fillable.append(gap)

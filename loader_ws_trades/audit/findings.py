@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from loader_ws_trades.audit.timeline import Timeline
 from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
 
@@ -139,6 +140,7 @@ class Findings:
     malformed: Listed[Malformed] = field(default_factory=Listed)
     others: Counter[str] = field(default_factory=Counter)  # other symbol -> records
     agreement: Agreement | None = None  # with the exchange's archive, if that was given
+    timeline: Timeline | None = None  # if one is kept
 
     @property
     def records(self) -> int:

@@ -12,6 +12,7 @@ from itertools import islice
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.comparison import Comparison
 from loader_ws_trades.audit.findings import Agreement, Findings
+from loader_ws_trades.audit.timeline import Timeline
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.errors import HiddenError
@@ -28,7 +29,9 @@ events = Events(logging.getLogger(__name__))
 _BATCH = 10_000  # records between two updates of the progress bar
 
 
-def audit(settings: Settings, bounds: Bounds, *, bar: bool, archive: Sequence[str] = ()) -> Findings:
+def audit(
+    settings: Settings, bounds: Bounds, *, bar: bool, archive: Sequence[str] = (), timed: bool = False
+) -> Findings:
     """Read what is committed on the topic now.
 
     Args:
@@ -36,6 +39,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool, archive: Sequence[st
         bounds: the range of trades; that of the archive if one is given.
         bar: whether to show progress on a terminal.
         archive: files of the exchange's archive to compare the topic with.
+        timed: whether to keep what happened when.
 
     Raises:
         ConfigurationError: if the topic does not exist, the credentials or ACLs are rejected, or an archive is invalid.
@@ -53,13 +57,16 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool, archive: Sequence[st
         offsets = scanner.ranges(comparison.first_time if comparison else bounds.since)
         total = sum(end - start for start, end in offsets.values())
         events.info("audit", f"Auditing {settings.symbol} on topic {topic}: {total} offsets")
-        analysis, hidden = Analysis(settings.symbol, bounds), dict[int, int]()
+        timeline = Timeline(settings.symbol, bounds) if timed else None
+        analysis, hidden = Analysis(settings.symbol, bounds, timeline), dict[int, int]()
         shown, begin, done = display(LOGGER, "progress", line=bar), time.monotonic(), 0
         with contextlib.closing(shown):
             for partition, (start, end) in offsets.items():
                 unread = _until_hidden(scanner.read(partition, start, end), hidden, partition)
                 while batch := list(islice(unread, _BATCH)):
                     analysis.take(batch)
+                    if timeline:
+                        timeline.take(batch)
                     if comparison:
                         comparison.take(batch)
                     shown.show(Progress("auditing", done + batch[-1].offset - start, total))
@@ -74,7 +81,7 @@ def audit(settings: Settings, bounds: Bounds, *, bar: bool, archive: Sequence[st
         ) from error
     finally:
         scanner.close()
-    found = replace(analysis.findings(), compacted=compacted, hidden=hidden, seconds=seconds)
+    found = replace(analysis.findings(), compacted=compacted, hidden=hidden, seconds=seconds, timeline=timeline)
     return compared(found, comparison.agreement()) if comparison else found
 
 

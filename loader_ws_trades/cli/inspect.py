@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +24,7 @@ from loader_ws_trades.cli.options import (
 )
 from loader_ws_trades.config import parsers as values
 from loader_ws_trades.config.settings import SHARE
+from loader_ws_trades.errors import RunError
 
 _AUDITED = ("symbol", "kafka_topic")
 
@@ -30,14 +33,24 @@ _AUDITED = ("symbol", "kafka_topic")
     "loader-ws-trades audit --env-file btcusdt.env",
     "loader-ws-trades audit --since 2024-08-01 --until 2024-08-02",
     "loader-ws-trades audit --from-id 1000 --to-id 1999 --json | jq .missing",
+    "loader-ws-trades audit --since 2024-08-01 --html report.html",
     "loader-ws-trades audit --archive BTCUSDT-trades-2024-08-01.zip",
 )
 @settings_options((*_AUDITED, "symbols", *SHARE, *KAFKA))
 @bounds_options
 @click.option("--archive", multiple=True, help="Binance archive file to compare the topic with; repeatable.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a report with charts to this file, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 @NO_PROGRESS
-def audit(*, env_file: str | None, archive: tuple[str, ...], as_json: bool, no_progress: bool, **flags: Any) -> None:
+def audit(
+    *,
+    env_file: str | None,
+    archive: tuple[str, ...],
+    html: Path | None,
+    as_json: bool,
+    no_progress: bool,
+    **flags: Any,
+) -> None:
     """Check a topic for missing, duplicate, out-of-order or malformed trades.
 
     With --archive, every id, price, quantity, time and side is compared with the exchange's own files. Exit code 0: no
@@ -49,8 +62,19 @@ def audit(*, env_file: str | None, archive: tuple[str, ...], as_json: bool, no_p
     bounds, faults = gather_bounds(flags)
     if archive and bounds:
         faults.append(ARCHIVE_AND_RANGE)
+    if html and (html.is_dir() or not os.access(html if html.exists() else html.parent, os.W_OK)):
+        faults.append(f"--html names {str(html)!r}, which cannot be written; give a file in a writable directory")
     settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), one_pair=True, faults=faults)
-    found = read(settings, bounds, bar=not no_progress, archive=archive)
+    found = read(settings, bounds, bar=not no_progress, archive=archive, timed=html is not None)
+    if html:
+        from loader_ws_trades.audit.page import page  # noqa: PLC0415
+
+        try:
+            html.write_text(page(found, settings), "utf-8")
+        except OSError as error:
+            raise RunError(
+                f"The report {html} cannot be written ({error.strerror}); free the disk, or give another file"
+            ) from error
     if as_json:
         say(report.as_json(found, settings))
     else:

@@ -32,7 +32,7 @@ _STALL = 10.0  # seconds without a record or an end after which reading a range 
 
 
 class Record(NamedTuple):
-    """A record as it was read; `timestamp` in milliseconds, -1 where it is not the writer's."""
+    """A record as it was read; `timestamp` in milliseconds, negated where it is not the writer's but the broker's."""
 
     partition: int
     offset: int
@@ -161,7 +161,7 @@ class TopicScanner(TopicAdmin):
                 if error is None:
                     kind, moment = message.timestamp()
                     if kind == TIMESTAMP_LOG_APPEND_TIME:
-                        self.append_time, moment = True, -1
+                        self.append_time, moment = True, -moment
                     if offset < end:
                         yield Record(partition, offset, moment, message.value(), message.key())
                     if offset >= end - 1:

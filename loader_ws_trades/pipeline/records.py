@@ -9,7 +9,7 @@ import msgspec
 
 from loader_ws_trades.pipeline.trade import BAD_INPUT, FAR_AHEAD_MS
 
-# partition, offset, timestamp in milliseconds (-1 if the broker set it), value, key
+# partition, offset, timestamp in milliseconds (negated if the broker set it), value, key
 AnyRecord = tuple[int, int, int, "bytes | None", "bytes | None"]
 
 _Whole = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +141,19 @@ def test_where_the_broker_stamps_records_the_times_of_the_trades_count(kafka: Ka
     assert found_on(kafka, topic)[1]["records"] == 4900
     code, found = found_on(kafka, topic, "--since", str(time_of(700)), "--until", str(time_of(1400)))
     assert (code, found["records"]) == (0, 700)
+
+
+def test_the_report_shows_the_lag_where_the_broker_stamps_records(kafka: Kafka, tmp_path: Path) -> None:
+    appended = created(kafka, topic_of(*range(100, 5000), 5100), **{"message.timestamp.type": "LogAppendTime"})
+    stamped = created(kafka, topic_of(*range(100, 5000)))
+    path = tmp_path / "report.html"
+    for topic, code, lag in ((appended, 1, "99 % of trades are faster"), (stamped, 0, "Not known")):
+        assert run("--html", str(path), **variables(kafka.bootstrap_servers, topic))[0] == code
+        text = path.read_text("utf-8")
+        assert f"<span>on {topic}</span>" in text
+        assert lag in text
+    code, _, errors = run("--html", str(tmp_path), **variables(kafka.bootstrap_servers, stamped))
+    assert (code, "which cannot be written; give a file" in errors) == (2, True)
 
 
 def test_transaction_markers_and_aborted_records_are_not_gaps(kafka: Kafka) -> None:
