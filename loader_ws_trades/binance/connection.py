@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -32,6 +33,8 @@ class Connection:
             on_error=lambda _app, error: self._note(error),
         )
         self._reader = FrameReader(self._app, on_frames, silence_limit=silence_limit)
+        self._reader.on_wake = self._send_all
+        self._outgoing: deque[str] = deque()
         self._error: Exception | None = None
 
     def _note(self, error: Exception) -> None:
@@ -59,6 +62,16 @@ class Connection:
     def last_received(self) -> float:
         """When the last frames were received and passed on (monotonic); 0 while connecting."""
         return self._reader.last_received
+
+    def send(self, text: str) -> None:
+        """Send a message soon, from any thread, without waiting."""
+        self._outgoing.append(text)
+        self._reader.wake()
+
+    def _send_all(self) -> None:
+        """Send what is to be sent, in the thread that reads: only that one uses the socket."""
+        while self._outgoing:
+            self._app.send(self._outgoing.popleft())
 
     def close(self) -> None:
         """Close the connection from any thread, without waiting; may be called again."""

@@ -10,8 +10,7 @@ from websocket import WebSocketBadStatusException
 from loader_ws_trades.binance.proxies import REJECTIONS
 from loader_ws_trades.binance.rate_limits import requested_pause
 from loader_ws_trades.binance.rest_errors import not_served
-from loader_ws_trades.binance.transport import ProxyError
-from loader_ws_trades.binance.websocket import SilenceError, StallError
+from loader_ws_trades.binance.transport import ProxyError, SilenceError, StallError
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.text import printable, redacted_url

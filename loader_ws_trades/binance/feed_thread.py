@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from loader_ws_trades.binance.connection import Connection
+from loader_ws_trades.binance.subscriptions import Subscriptions
 from loader_ws_trades.binance.transport import CONNECT_LIMIT
 from loader_ws_trades.lifecycle import SLACK, Activity, Backoff, Task
 
@@ -22,25 +23,25 @@ _LOOK = 1.0  # seconds between checks whether the limit on attempts still applie
 
 
 class Slot:
-    """One of the wanted connections: the state that its threads share, one after the other.
+    """One of the wanted connections of a group: the state that its threads share, one after the other.
 
     Args:
         number: from 0.
-        urls: the stream's URLs; each attempt uses the next one, and each slot starts with a different one.
+        bases: base URLs; each attempt uses the next one, and each slot starts with a different one.
     """
 
-    def __init__(self, number: int, urls: list[str]) -> None:
+    def __init__(self, number: int, bases: list[str]) -> None:
         self.number = number
-        self._urls = urls
+        self._bases = bases
         self._attempts = number
         self.backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
         self._pauses = Backoff(_FIRST_PAUSE, _PAUSE_CAP)
         self._replace_from = -math.inf
 
-    def next_url(self) -> str:
-        """The URL for the next attempt."""
+    def next_base(self) -> str:
+        """The base URL for the next attempt."""
         self._attempts += 1
-        return self._urls[(self._attempts - 1) % len(self._urls)]
+        return self._bases[(self._attempts - 1) % len(self._bases)]
 
     def may_replace(self, lasted: float) -> bool:
         """Whether a connection whose end was announced after `lasted` seconds may be replaced now; counts it if so.
@@ -57,18 +58,18 @@ class Slot:
 
 
 class Owner(Protocol):
-    """What a thread needs of its feed; called in the thread."""
+    """What a thread needs of its group; called in the thread."""
 
     stopping: threading.Event
 
     def attempt_wait(self) -> float:
         """Seconds until another connection attempt is within the exchange's limit; 0 counts the attempt."""
 
-    def make(self, thread: FeedThread, url: str) -> Connection | None:
-        """A new connection for the thread; None if the feed is closed."""
+    def make(self, thread: FeedThread) -> Connection | None:
+        """A new connection for the thread; None if its group has ended, or the feed is closed."""
 
     def on_end(self, thread: FeedThread, ending: Exception | None, lasted: float | None) -> float | None:
-        """Seconds to wait before reconnecting; None if the thread was replaced, or the feed is closed."""
+        """Seconds to wait before reconnecting; None if the thread was replaced, or will not."""
 
 
 class FeedThread:
@@ -88,6 +89,8 @@ class FeedThread:
         self.successor: FeedThread | None = None
         self.task: Task | None = None
         self.connection: Connection | None = None
+        self.carried: Subscriptions | None = None
+        """What the connection carries."""
         self.serial = 0
         """The open connection's number, for the receiver of its frames."""
         self.opened: float | None = None
@@ -114,16 +117,16 @@ class FeedThread:
         activity = self._activity
         return activity._replace(since=max(activity.since, connection.last_received)) if connection else activity
 
-    def run(self, feed: Owner, wait: float = 0.0) -> None:
+    def run(self, group: Owner, wait: float = 0.0) -> None:
         """Connect after a `wait`, read and reconnect until a successor takes over or the feed is closed."""
         self.set_activity("been waiting to connect", wait)
-        feed.stopping.wait(wait)
-        while self.successor is None and not feed.stopping.is_set():
-            while wait := feed.attempt_wait():
+        group.stopping.wait(wait)
+        while self.successor is None and not group.stopping.is_set():
+            while wait := group.attempt_wait():
                 self.set_activity("been waiting for the limit on connection attempts", wait)
-                if feed.stopping.wait(min(wait, _LOOK)) or self.successor is not None:
+                if group.stopping.wait(min(wait, _LOOK)) or self.successor is not None:
                     return
-            connection = feed.make(self, self.slot.next_url())
+            connection = group.make(self)
             if connection is None:
                 return
             self.set_activity("been connecting", CONNECT_LIMIT + _NAME_LIMIT)
@@ -132,8 +135,8 @@ class FeedThread:
             lasted = time.monotonic() - self.opened if self.opened is not None else None
             if lasted is not None and lasted >= _LASTED:
                 self.slot.backoff.reset()
-            delay = feed.on_end(self, ending, lasted)
+            delay = group.on_end(self, ending, lasted)
             if delay is None:
                 return
             self.set_activity("been waiting to reconnect", delay)
-            feed.stopping.wait(delay)
+            group.stopping.wait(delay)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from datetime import datetime, timezone
 
-from loader_ws_trades.config.settings import Settings, named
+from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import RunError
-from loader_ws_trades.text import redacted_url
 
 
 class Outage:
@@ -36,15 +35,15 @@ class Outage:
         """Why and since when the exchange is not connected; None while it is."""
         return self._text if self.since is not None else None
 
-    def check(self, settings: Settings) -> None:
-        """Check that the outage is within the limit.
+    def check(self, limit: float, place: str) -> None:
+        """Check that the outage of the connections to `place` is within the limit.
 
         Raises:
             RunError: if it is longer.
         """
-        since, limit = self.since, settings.feed_outage_limit  # a thread of the feed may set `since` to None
+        since = self.since  # a thread of the feed may set `since` to None
         if since is not None and time.monotonic() - since > limit:
             raise RunError(
-                f"No connection to the exchange at {redacted_url(settings.stream_url)} for {limit:g} s "
+                f"No connection to the exchange at {place} for {limit:g} s "
                 f"({self._text}); check {named('binance_ws_url')} and the network"
             )

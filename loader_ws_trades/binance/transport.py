@@ -39,6 +39,14 @@ _OPTIONS = [
 ]
 
 
+class SilenceError(WebSocketTimeoutException):
+    """No frame was received for too long, not even a ping."""
+
+
+class StallError(WebSocketTimeoutException):
+    """The rest of a frame did not arrive in time."""
+
+
 class HandshakeError(WebSocketException):
     """The response to the handshake is not HTTP, or too long."""
 

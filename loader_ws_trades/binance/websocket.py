@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException, WebSocketTimeoutException
+from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException
 
-from loader_ws_trades.binance.transport import HandshakeSocket
+from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, StallError
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
 READ_SIZE = 256 * 1024
@@ -31,14 +31,6 @@ _CONTROL = 0x08  # set in the opcodes of control frames
 
 class ProtocolError(WebSocketException):
     """The peer violated the protocol or exceeded the size limit; the connection is unusable."""
-
-
-class SilenceError(WebSocketTimeoutException):
-    """No frame was received for too long, not even a ping."""
-
-
-class StallError(WebSocketTimeoutException):
-    """The rest of a frame did not arrive in time."""
 
 
 class _Header(NamedTuple):
@@ -173,6 +165,7 @@ class FrameReader:
         self.failure: Exception | None = None
         self.last_received = 0.0
         """When the last frames were received and passed on (monotonic); 0 while connecting."""
+        self.on_wake: Callable[[], None] = lambda: None  # called in the reading thread after `wake`
         self._app = app
         self._app.on_message = self._on_message
         # With this callback the library returns fragments one by one and reads one frame per call, which never blocks.
@@ -188,6 +181,10 @@ class FrameReader:
     def close(self) -> None:
         """Close the connection from any thread, without waiting; may be called again."""
         self._closing = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have `on_wake` called soon; from any thread, without waiting."""
         # After `release` the connection has ended already.
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
@@ -199,14 +196,10 @@ class FrameReader:
 
     # The interface that `run_forever` expects of a dispatcher.
 
-    def signal(self, number: int, handler: object) -> None:
-        """Ignored: the service handles signals."""
+    def signal(self, *_: object) -> None:
+        """Ignored: the service handles signals, and neither the library's pings nor its reconnects are used."""
 
-    def abort(self) -> None:
-        """Ignored: the service handles signals."""
-
-    def timeout(self, seconds: float, callback: Callable[..., None], *args: object) -> None:
-        """Ignored: neither the library's pings nor its reconnects are used."""
+    abort = timeout = signal
 
     def buffwrite(self, sock: socket.socket, data: bytes, *_unused: object) -> None:
         """Write all of `data`, as the library assumes."""
@@ -295,8 +288,11 @@ class FrameReader:
         end = self.last_received + self._silence_limit
         if partial_since is not None:
             end = min(end, partial_since + STALL_LIMIT)
-        if poller.poll(max(0.0, end - time.monotonic()) * 1000 + 1):
-            return not self._closing
+        while ready := poller.poll(max(0.0, end - time.monotonic()) * 1000 + 1):
+            if self._closing or ready != [(self._woken.fileno(), select.POLLIN)]:
+                return not self._closing
+            self._woken.recv(READ_SIZE)
+            self.on_wake()
         if partial_since is not None and end == partial_since + STALL_LIMIT:
             raise StallError(f"a frame was incomplete after {STALL_LIMIT:g} s")
         raise SilenceError(f"no frame, not even a ping, for {self._silence_limit:g} s")

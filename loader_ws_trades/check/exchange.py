@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from queue import Empty, SimpleQueue
@@ -36,13 +37,16 @@ class _FirstTrade:
         """The kind of the first frame that was not a trade."""
         self._decoder = FrameDecoder({symbol})
 
-    def connect(self, slot: int = 0) -> int:  # noqa: ARG002 - the protocol's
+    def connect(self, _slot: int, _symbols: Sequence[str]) -> int:
         return 1
+
+    def add_streams(self, connection: int, symbols: Sequence[str]) -> None:
+        pass
 
     def disconnect(self, connection: int) -> None:
         pass
 
-    def in_order(self) -> bool:
+    def in_order(self, _connection: int) -> bool:
         return True
 
     def take(self, frames: list[bytes], _connection: int = 0) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from loader_ws_trades.config import overrides, parsers
 from loader_ws_trades.config import symbols as pairs
@@ -253,26 +252,6 @@ class Settings:
     def client_id(self) -> str:
         """The name of the process for brokers and logs."""
         return (self.telemetry_producer_id or "").replace(pairs.PLACE, self.instance or "")
-
-    @property
-    def stream_urls(self) -> tuple[str, ...]:
-        """URLs of the symbol's trade stream: its name goes between each base URL's path and query."""
-        name = quote(self.symbol.lower(), safe="") + "@trade"
-        return tuple(_stream_url(base, name) for base in parsers.url_list(self.binance_ws_url))
-
-    @property
-    def stream_url(self) -> str:
-        """The first of them."""
-        return self.stream_urls[0]
-
-
-def _stream_url(base: str, name: str) -> str:
-    parts = urlsplit(base)
-    path = parts.path.rstrip("/")
-    if path.endswith("/stream"):  # combined streams: frames come wrapped in `{"stream":..,"data":..}`
-        query = "&".join(part for part in (f"streams={name}", parts.query) if part)
-        return urlunsplit(parts._replace(path=path, query=query))
-    return urlunsplit(parts._replace(path=f"{path}/{name}"))
 
 
 OPTIONS: Final = tuple(Option(part.name, **part.metadata) for part in fields(Settings))

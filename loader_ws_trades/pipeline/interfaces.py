@@ -16,8 +16,11 @@ OnDeath = Callable[[BaseException], None]
 class FrameReceiver(Protocol):
     """Where connections deliver their frames. Thread-safe."""
 
-    def connect(self, slot: int = 0) -> int:
-        """A number for a connection that was opened in a slot of the set of connections, for `take`."""
+    def connect(self, slot: int, symbols: Sequence[str]) -> int:
+        """A number, for `take`, for a connection opened in a slot of a set of connections; it carries these pairs."""
+
+    def add_streams(self, connection: int, symbols: Sequence[str]) -> None:
+        """Note that an open connection carries these pairs too, from now on."""
 
     def disconnect(self, connection: int) -> None:
         """Note that a connection has ended."""
@@ -25,8 +28,8 @@ class FrameReceiver(Protocol):
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
         """Take frames of a connection; returns whether any was a trade. May block."""
 
-    def in_order(self) -> bool:
-        """Whether nothing is missing before the newest trade seen."""
+    def in_order(self, connection: int) -> bool:
+        """Whether nothing is missing before the newest trade seen of any pair of a connection."""
 
 
 class SourceStatus(NamedTuple):

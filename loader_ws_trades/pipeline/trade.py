@@ -91,12 +91,13 @@ class RejectedFrame(NamedTuple):
 
 
 SHUTDOWN = "event serverShutdown"
+ACKNOWLEDGEMENT, ERROR_MESSAGE = "acknowledgement", "error message"
 
 # Kinds that are always counted separately; others are named after frames, so their number is not bounded.
 KINDS = {
     SHUTDOWN,
-    "acknowledgement",
-    "error message",
+    ACKNOWLEDGEMENT,
+    ERROR_MESSAGE,
     "event",
     "invalid row",
     "invalid trade",
@@ -222,9 +223,9 @@ def _classify(frame: bytes, error: Exception) -> RejectedFrame:
     if isinstance(other.e, str):
         return RejectedFrame(f"event {other.e}" if re.fullmatch(r"!?\w{1,40}", other.e) else "event", _excerpt(frame))
     if other.error is not None or other.code is not None:
-        return RejectedFrame("error message", _excerpt(frame))
+        return RejectedFrame(ERROR_MESSAGE, _excerpt(frame))
     if other.result is not msgspec.UNSET:
-        return RejectedFrame("acknowledgement", _excerpt(frame))
+        return RejectedFrame(ACKNOWLEDGEMENT, _excerpt(frame))
     return RejectedFrame("unknown", _excerpt(frame))
 
 

@@ -17,7 +17,7 @@ from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.look_back import LookBack
 from loader_ws_trades.pipeline.stream_check import StreamCheck
-from loader_ws_trades.pipeline.trade import SHUTDOWN, RejectedFrame, Trade
+from loader_ws_trades.pipeline.trade import ACKNOWLEDGEMENT, ERROR_MESSAGE, SHUTDOWN, RejectedFrame, Trade
 from loader_ws_trades.run.frame_file import FrameWriter
 from loader_ws_trades.run.resume import Resume
 
@@ -130,7 +130,9 @@ class Live(Source):
         return rows
 
     def rejected(self, frame: RejectedFrame, connection: int) -> bool:
-        """Note that the exchange announced its shutdown, if that is what the frame says."""
+        """Note what the exchange says of a connection; returns whether the frame is expected."""
+        if frame.kind in {ACKNOWLEDGEMENT, ERROR_MESSAGE}:
+            return self._feed.note_answer(frame, connection)
         if frame.kind != SHUTDOWN:
             return False
         self._feed.announce_end(connection)

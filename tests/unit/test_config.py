@@ -15,9 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from loader_ws_trades import logs, text
+from loader_ws_trades.binance.stream_urls import stream_url
 from loader_ws_trades.cli.options import gather
 from loader_ws_trades.config import settings as config
 from loader_ws_trades.config.loading import load
+from loader_ws_trades.config.parsers import url_list
 from loader_ws_trades.config.settings import OPTIONS, Option
 from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka import properties
@@ -115,7 +117,6 @@ def test_the_index_picks_one_of_many_symbols() -> None:
     for index, symbol in enumerate(("BTCUSDT", "ETHUSDT", "币安USDT")):
         settings = of_many(" btcusdt ,ETHusdt,\n币安usdt", str(index))
         assert (settings.symbol, settings.many) == (symbol, False)
-        assert settings.stream_url == load(REQUIRED | {"symbol": symbol}).stream_url
         assert properties.transactional_id(settings) == f"loader-ws-trades.wf-1.{symbol}"
     assert of_many("btcusdt").symbol == "BTCUSDT", "there is nothing to choose"
     assert load(REQUIRED | {"job_completion_index": "0"}).symbol == "BTCUSDT", "any Indexed Job has an index"
@@ -395,7 +396,23 @@ def test_all_faults_are_reported_together_with_variable_and_flag() -> None:
 )
 def test_the_stream_name_is_appended_to_the_path_before_the_query(base: str, symbol: str, expected: str) -> None:
     settings = load(REQUIRED | {"binance_ws_url": base, "symbol": symbol})
-    assert settings.stream_url == expected
+    assert stream_url(settings.binance_ws_url, [settings.symbol]) == expected
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ("wss://h:9443/ws", "wss://h:9443/stream?streams=btcusdt@trade/%E5%B8%81usdt@trade"),
+        (
+            "ws://h/stream/?timeUnit=microsecond",
+            "ws://h/stream?streams=btcusdt@trade/%E5%B8%81usdt@trade&timeUnit=microsecond",
+        ),
+        ("ws://h/proxy/ws", "ws://h/proxy/stream?streams=btcusdt@trade/%E5%B8%81usdt@trade"),
+        ("ws://h", "ws://h/stream?streams=btcusdt@trade/%E5%B8%81usdt@trade"),
+    ],
+)
+def test_several_streams_are_combined_whatever_the_base_url(base: str, expected: str) -> None:
+    assert stream_url(base, ["BTCUSDT", "币USDT"], combined=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -649,13 +666,14 @@ def test_any_text_gives_settings_or_sentences_without_secrets(texts: dict[str, s
         assert secret not in fault
     for settings in made:
         assert "SECRET" not in logs.redacted(repr(settings), settings)
-        assert settings.stream_url.isprintable()
+        assert stream_url(url_list(settings.binance_ws_url)[0], [settings.symbol]).isprintable()
 
 
 def test_several_stream_urls() -> None:
     bases = "ws://a:1/ws, wss://u:secret-1@b/stream?x=1,2 ,ws://c/ws"
     settings = load(REQUIRED | {"binance_ws_url": bases})
     expected = ("ws://a:1/ws/btcusdt@trade", "wss://u:secret-1@b/stream?streams=btcusdt@trade&x=1,2")
-    assert settings.stream_urls == (*expected, "ws://c/ws/btcusdt@trade")
+    found = [stream_url(base, [settings.symbol]) for base in url_list(settings.binance_ws_url)]
+    assert found == [*expected, "ws://c/ws/btcusdt@trade"]
     assert "secret-1" in logs.secrets(settings)
     assert "secret-1" not in repr(settings)

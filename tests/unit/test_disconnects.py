@@ -6,7 +6,7 @@ import pytest
 from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
 from loader_ws_trades.binance.disconnects import REASONS, describe, disconnect_reason, retry_after
-from loader_ws_trades.binance.websocket import SilenceError, StallError
+from loader_ws_trades.binance.transport import SilenceError, StallError
 
 
 def refused(status: int, **headers: str) -> WebSocketBadStatusException:

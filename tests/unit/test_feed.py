@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
 from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
-from loader_ws_trades.binance import feed, feed_thread
+from loader_ws_trades.binance import feed_context, feed_thread
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed import Feed
 from loader_ws_trades.config.loading import load
@@ -42,6 +42,7 @@ class Scripted:
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._ending: Exception | None = None
         self.begun_at = clock.now
+        self.sent: list[str] = []
         self.last_received = 0.0
         self.aborted = self.released = self._closed = False
 
@@ -72,6 +73,9 @@ class Scripted:
             self._closed = True
             self._steps.put(None)
 
+    def send(self, text: str) -> None:
+        self.sent.append(text)
+
     def is_closed(self) -> bool:
         return self._closed
 
@@ -85,10 +89,13 @@ class Scripted:
 class Scene:
     """A feed, and the connections that it makes."""
 
-    def __init__(self, clock: FakeClock, **given: str) -> None:
-        settings = load({"symbol": "BTCUSDT", "max_connection_age": "1h", **given}, needed=("symbol",))
+    def __init__(self, clock: FakeClock, symbols: Sequence[str] = (), **given: str) -> None:
+        given = {"symbols": "*"} | given if symbols else {"symbol": "BTCUSDT"} | given
+        settings = load({"max_connection_age": "1h", **given}, needed=("symbol",))
         self.clock = clock
         self.is_in_order = True
+        self.carried: list[list[str]] = []  # by connection
+        self.joined: list[tuple[int, list[str]]] = []
         self._counter = itertools.count(1)
         self.open_numbers: list[int] = []
         self.gone: SimpleQueue[int] = SimpleQueue()  # connections that ended
@@ -97,7 +104,9 @@ class Scene:
         self.deaths: SimpleQueue[BaseException] = SimpleQueue()
         self.begun: list[float] = []  # when each attempt began
         self._made: SimpleQueue[Scripted] = SimpleQueue()
-        self.feed = Feed(settings, connect=cast("Callable[..., Connection]", self._make), stopping=clock.event())
+        self.feed = Feed(
+            settings, symbols, connect=cast("Callable[..., Connection]", self._make), stopping=clock.event()
+        )
 
     def _make(self, url: str, on_frames: Any, on_open: Any, **_options: object) -> Scripted:
         made = Scripted(url, on_frames, on_open, self.clock)
@@ -109,7 +118,8 @@ class Scene:
         self.feed.start(self, self.deaths.put)
         return self.next()
 
-    def connect(self, slot: int = 0) -> int:
+    def connect(self, _slot: int, symbols: Sequence[str]) -> int:
+        self.carried.append(list(symbols))
         self.open_numbers.append(next(self._counter))
         return self.open_numbers[-1]
 
@@ -117,7 +127,10 @@ class Scene:
         self.open_numbers.remove(connection)
         self.gone.put(connection)
 
-    def in_order(self) -> bool:
+    def add_streams(self, connection: int, symbols: Sequence[str]) -> None:
+        self.joined.append((connection, list(symbols)))
+
+    def in_order(self, _connection: int) -> bool:
         return self.is_in_order
 
     def take(self, frames: list[bytes], connection: int = 0) -> bool:
@@ -143,7 +156,7 @@ class Scene:
 
     def ended(self, number: int) -> bool:
         """Whether the thread ends soon."""
-        task = self.feed._threads[number].task
+        task = self.feed.groups[0].threads[number].task
         return task is not None and task.join(WAIT)
 
     def wait(self, seconds: float) -> None:
@@ -160,8 +173,8 @@ def scene(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         monkeypatch.delenv(name.upper(), raising=False)
     made = []
 
-    def make(**given: str) -> Scene:
-        made.append(Scene(clock, **given))
+    def make(*symbols: str, **given: str) -> Scene:
+        made.append(Scene(clock, symbols, **given))
         return made[-1]
 
     yield make
@@ -231,7 +244,7 @@ def test_retry_after_lengthens_the_delay(scene: Callable[..., Scene]) -> None:
 def test_attempts_stay_below_the_limit_of_the_exchange(
     scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_ATTEMPTS", (5, 300.0))
+    monkeypatch.setattr(feed_context, "_ATTEMPTS", (5, 300.0))
     monkeypatch.setattr(feed_thread, "_DELAY_CAP", 1.0)
     made = scene()
     connection = made.start()
@@ -568,7 +581,7 @@ def test_endless_announcements_are_followed_with_growing_pauses_and_a_cut_does_n
 def test_fifth_of_the_attempts_is_reserved_for_outages(
     scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_ATTEMPTS", (10, 300.0))
+    monkeypatch.setattr(feed_context, "_ATTEMPTS", (10, 300.0))
     monkeypatch.setattr(feed_thread, "_DELAY_CAP", 1.0)
     made = scene(max_connection_age="100h")
     old, began = made.opened(), made.clock.now
