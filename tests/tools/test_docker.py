@@ -23,7 +23,7 @@ from loader_ws_trades.binance.disconnects import REASONS
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
-from tests.tools import kustomize, sbom
+from tests.tools import dashboard, kustomize, sbom
 from tests.tools.apache_kafka.client import Kafka
 from tests.tools.apache_kafka.distribution import POM
 from tests.tools.docs import README, ROOT
@@ -447,6 +447,37 @@ def test_compose_runs_the_kafka_version_of_the_tests() -> None:
     assert {COMPOSE["services"][name]["image"] for name in ("kafka", "topics", "reader")} == {
         f"apache/kafka:{version[1]}"
     }
+
+
+def test_compose_shows_the_dashboard_of_the_loaders_it_runs() -> None:
+    services, config = COMPOSE["services"], yaml.safe_load((DOCKER / "monitoring/prometheus.yaml").read_text("utf-8"))
+    [job] = config["scrape_configs"]
+    scraped = [(found["targets"], found["labels"]["pod"]) for found in job["static_configs"]]
+    assert scraped == [
+        ([f"{name}:{services[name]['environment']['METRICS_PORT']}"], name) for name in ("loader", "loader-live")
+    ]
+    for name in ("prometheus", "grafana"):
+        assert services[name]["profiles"] == ["monitoring"]
+        for volume in services[name]["volumes"]:
+            assert (DOCKER / volume.partition(":")[0]).is_file()
+    [home] = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    assert services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == home
+    provisioned = {name: yaml.safe_load(given["content"]) for name, given in COMPOSE["configs"].items()}
+    assert {given["source"] for given in services["grafana"]["configs"]} == set(provisioned)
+    [provider] = provisioned["grafana-dashboards"]["providers"]
+    assert home.startswith(provider["options"]["path"])
+    [source] = provisioned["grafana-datasources"]["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+
+
+def test_dashboard_is_made_from_its_table() -> None:
+    assert dashboard.FILE.read_text("utf-8") == dashboard.dashboard(), "run `make docs`"
+
+
+def test_compose_publishes_ports_on_loopback_alone() -> None:
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
+    assert len(ports) == 3
+    assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_readme_names_each_manifest() -> None:
