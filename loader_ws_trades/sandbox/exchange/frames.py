@@ -84,9 +84,10 @@ class Encoder:
                 data = b"".join(frames)
             else:
                 ends, data = self._encoded(number, shift, form)
-                begin = ends[part.start - 1] if part.start else 0
-                ends = [end - begin for end in ends[part]]
-                data = data[begin : begin + ends[-1]]
+                if part.stop - part.start < len(ends):
+                    begin = ends[part.start - 1] if part.start else 0
+                    ends = [end - begin for end in ends[part]]
+                    data = data[begin : begin + ends[-1]]
             found.append(Batch(self._market, position, block.ids[part], ends, data))
         return found
 
