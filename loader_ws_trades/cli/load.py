@@ -70,7 +70,7 @@ def _load(
     from loader_ws_trades.run.stdout import Output  # noqa: PLC0415
 
     def make_sink() -> Sink:
-        return Output(settings.symbol) if stdout else make_publisher(settings, kind)
+        return Output() if stdout else make_publisher(settings, kind)
 
     to = "standard output" if stdout else f"Kafka at {settings.kafka_bootstrap_servers}"
     logs.LOGGER.info(

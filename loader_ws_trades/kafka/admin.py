@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final
@@ -54,6 +54,24 @@ class TopicAdmin(Client):
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
         configs = self._ask(lambda: self._client.describe_configs([resource], request_timeout=self._seconds)[resource])
         return TopicSettings(self._topic, {name: entry.value for name, entry in (configs or {}).items()})
+
+    def settings_of(self, topics: Sequence[str]) -> list[TopicSettings]:
+        """Those of many topics, by one request, as far as the cluster shows them."""
+        cluster = self._cluster()
+        if cluster is None or cluster.controller_id not in cluster.brokers:
+            return []  # as in `_ask`
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+        found = []
+        for resource, asked in self._client.describe_configs(resources, request_timeout=self._seconds).items():
+            try:
+                configs = asked.result(timeout=2 * self._seconds)
+            except KafkaException as error:  # noqa: PERF203 - it waits for the network
+                log.debug("The topic %s cannot be looked up: %s", resource.name, error_text(error))
+            except _TIMEOUTS:
+                break
+            else:
+                found.append(TopicSettings(resource.name, {name: entry.value for name, entry in configs.items()}))
+        return found
 
     def permissions(self) -> set[str]:
         """The operations on the topic that the user is allowed; empty if the cluster does not show them."""

@@ -19,6 +19,9 @@ SETTINGS_OF: Final = {
 }
 
 
+TELEMETRY_QUEUE = 20_000  # events: a last one for each of all pairs, and as many that wait for the brokers
+
+
 def _client_properties(settings: Settings, user: str | None, password: str | None) -> KafkaProperties:
     oauth = settings.kafka_sasl_mechanism == "OAUTHBEARER"
     protocol = "SASL_SSL" if user or oauth else "SSL" if settings.ca_path else "PLAINTEXT"
@@ -85,7 +88,7 @@ def trade_producer_properties(settings: Settings, kind: str = "") -> KafkaProper
 def telemetry_producer_properties(settings: Settings) -> KafkaProperties:
     """Properties of the producer of telemetry, which must outlive a failure of the other one."""
     return _producer_properties(settings) | {
-        "queue.buffering.max.messages": 1000,
+        "queue.buffering.max.messages": TELEMETRY_QUEUE,
         **dict(settings.kafka_properties or ()),
     }
 

@@ -6,23 +6,26 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from loader_ws_trades.config.settings import Settings, named
+from loader_ws_trades.config.symbols import PLACE
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.kafka.errors import FencedError, run_error
 from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import KafkaProperties, producer_credentials, trade_producer_properties
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.kafka.topic_settings import TopicSettings, delivery_error
+from loader_ws_trades.kafka.topics import check_topics
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events
+from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.stamps import record_headers
-from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade, record_encoder
+from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade
 from loader_ws_trades.text import format_duration, format_time
 
 events = Events(logging.getLogger(__name__))
@@ -33,9 +36,13 @@ _REPORTS = 1.0  # seconds to wait for the delivery reports that follow a fatal e
 _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
+_Report = Callable[[KafkaError | None, Message], None]
+
+
 class _Stored(msgspec.Struct):
     trade_id: int
     timestamp: int
+    symbol: str
 
 
 def _latest_time() -> int:
@@ -44,7 +51,7 @@ def _latest_time() -> int:
 
 
 class Publisher:
-    """Writes trades of `settings.symbol` to `settings.kafka_topic`, in the order of the calls to `put`.
+    """Writes the trades of each pair to its topic, in the order of the calls to `put`.
 
     `put` is called by one thread at a time, under the caller's lock. The main thread calls everything else, and
     `poll` runs the delivery reports in it. `kind` sets the transactional id of a command apart that may run beside
@@ -55,12 +62,12 @@ class Publisher:
         self._settings = settings
         self._kind = kind
         self._topic = settings.kafka_topic
-        self._key = settings.symbol.encode()
-        self._encode = record_encoder(settings.symbol)
+        self._reports: dict[Lane, _Report] = {}  # if there are several
+        self._only: Lane | None = None  # the lane, if there is one
         self._with_headers = settings.record_headers == "on"
         self.accepted = 0  # written by `put` only
         self._acknowledged = 0  # this and the next two are written by delivery reports only
-        self._failed_ids: list[int] = []
+        self._failed: list[Undelivered] = []
         self._failure: LoaderError | None = None
         self._put_error: RunError | None = None  # written by `put` only
         self._served_late = 0
@@ -78,7 +85,7 @@ class Publisher:
         self._producer = self._make_producer()
 
     def __str__(self) -> str:
-        return f"the topic {self._topic}"
+        return f"the topic {self._topic}"  # or all topics, with `{symbol}` in their name
 
     def _make_producer(self) -> Producer:
         properties = trade_producer_properties(self._settings, self._kind)
@@ -97,8 +104,14 @@ class Publisher:
             ConfigurationError: if the topic or a permission is missing, credentials or trades would be rejected.
             RunError: if no broker answered in time.
         """
+        if PLACE in self._topic:
+            return  # `admit` looks them up
         check = self._check_topic_settings
         await_topic(self._producer, self._topic, "kafka_topic", startup, operation="WRITE", check=check)
+
+    def admit(self, lanes: Sequence[Lane], startup: Startup) -> dict[Lane, LoaderError]:
+        """As `check_topics`, if each pair has a topic of its own."""
+        return check_topics(self._producer.properties, lanes, startup) if PLACE in self._topic else {}
 
     def _check_topic_settings(self, found: TopicSettings) -> None:
         found.check("kafka_topic")
@@ -107,9 +120,10 @@ class Publisher:
             self._max_batch_size = int(found.max_batch_size)
             self._producer = self._make_producer()
 
-    def put(self, trades: Sequence[Trade], lane: Lane) -> int:  # noqa: ARG002 - there is one
+    def put(self, trades: Sequence[Trade], lane: Lane) -> int:
         """Hand trades to the producer without blocking; how many it took, fewer when its queue is full."""
-        produce, topic, key, encode = self._producer.produce, self._topic, self._key, self._encode
+        produce, topic, key = self._producer.produce, lane.settings.kafka_topic, lane.symbol.encode()
+        encode, report = lane.encode, self._report_for(lane)
         latest, with_headers = self._latest, self._with_headers
         taken = 0
         try:
@@ -117,20 +131,36 @@ class Publisher:
                 moment = trade.timestamp
                 if moment > latest:
                     moment = self._local_time_for(trade)
-                # Positional, as keywords cost a third of the call: any partition, the default report, the trade time.
+                # Positional, as keywords cost a third of the call: any partition, the trade time.
                 if with_headers:
-                    produce(topic, encode(trade), key, -1, None, None, moment, record_headers(trade))
+                    produce(topic, encode(trade), key, -1, report, None, moment, record_headers(trade))
                 else:
-                    produce(topic, encode(trade), key, -1, None, None, moment)
+                    produce(topic, encode(trade), key, -1, report, None, moment)
                 taken += 1
         except BufferError:
             self._hurry.set()
         except KafkaException as error:
             self._put_error = run_error(error, f"Writing to the topic {topic}")
         self.accepted += taken
+        lane.accepted += taken
         if self._is_urgent:
             self._hurry.set()
         return taken
+
+    def _report_for(self, lane: Lane) -> _Report | None:
+        """What counts the deliveries of a pair; None for the default report, which costs less and counts all."""
+        if not self._settings.many:
+            self._only = lane
+            return None
+        return self._reports.get(lane) or self._reports.setdefault(lane, self._make_report(lane))
+
+    def _make_report(self, lane: Lane) -> _Report:
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                lane.delivered += 1
+            self._report(error, message)
+
+        return report
 
     def _local_time_for(self, trade: Trade) -> int:
         if not self._warned_ahead:
@@ -149,9 +179,9 @@ class Publisher:
             self._acknowledged += 1
             return
         stored = msgspec.json.decode(message.value() or b"", type=_Stored)
-        self._failed_ids.append(stored.trade_id)
+        self._failed.append((stored.symbol, stored.trade_id))
         if self._failure is None:
-            self._failure = delivery_error(error, self._topic, "kafka_topic", stored.timestamp)
+            self._failure = delivery_error(error, message.topic() or self._topic, "kafka_topic", stored.timestamp)
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
@@ -171,6 +201,8 @@ class Publisher:
             self._hurry.wait(timeout)
             timeout = 0
         self._serve(timeout)
+        if self._only:
+            self._only.delivered = self.delivered
         progress = (self._acknowledged, self.delivered) != before
         self._served = progress and not gather
         if gather:
@@ -238,7 +270,7 @@ class Publisher:
     @property
     def in_flight(self) -> int:
         """Records handed to the producer that are neither delivered nor rejected yet."""
-        return self.accepted - self.delivered - len(self._failed_ids)
+        return self.accepted - self.delivered - len(self._failed)
 
     @property
     def waiting_since(self) -> float | None:
@@ -252,13 +284,13 @@ class Publisher:
 
     @property
     def _unacknowledged(self) -> int:
-        return self.accepted - self._acknowledged - len(self._failed_ids)
+        return self.accepted - self._acknowledged - len(self._failed)
 
     def drain(self) -> None:
         """From now on serve delivery reports at once, and commit at once what was produced."""
         self._draining = True
 
-    def give_up(self, deadline: Deadline) -> list[int]:
-        """Discard what is not delivered; its trade ids, some of which may be on the topic all the same."""
+    def give_up(self, deadline: Deadline) -> list[Undelivered]:
+        """Discard what is not delivered; the trades, some of which may be on the topic all the same."""
         self._producer.purge(deadline)
-        return self._failed_ids
+        return self._failed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 
 import msgspec
@@ -13,7 +12,7 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.kafka.errors import error_text, plain
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import producer_credentials, telemetry_producer_properties
+from loader_ws_trades.kafka.properties import TELEMETRY_QUEUE, producer_credentials, telemetry_producer_properties
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events, Throttle, redacted
@@ -39,12 +38,11 @@ class Event(msgspec.Struct):
 
 
 class Telemetry:
-    """Sends the events of one run, in order; used by the main thread only."""
+    """Sends the events of a run, in order; used by the main thread only."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._encode = msgspec.json.Encoder().encode
-        self._next = math.inf  # until the first event
         self._given_up = False
         self._throttle = Throttle(log, *_LINES)
         self.is_open = False
@@ -68,9 +66,10 @@ class Telemetry:
             check=lambda found: found.check_size(setting),
         )
 
-    def send(self, status: str, message: str, records_written: int, *, finished: bool = False) -> None:
-        """Send one event; a failure is logged and never stops the trades."""
-        settings = self._settings
+    def send(
+        self, status: str, message: str, records_written: int, settings: Settings, *, finished: bool = False
+    ) -> None:
+        """Send one event of the pair whose settings these are; a failure is logged and never stops the trades."""
         event = Event(
             queue_id=settings.queue_id,
             symbol=settings.symbol,
@@ -82,7 +81,6 @@ class Telemetry:
             producer=settings.telemetry_producer_id,
             timestamp=round(time.time(), 3),
         )
-        self._next = time.monotonic() + settings.telemetry_interval
         try:
             self._producer.produce(settings.queue_events_topic, self._encode(event), settings.queue_id.encode())
         except (BufferError, KafkaException) as error:
@@ -90,9 +88,9 @@ class Telemetry:
             self._throttle.warn("telemetry_unsent", text)
 
     @property
-    def due(self) -> bool:
-        """Whether the interval since the last event has passed."""
-        return time.monotonic() >= self._next
+    def congested(self) -> bool:
+        """Whether so many events wait for the brokers that last ones might find no room."""
+        return len(self._producer) > TELEMETRY_QUEUE // 2
 
     def poll(self, timeout: float = 0) -> None:
         """Serve delivery reports for at most `timeout` seconds."""

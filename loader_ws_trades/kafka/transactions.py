@@ -23,6 +23,7 @@ from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.kafka.startup import retry_until_ready
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import Trade
 
@@ -94,6 +95,9 @@ class TransactionalPublisher(Publisher):
         self._uncommitted.append((lane, trades))
         self._held += len(trades)
 
+    def _report_for(self, _lane: Lane) -> None:
+        """The default report: what counts is the commit."""
+
     def _begin(self) -> None:
         try:
             self._producer.begin_transaction()
@@ -159,6 +163,8 @@ class TransactionalPublisher(Publisher):
             return
         self._failures = 0
         self._committed += self._held
+        for lane, trades in self._uncommitted:
+            lane.delivered += len(trades)
         self._uncommitted, self._held = [], 0
         self._opened = None
         self._reopen()
@@ -180,6 +186,7 @@ class TransactionalPublisher(Publisher):
             lane, trades = self._to_rewrite[0]
             taken = super().put(trades, lane)
             self.accepted -= taken  # they are counted already
+            lane.accepted -= taken
             if taken < len(trades):
                 self._to_rewrite[0] = lane, trades[taken:]
                 return
@@ -216,10 +223,10 @@ class TransactionalPublisher(Publisher):
         """None: a delivery is a commit, which is made here."""
         return 0
 
-    def give_up(self, deadline: Deadline) -> list[int]:
-        """Discard what is not committed, and abort its transaction if there is time; its trade ids."""
+    def give_up(self, deadline: Deadline) -> list[Undelivered]:
+        """Discard what is not committed, and abort its transaction if there is time; the trades."""
         super().give_up(deadline)
         if self._uncommitted:
             with contextlib.suppress(AbortableError, RunError):
                 self._producer.abort_transaction(deadline.remaining)
-        return [trade.trade_id for _, trades in self._uncommitted for trade in trades]
+        return [(lane.symbol, trade.trade_id) for lane, trades in self._uncommitted for trade in trades]

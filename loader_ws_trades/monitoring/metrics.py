@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from loader_ws_trades import streams
 from loader_ws_trades.monitoring.health import STAGES
-from loader_ws_trades.monitoring.status import RunStatus
+from loader_ws_trades.monitoring.status import RunStatus, age
+from loader_ws_trades.pipeline.lane import Lane
 
 BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Of the buckets, in seconds."""
@@ -80,6 +81,21 @@ def _gauge(short: str, meaning: str, read: Callable[[RunStatus], Value], *labels
     return Metric(short, "gauge", meaning, read, labels)
 
 
+def _by_pair(read: Callable[[Lane], float | None]) -> Callable[[RunStatus], Value]:
+    def read_all(run: RunStatus) -> Value:
+        found: dict[str, float] = {}
+        for lane in run.lanes:
+            if (value := read(lane)) is not None:
+                found[lane.symbol] = found.get(lane.symbol, 0) + value  # it may have ended and joined again
+        return found
+
+    return read_all
+
+
+def _of_pair(short: str, meaning: str, read: Callable[[Lane], float | None]) -> Metric:
+    return _counter(short, meaning, _by_pair(read), "symbol")
+
+
 def _by_connection(counts: Mapping[int, float]) -> dict[str, float]:
     return {str(slot + 1): count for slot, count in dict(counts).items()}
 
@@ -96,9 +112,13 @@ INFO: Final = Metric(
     labels=("version", "queue_id", "symbol", "type", "producer"),
 )
 METRICS: Final = (
-    _counter("received_total", "Trades decoded, from the stream, a recording or an archive.", lambda run: run.received),
-    _counter(
-        "delivered_total", "Trades acknowledged by Kafka, or committed in a transaction.", lambda run: run.delivered
+    _of_pair(
+        "received_total", "Trades decoded, from the stream, a recording or an archive.", lambda lane: lane.received
+    ),
+    _of_pair(
+        "delivered_total",
+        "Trades acknowledged by Kafka, or committed in a transaction.",
+        lambda lane: lane.delivered,
     ),
     _gauge("in_flight", "Trades handed to the Kafka client and not delivered yet.", lambda run: max(0, run.in_flight)),
     _counter(
@@ -107,19 +127,32 @@ METRICS: Final = (
         lambda run: run.rejected,
         "kind",
     ),
-    _counter("duplicates_total", "Trades dropped because their id was published before.", lambda run: run.duplicates),
-    _counter(
-        "late_trades_total", "Trades dropped because they came after their ids had been given up.", lambda run: run.late
+    _of_pair(
+        "duplicates_total",
+        "Trades dropped because their id was published before.",
+        lambda lane: lane.sequencer.duplicates,
     ),
-    _counter("gaps_total", "Gaps in the trade ids, those that closed by themselves included.", lambda run: run.gaps),
-    _counter("repaired_ids_total", "Missing trades fetched from REST.", lambda run: run.repaired),
-    _counter(
-        "missing_ids_total", "Trade ids given up: not on the topic, but named in the log.", lambda run: run.missing
+    _of_pair(
+        "late_trades_total",
+        "Trades dropped because they came after their ids had been given up.",
+        lambda lane: lane.sequencer.late,
+    ),
+    _of_pair(
+        "gaps_total",
+        "Gaps in the trade ids, those that closed by themselves included.",
+        lambda lane: lane.sequencer.gaps,
+    ),
+    _of_pair("repaired_ids_total", "Missing trades fetched from REST.", lambda lane: lane.repaired),
+    _of_pair(
+        "missing_ids_total",
+        "Trade ids given up: not on the topic, but named in the log.",
+        lambda lane: lane.missing,
     ),
     _gauge(
         "unchecked_start",
         "1 if trades before the start may be missing on the topic, which could not be checked; else 0.",
-        lambda run: float(bool(run.source.unchecked)),
+        _by_pair(lambda lane: float(bool(lane.unchecked))),
+        "symbol",
     ),
     _counter(
         "reconnects_total",
@@ -153,7 +186,8 @@ METRICS: Final = (
     _gauge(
         "last_trade_age_seconds",
         "Time since the last trade, by its trade time; absent before the first.",
-        lambda run: run.lag,
+        _by_pair(lambda lane: None if lane.ended else age(lane.sequencer.last_time)),
+        "symbol",
     ),
     LATENCY,
     _gauge(

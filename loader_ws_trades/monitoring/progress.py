@@ -36,7 +36,10 @@ class Progress(NamedTuple):
 def of_run(status: RunStatus) -> Progress:
     """The progress of a run."""
     source = status.source
-    details: dict[str, int | float] = {"delivered": status.delivered, "missing": status.missing}
+    details: dict[str, int | float] = {}
+    if len(status.lanes) > 1:
+        details["pairs"] = sum(not lane.ended for lane in status.lanes)
+    details |= {"delivered": status.delivered, "missing": status.total(lambda lane: lane.missing)}
     if source.total is None:
         if (lag := status.lag) is not None:
             details["lag"] = round(lag, 3)

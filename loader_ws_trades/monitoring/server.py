@@ -194,7 +194,8 @@ class _Collector:
     """Reads the metrics of a run when they are scraped."""
 
     def __init__(self, settings: Settings, status: Callable[[], RunStatus], latencies: Latencies | None) -> None:
-        identity = (settings.queue_id, settings.symbol, settings.type, settings.telemetry_producer_id)
+        symbols = settings.symbol or ",".join(settings.symbols or ())
+        identity = (settings.queue_id, symbols, settings.type, settings.client_id)
         self._info = GaugeMetricFamily(INFO.name, INFO.meaning, labels=INFO.labels)
         self._info.add_metric((__version__, *(value or "" for value in identity)), 1)
         self._status = status

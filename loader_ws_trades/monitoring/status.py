@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.interfaces import SourceStatus
+from loader_ws_trades.pipeline.lane import Lane
 
 
 class RunStatus(NamedTuple):
@@ -16,20 +17,14 @@ class RunStatus(NamedTuple):
     stage: str = "starting"
     """One of `health.STAGES`."""
     source: SourceStatus = SourceStatus()
-    received: int = 0
+    lanes: Sequence[Lane] = ()
+    """All pairs that the run has loaded, those that have ended included."""
     delivered: int = 0
     served_late: int = 0
     """How many of these may have been delivered a while before that was noticed."""
     in_flight: int = 0
     rejected: Mapping[str, int] = {}
     """Frames, by kind."""
-    duplicates: int = 0
-    late: int = 0
-    gaps: int = 0
-    repaired: int = 0
-    missing: int = 0
-    last_trade: int = 0
-    """Trade time of the newest trade passed on, in milliseconds since 1970; 0 before the first."""
     blocked: bool = False
     """Whether trades wait for room in the sink."""
     kafka_outages: int = 0
@@ -37,12 +32,21 @@ class RunStatus(NamedTuple):
     """Since when (monotonic) trades have waited without any delivery."""
 
     copies: Copies | None = None
-    """What each of several connections brought."""
+    """What each of several connections brought, of all pairs together."""
+
+    def total(self, count: Callable[[Lane], int]) -> int:
+        """A count of all pairs together."""
+        return sum(map(count, self.lanes))
+
+    @property
+    def last_trade(self) -> int:
+        """Trade time of the newest trade passed on, in milliseconds since 1970; 0 before the first."""
+        return max((lane.sequencer.last_time for lane in self.lanes), default=0)
 
     @property
     def lag(self) -> float | None:
         """Seconds since the last trade, by the exchange's clock and ours; None before the first one."""
-        return max(0.0, time.time() - self.last_trade / 1000) if self.last_trade else None
+        return age(self.last_trade)
 
     @property
     def kafka_outage(self) -> float:
@@ -62,14 +66,19 @@ class RunStatus(NamedTuple):
     def counts(self) -> dict[str, int]:
         """What happened to the trades, for the last log line."""
         return {
-            "received": self.received,
+            "received": self.total(lambda lane: lane.received),
             "delivered": self.delivered,
-            "duplicates": self.duplicates,
-            "late": self.late,
+            "duplicates": self.total(lambda lane: lane.sequencer.duplicates),
+            "late": self.total(lambda lane: lane.sequencer.late),
             "refused": sum(self.rejected.values()),
-            "repaired": self.repaired,
-            "missing": self.missing,
+            "repaired": self.total(lambda lane: lane.repaired),
+            "missing": self.total(lambda lane: lane.missing),
         }
+
+
+def age(trade_time: int) -> float | None:
+    """Seconds since a trade time (ms), by the exchange's clock and ours; None if there is none."""
+    return max(0.0, time.time() - trade_time / 1000) if trade_time else None
 
 
 def _since(moment: float | None) -> float:

@@ -11,14 +11,18 @@ _RECENT = 10_000  # reads whose second copies are awaited; the oldest are forgot
 
 
 class Copies:
-    """The copies that the slots of a set of connections brought. Not thread-safe."""
+    """The copies of one pair's trades that the slots of a set of connections brought. Not thread-safe.
 
-    def __init__(self) -> None:
-        self.first: Counter[int] = Counter()
+    Args:
+        counts: those of other pairs, which its own are added to.
+    """
+
+    def __init__(self, counts: Copies | None = None) -> None:
+        self.first: Counter[int] = counts.first if counts else Counter()
         """By slot: trades of which it brought the first copy."""
-        self.lead_seconds: defaultdict[int, float] = defaultdict(float)
+        self.lead_seconds: defaultdict[int, float] = counts.lead_seconds if counts else defaultdict(float)
         """By slot: the time by which its first copies came before the second ones, summed up over the trades."""
-        self.skipped: Counter[int] = Counter()
+        self.skipped: Counter[int] = counts.skipped if counts else Counter()
         """By slot: ids between two of its reads, or within one, that it did not bring there."""
         self._next: dict[int, int] = {}  # by slot: the id that is due next
         self._recent: deque[tuple[int, int, int, float]] = deque(maxlen=_RECENT)  # last id, trades, slot, when

@@ -179,10 +179,10 @@ class Ingest:
         self._end()
         return self._outlet.flush()
 
-    def abandon(self) -> list[int]:
-        """Take no more trades and stop waiting for room; returns the ids of the trades waiting."""
+    def abandon(self) -> list[tuple[str, int]]:
+        """Take no more trades and stop waiting for room; returns the symbols and ids of the trades waiting."""
         self._end()
-        return [trade.trade_id for _, trades in self._outlet.abandon() for trade in trades]
+        return [(lane.symbol, trade.trade_id) for lane, trades in self._outlet.abandon() for trade in trades]
 
     def _end(self) -> None:
         self._outlet.closed = True

@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from loader_ws_trades.errors import LoaderError
 from loader_ws_trades.lifecycle import Activity, Deadline, Startup
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 
 OnDeath = Callable[[BaseException], None]
+Undelivered = tuple[str, int]
+"""The symbol and the id of a trade."""
+
+
+class LaneKeeper(Protocol):
+    """Has the pairs of a run that loads several. A source calls it in its own threads."""
+
+    def add(self, symbols: Sequence[str]) -> list[Lane]:
+        """Load these pairs too; the lanes of those whose topic accepts them. The others end with an error of their own.
+
+        May wait for the brokers.
+
+        Raises:
+            RunError: if these do not answer.
+        """
+
+    def end(self, lane: Lane, status: str, message: str) -> None:
+        """Take no more trades of a pair, and name what it lacks. Its last event follows once its tail is delivered."""
 
 
 class FrameReceiver(Protocol):
@@ -52,8 +71,6 @@ class SourceStatus(NamedTuple):
     """What its threads do that has a time limit, once loading."""
     trouble: str | None = None
     """Why nothing can arrive at present."""
-    unchecked: str | None = None
-    """Which trades before its first one may be missing on the topic, as a sentence."""
     resumes: bool = True
     """Whether a later run fetches what this one leaves behind."""
 
@@ -71,7 +88,7 @@ class Source(Protocol):
         """Check that it can be read, before the run reports that it has started."""
         return
 
-    def prepare(self, receiver: Ingest) -> None:
+    def prepare(self, receiver: Ingest, lanes: LaneKeeper) -> None:
         """Find the position to start from; runs in a thread of its own, which is abandoned if the run ends."""
 
     def start(self, receiver: Ingest, on_death: OnDeath) -> None:
@@ -147,5 +164,8 @@ class Sink(Protocol):
     def drain(self) -> None:
         """Deliver accepted trades without waiting to batch them with more."""
 
-    def give_up(self, deadline: Deadline) -> list[int]:
-        """Drop undelivered trades; returns their ids."""
+    def give_up(self, deadline: Deadline) -> list[Undelivered]:
+        """Drop undelivered trades; returns which they were."""
+
+    def admit(self, lanes: Sequence[Lane], startup: Startup) -> dict[Lane, LoaderError]:
+        """Check that the trades of these pairs can be written, wherever each goes; why not, where they cannot."""

@@ -13,7 +13,7 @@ from loader_ws_trades.pipeline.events import Event, Gap, Position, Reset, Standi
 from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.stamps import stamped
-from loader_ws_trades.pipeline.trade import Trade
+from loader_ws_trades.pipeline.trade import Trade, record_encoder
 
 
 class Lane:
@@ -47,6 +47,10 @@ class Lane:
         """For log lines, which say whose ids they name if the process loads several pairs."""
         self.sequencer = sequencer
         """For its counters and times, which any thread may read."""
+        self.encode = record_encoder(self.symbol)
+        """Encodes one of its trades."""
+        self.accepted = self.delivered = 0
+        """Its trades that the sink has taken, and of these the delivered ones; kept by the sink."""
         self._outlet = outlet
         self._on_events = on_events
         self._stamp_source = stamp_source
@@ -223,6 +227,11 @@ class Lane:
             while self._outlet.left != 0 and (gap := self.sequencer.gap()) is not None:
                 events += self._skip(gap.last + 1)
         self.report(events, why)
+
+    @property
+    def all_delivered(self) -> bool:
+        """Whether all its trades that were passed on are delivered; without the lock, for the main thread."""
+        return self.accepted == self.delivered and not self._outlet.holds(self)
 
     def end(self, what: str = "the run") -> None:
         """Give up on the trades that waited for the proof of a reset of trade ids when `what` ended."""

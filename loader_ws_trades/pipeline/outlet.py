@@ -62,6 +62,10 @@ class Outlet(Generic[_Lane]):
         """Whether it takes more trades."""
         return not self.closed and self.left != 0
 
+    def holds(self, lane: _Lane) -> bool:
+        """Whether trades of this lane wait for room."""
+        return any(waiting is lane for waiting, _ in list(self._waiting))
+
     def pass_on(self, trades: Sequence[Trade], lane: _Lane) -> None:
         """Put trades into the sink, or behind those waiting for room in it. The lock is held."""
         if self._waiting:

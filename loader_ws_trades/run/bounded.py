@@ -20,7 +20,7 @@ from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
+from loader_ws_trades.pipeline.interfaces import LaneKeeper, OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.topic_ids import ids_on_topic
@@ -91,7 +91,7 @@ class Bounded(Source):
             resumes=self._topic and self._scan,  # the next run finds on the topic what is still missing
         )
 
-    def prepare(self, receiver: Ingest | None = None) -> None:  # noqa: ARG002 - the port's
+    def prepare(self, receiver: Ingest | None = None, lanes: LaneKeeper | None = None) -> None:  # noqa: ARG002 - the port's
         """Find out which trades are missing on the topic.
 
         Raises:

@@ -14,7 +14,7 @@ from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError
 from loader_ws_trades.kafka.control import Control
 from loader_ws_trades.kafka.telemetry import Telemetry
-from loader_ws_trades.lifecycle import StopReason
+from loader_ws_trades.lifecycle import Deadline, StopReason
 from loader_ws_trades.monitoring import progress
 from loader_ws_trades.monitoring.monitor import Monitor
 from loader_ws_trades.monitoring.status import RunStatus
@@ -24,7 +24,8 @@ from loader_ws_trades.pipeline.interfaces import Sink, Source
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
-from loader_ws_trades.run.reporting import Reporter
+from loader_ws_trades.run.lanes import Lanes
+from loader_ws_trades.run.reporting import Rejections, Reporter
 
 log = logging.getLogger(__name__)
 
@@ -61,51 +62,54 @@ class RunContext:
         self.started = time.monotonic()
         self.telemetry = Telemetry(settings) if reports else None
         self.control = Control(settings) if reports else None
-        self.reporter = Reporter(source)
         self.monitor = Monitor(settings, self.status)
         latencies = self.monitor.latencies
-        self._copies = Copies() if settings.feed_connections > 1 else None
-        stamp_source = source.gives if settings.record_headers == "on" else None
-        outlet = Outlet(
+        self._copies = Copies() if settings.feed_connections > 1 else None  # of all pairs
+        self._stamp_source = source.gives if settings.record_headers == "on" else None
+        self._outlet: Outlet[Lane] = Outlet(
             sink.put,
             limit=settings.max_records,
             on_limit=lambda: mailbox.put(StopReason.complete(f"Loaded all {settings.max_records} requested records")),
         )
-        lane = Lane(
-            settings,
-            Sequencer(WINDOW if settings.gap_repair == "on" else 0),
-            outlet,
-            on_events=self.reporter.on_events,
-            stamp_source=stamp_source,
-            copies=self._copies,
-        )
         self.ingest = Ingest(
-            outlet,
-            stamp_source=stamp_source,
-            on_rejected=self.reporter.on_rejected,
+            self._outlet,
+            stamp_source=self._stamp_source,
+            on_rejected=Rejections(source).note,
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
         )
-        self.ingest.add(lane)
+        self.lanes = Lanes(
+            settings,
+            source=source,
+            sink=sink,
+            ingest=self.ingest,
+            telemetry=self.telemetry,
+            make=self._make_lane,
+            stop=mailbox.put,
+        )
+        self._show = Deadline(0)
+
+    def _make_lane(self, settings: Settings, reporter: Reporter) -> Lane:
+        return Lane(
+            settings,
+            Sequencer(WINDOW if settings.gap_repair == "on" else 0),
+            self._outlet,
+            on_events=reporter.on_events,
+            stamp_source=self._stamp_source,
+            copies=Copies(self._copies) if self._copies else None,
+        )
 
     def status(self) -> RunStatus:
         """How the run is doing; may be called in any thread."""
-        ingest, lane, sink = self.ingest, self.ingest.lane, self.sink
-        sequencer = lane.sequencer
+        sink = self.sink
         return RunStatus(
             stage=self.monitor.stage,
             source=self.source.status(),
-            received=lane.received,
+            lanes=self.lanes.all,
             delivered=sink.delivered,
             served_late=sink.served_late,
             in_flight=sink.in_flight,
-            rejected=dict(ingest.rejected),
-            duplicates=sequencer.duplicates,
-            late=sequencer.late,
-            gaps=sequencer.gaps,
-            repaired=lane.repaired,
-            missing=lane.missing,
-            last_trade=sequencer.last_time,
-            blocked=ingest.full,
+            rejected=dict(self.ingest.rejected),
+            blocked=self.ingest.full,
             kafka_outages=sink.outages,
             undelivered_since=sink.waiting_since,
             copies=self._copies,
@@ -117,9 +121,10 @@ class RunContext:
         status = self.monitor.turn()
         if self.telemetry:
             self.telemetry.poll()
-            if self.telemetry.due:
-                self.telemetry.send("loading", self.reporter.message(status), status.delivered)
-        self.display.show(progress.of_run(status))
+        self.lanes.tick(status.source.trouble)
+        if self._show.passed:
+            self._show = Deadline(TURN)
+            self.display.show(progress.of_run(status))
 
     @property
     def all_delivered(self) -> bool:

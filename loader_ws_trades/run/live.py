@@ -13,7 +13,7 @@ from loader_ws_trades.pipeline.connection_check import ConnectionCheck
 from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.gap_repair import Repair
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.interfaces import OnDeath, Source, SourceStatus
+from loader_ws_trades.pipeline.interfaces import LaneKeeper, OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.look_back import LookBack
 from loader_ws_trades.pipeline.stream_check import StreamCheck
@@ -57,7 +57,7 @@ class Live(Source):
         """
         self._rest.check_symbol(self._settings.symbol)
 
-    def prepare(self, receiver: Ingest) -> None:
+    def prepare(self, receiver: Ingest, lanes: LaneKeeper) -> None:  # noqa: ARG002 - one pair
         """Resume after the newest trade on the topic, if there is one.
 
         Raises:
@@ -176,7 +176,6 @@ class Live(Source):
             rest_weight=self._rest.weight_used,
             activities=feed.activities(),
             trouble=self._resume.waits or trouble or silent,
-            unchecked=self._lanes[0].unchecked if self._lanes else None,
             resumes=self._resume.possible,
         )
 

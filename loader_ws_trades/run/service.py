@@ -82,10 +82,8 @@ def _start(context: RunContext) -> StopReason | None:
         return mailbox.get()
     if reason := _in_background(context, context.source.check):
         return reason
-    events.info("started", f"Loading trades of {settings.symbol} into {sink}")
-    if context.telemetry:
-        text = f"Started loading trades of {settings.symbol} into {settings.kafka_topic}"
-        context.telemetry.send("started", text, 0)
+    events.info("started", f"Loading trades of {context.lanes.pairs} into {sink}")
+    context.lanes.start(context.lanes.all)
     return _read_commands(context, context.control) if context.control else None
 
 
@@ -122,7 +120,7 @@ def _load(context: RunContext) -> StopReason:
     settings, source = context.settings, context.source
     bound = Deadline(settings.duration) if settings.duration else None
     context.monitor.enter("preparing")
-    if reason := _in_background(context, lambda: source.prepare(context.ingest)):
+    if reason := _in_background(context, lambda: source.prepare(context.ingest, context.lanes)):
         return reason
     source.start(context.ingest, context.on_death)
     context.monitor.enter("loading")

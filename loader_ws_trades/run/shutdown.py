@@ -12,8 +12,7 @@ from loader_ws_trades.kafka.telemetry import Telemetry
 from loader_ws_trades.lifecycle import Deadline, StopReason
 from loader_ws_trades.logs import Events
 from loader_ws_trades.monitoring.status import RunStatus
-from loader_ws_trades.pipeline.id_ranges import ranges
-from loader_ws_trades.pipeline.missing import listed
+from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.run.context import TURN, RunContext, reason_of
 from loader_ws_trades.text import format_duration
 
@@ -47,22 +46,20 @@ class Shutdown:
         resumes = context.source.status().resumes
         undelivered = self._drain(final=self._reason.exit_code == 0 or not resumes)
         self._note_reasons()
-        reason = self._with_undelivered(undelivered)
         status = context.status()
-        message = f"{reason.message}; {context.reporter.message(status, reason.message)}"
+        reason, message = context.lanes.finish(self._reason, undelivered, context.sink.in_flight, status.source.trouble)
         if context.telemetry and context.telemetry.is_open:
-            context.telemetry.send(reason.status, message, status.delivered, finished=True)
             self._await_last_event(context.telemetry)
         context.display.close()
-        context.reporter.log_remaining()
+        context.lanes.log_remaining()
         if context.control:
             context.control.join(_THREAD_END)
         context.source.join(_THREAD_END)
         self._log_end(reason, message, status)
         return reason.exit_code
 
-    def _drain(self, *, final: bool) -> list[int]:
-        """Deliver what was received, for as long as there is time; the ids that could not be delivered.
+    def _drain(self, *, final: bool) -> list[Undelivered]:
+        """Deliver what was received, for as long as there is time; what could not be delivered.
 
         If `final`, no later run fetches what a gap holds back: repair gets half of the time, then the gap is given up.
         """
@@ -100,15 +97,6 @@ class Shutdown:
                     self._deadline.shorten(_HURRIED)
                     self._tail.shorten(_HURRIED / 2)
                 self._signalled = self._signalled or more.by_a_signal
-
-    def _with_undelivered(self, undelivered: list[int]) -> StopReason:
-        """The reason, which is an error if something was not delivered."""
-        reason, in_flight = self._reason, self._context.sink.in_flight
-        if not undelivered and not in_flight:
-            return reason
-        ids = f"trade ids {listed(ranges(undelivered))}" if undelivered else f"{in_flight} trades"
-        exit_code = reason.exit_code if reason.status == "error" else 1
-        return StopReason.failed(f"{reason.message}; not delivered: {ids}", exit_code)
 
     def _await_last_event(self, telemetry: Telemetry) -> None:
         while not telemetry.flushed and not self._deadline.passed:

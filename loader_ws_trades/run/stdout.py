@@ -7,26 +7,26 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, RunError
+from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, LoaderError, RunError
 from loader_ws_trades.lifecycle import Deadline, Startup, spawn
+from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.pipeline.lane import Lane
-from loader_ws_trades.pipeline.trade import Trade, record_encoder
+from loader_ws_trades.pipeline.trade import Trade
 
 _STDOUT = 1  # the file descriptor: a daemon thread could not be trusted with what Python buffers
 _QUEUED = 50_000  # maximum records buffered for the reader
 
 
 class Output:
-    """Writes records of `symbol` in a thread: a reader that is stuck must not block the run."""
+    """Writes records in a thread: a reader that is stuck must not block the run."""
 
-    def __init__(self, symbol: str) -> None:
-        self._encode = record_encoder(symbol)
+    def __init__(self) -> None:
         self.accepted = 0  # moved by `put` alone
         self.outages = 0
         self.served_late = 0
         self.waiting_since = None
         """Never: a slow reader is not an outage."""
-        self._batches: deque[tuple[bytes, list[int]]] = deque()  # the one that is being written is the first
+        self._batches: deque[tuple[bytes, Lane, list[int]]] = deque()  # the one that is being written is the first
         self._waiting = threading.Semaphore(0)
         self._moved = threading.Event()
         self._failure: EndOfOutputError | RunError | None = None
@@ -49,24 +49,26 @@ class Output:
             ) from error
         spawn("output", self._write, self._on_death)
 
-    def put(self, trades: Sequence[Trade], _lane: Lane) -> int:
+    def put(self, trades: Sequence[Trade], lane: Lane) -> int:
         """Queue trades, without blocking; how many were accepted, fewer if the queue is full."""
         taken = trades[: _QUEUED - self.in_flight]
         if taken:
-            lines = "".join(f"{self._encode(trade)}\n" for trade in taken)
+            lines = "".join(f"{lane.encode(trade)}\n" for trade in taken)
             self.accepted += len(taken)
-            self._batches.append((lines.encode(), [trade.trade_id for trade in taken]))
+            lane.accepted += len(taken)
+            self._batches.append((lines.encode(), lane, [trade.trade_id for trade in taken]))
             self._waiting.release()
         return len(taken)
 
     def _write(self) -> None:
         while True:
             self._waiting.acquire()
-            lines, ids = self._batches[0]
+            lines, lane, ids = self._batches[0]
             while lines:
                 lines = lines[os.write(_STDOUT, lines) :]
             self._batches.popleft()
             self.delivered += len(ids)
+            lane.delivered += len(ids)
             self._moved.set()
 
     def _on_death(self, error: BaseException) -> None:
@@ -93,11 +95,15 @@ class Output:
         """Records that are not written yet; none once the reader has gone away."""
         return 0 if isinstance(self._failure, EndOfOutputError) else self.accepted - self.delivered
 
+    def admit(self, _lanes: Sequence[Lane], _startup: Startup) -> dict[Lane, LoaderError]:
+        """Every pair can be written."""
+        return {}
+
     def drain(self) -> None:
         """Nothing to do: records are written at once."""
 
-    def give_up(self, _deadline: Deadline) -> list[int]:
+    def give_up(self, _deadline: Deadline) -> list[Undelivered]:
         """The ids of what is queued, some of which may be written; none once the reader has gone away."""
         if isinstance(self._failure, EndOfOutputError):
             return []
-        return [trade_id for _, ids in self._batches.copy() for trade_id in ids]
+        return [(lane.symbol, trade_id) for _, lane, ids in self._batches.copy() for trade_id in ids]

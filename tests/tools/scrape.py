@@ -52,8 +52,14 @@ class Samples:
         }
 
     def get(self, name: str, **labels: str) -> float | None:
-        """The value of a sample; None if there is none."""
-        return self._values.get((name if name.startswith("process") else PREFIX + name, tuple(sorted(labels.items()))))
+        """The value of a sample, or of those of all pairs together; None if there is none."""
+        full = name if name.startswith("process") else PREFIX + name
+        found = [
+            value
+            for (sample, given), value in self._values.items()
+            if sample == full and dict(given).items() - {"symbol": dict(given).get("symbol")}.items() == labels.items()
+        ]
+        return self._values.get((full, tuple(sorted(labels.items()))), sum(found) if found else None)
 
     def __call__(self, name: str, **labels: str) -> float:
         """The value of a sample that must be there."""

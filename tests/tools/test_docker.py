@@ -326,12 +326,18 @@ def test_alerts_query_only_existing_metrics() -> None:
 
 
 def test_alerts_join_the_info_metric_by_pod_and_not_by_address() -> None:
-    join = f"* on (namespace, pod) group_left (queue_id, symbol) {INFO['record']}"
     for alert in ALERTS:
         expr = alert["expr"]
+        of_a_pair = re.search(r"_(missing_ids_total|last_trade_age_seconds)\b", expr)  # they have its symbol
+        labels = "queue_id" if of_a_pair else "queue_id, symbol"
+        join = f"* on (namespace, pod) group_left ({labels}) {INFO['record']}"
         assert expr.count("loader_ws_trades_info") == expr.count(join) == int("loader_ws_trades_" in expr), expr
         # By pod or Job: an address soon belongs to another pod.
-        assert set(re.findall(r"\b(?:on|ignoring) \((.+?)\)", expr)) <= {"namespace, pod", "namespace, job_name"}
+        assert set(re.findall(r"\b(?:on|ignoring) \((.+?)\)", expr)) <= {
+            "namespace, pod",
+            "namespace, pod, symbol",
+            "namespace, job_name",
+        }
 
 
 def test_alert_cases_use_the_labels_of_pods() -> None:

@@ -36,6 +36,9 @@ class Record:
     def value(self) -> bytes:
         return self._value
 
+    def topic(self) -> str:
+        return "trades"
+
     @property
     def trade_id(self) -> int:
         found: int = msgspec.json.decode(self._value)["trade_id"]
@@ -169,6 +172,7 @@ class Scripted:
         self.producer = made[-1]
         self.publisher._hurry = clock.event()
         self.lane = Pipeline().lane
+        self.lane.settings = load(REQUIRED | settings)
         self.taken: list[int] = []
         self._next = 100
 
@@ -184,6 +188,10 @@ class Scripted:
         """Let the main thread take its turns."""
         for timeout in timeouts or (0.0,):
             self.publisher.poll(timeout)
+
+    def give_up(self, deadline: Deadline) -> list[int]:
+        """The ids of what is not delivered in time."""
+        return [trade_id for _, trade_id in self.publisher.give_up(deadline)]
 
     @property
     def counts(self) -> tuple[int, int, int]:

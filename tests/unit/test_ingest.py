@@ -118,7 +118,7 @@ def test_abandon_frees_blocked_readers_and_returns_the_undelivered_ids() -> None
     reader = threading.Thread(target=pipeline.ingest.take, args=(frames(1, 2, 3, 7),))
     reader.start()
     wait_for(lambda: not pipeline.ingest.idle and sink.ids, "the reader to wait")
-    assert pipeline.ingest.abandon() == [2, 3, 7]
+    assert [trade_id for _, trade_id in pipeline.ingest.abandon()] == [2, 3, 7]
     reader.join(10)
     assert not reader.is_alive()
     assert pipeline.ingest.take(frames(8)) is False

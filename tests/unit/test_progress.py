@@ -14,8 +14,11 @@ from loader_ws_trades.monitoring.progress import Display, ProgressLog, display
 from loader_ws_trades.monitoring.status import RunStatus
 from loader_ws_trades.pipeline.interfaces import SourceStatus
 from tests.unit.clock import FakeClock
+from tests.unit.lanes import Pipeline
 
-LIVE = RunStatus("loading", SourceStatus("live", reconnects=2), in_flight=12, missing=3)
+LANE = Pipeline().lane
+LANE.missing = 3
+LIVE = RunStatus("loading", SourceStatus("live", reconnects=2), [LANE], in_flight=12)
 LOADING = RunStatus("loading", SourceStatus("loading", total=1_000_000))
 
 
@@ -77,7 +80,9 @@ def test_the_line_on_a_terminal(
         return terminal.getvalue().rsplit("\r\x1b[2K")[-1].rstrip()
 
     assert drawn(LIVE) == "live  0/s  delivered 0  missing 3  in flight 12  reconnects 2"
-    assert len(drawn(LIVE._replace(delivered=10**12, in_flight=400_000, missing=10**9))) <= 79
+    huge = Pipeline().lane
+    huge.missing = 10**9
+    assert len(drawn(LIVE._replace(delivered=10**12, in_flight=400_000, lanes=[huge]))) <= 79
     drawn(LOADING._replace(delivered=400_000))
     text = drawn(LOADING._replace(delivered=500_000))
     assert text.startswith("loading  50%  500,000 of 1,000,000  ")

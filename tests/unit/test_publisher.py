@@ -181,7 +181,7 @@ def test_a_rejected_record_ends_the_run_and_its_id_is_returned(
     with pytest.raises(kind):
         run.poll()
     assert run.counts == (6, 2, 1)
-    assert run.publisher.give_up(Deadline(1)) == ids(102, 4)
+    assert run.give_up(Deadline(1)) == ids(102, 4)
     assert run.counts == (6, 2, 0)
 
 
@@ -203,7 +203,7 @@ def test_an_error_of_produce_ends_the_run(run: Scripted) -> None:
     assert run.put(2) == 0
     with pytest.raises(RunError, match="Writing to the topic trades failed: Fatal error"):
         run.poll()
-    assert run.publisher.give_up(Deadline(1)) == [100, 101]
+    assert run.give_up(Deadline(1)) == [100, 101]
 
 
 @pytest.mark.parametrize(("seconds", "takes"), [(1.0, 0.0), (0.0, 0.0), (1.0, 0.5)])
@@ -213,9 +213,9 @@ def test_give_up_returns_only_undelivered_ids(run: Scripted, seconds: float, tak
     run.producer.acknowledge(3)
     run.poll()
     run.producer.acknowledge(2)  # their reports are not served yet
-    assert run.publisher.give_up(Deadline(seconds)) == ids(105, 5)
+    assert run.give_up(Deadline(seconds)) == ids(105, 5)
     assert run.counts == (10, 5, 0)
-    assert run.publisher.give_up(Deadline(seconds)) == ids(105, 5)
+    assert run.give_up(Deadline(seconds)) == ids(105, 5)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import pytest
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
-from loader_ws_trades.lifecycle import Activity, Deadline, Task
+from loader_ws_trades.lifecycle import Activity, Deadline, Startup, Task
 from loader_ws_trades.pipeline import interfaces, outlet
 from loader_ws_trades.pipeline.ingest import Ingest
-from loader_ws_trades.pipeline.interfaces import OnDeath, SourceStatus
+from loader_ws_trades.pipeline.interfaces import LaneKeeper, OnDeath, SourceStatus, Undelivered
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
 from loader_ws_trades.run import context, live, service
@@ -55,10 +55,12 @@ class Sink:
 
     def open(self, startup: object) -> None: ...
 
-    def put(self, trades: Sequence[Trade], _lane: Lane) -> int:
+    def put(self, trades: Sequence[Trade], lane: Lane) -> int:
         taken = [trade.trade_id for trade in trades][: self.room - len(self._queue)]
         self._queue += taken
         self.accepted += len(taken)
+        lane.accepted += len(taken)
+        self._lane = lane
         return len(taken)
 
     def poll(self, timeout: float) -> None:
@@ -66,13 +68,18 @@ class Sink:
         if self.failure:
             raise self.failure
         if not self.stalled:
+            if self._queue:
+                self._lane.delivered += len(self._queue)
             self.delivered_ids += self._queue
             self._queue.clear()
 
     def drain(self) -> None: ...
 
-    def give_up(self, deadline: Deadline) -> list[int]:
-        return self._queue
+    def give_up(self, deadline: Deadline) -> list[Undelivered]:
+        return [("BTCUSDT", trade_id) for trade_id in self._queue]
+
+    def admit(self, lanes: Sequence[Lane], startup: Startup) -> dict[Lane, LoaderError]:
+        return {}
 
     def forget(self) -> None:
         self._queue = []
@@ -96,7 +103,7 @@ class Source(interfaces.Source):
     def check(self) -> None:
         self.checking()
 
-    def prepare(self, receiver: Ingest) -> None:
+    def prepare(self, receiver: Ingest, lanes: LaneKeeper) -> None:
         self.preparing()
 
     def start(self, receiver: Ingest, on_death: OnDeath) -> None:
@@ -133,7 +140,7 @@ def trades(*ids: int) -> list[Trade]:
 
 
 def settings(**given: str) -> Settings:
-    return load({**REQUIRED, **given})
+    return load({**REQUIRED, "telemetry_interval": "1000", **given})
 
 
 class Control:
@@ -162,14 +169,14 @@ class Telemetry:
     """Keeps the events that were sent."""
 
     is_open = flushed = True
-    due = False
+    congested = False
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
 
     def open(self, startup: object) -> None: ...
 
-    def send(self, status: str, message: str, _written: int, *, finished: bool = False) -> None:
+    def send(self, status: str, message: str, _written: int, _settings: Settings, *, finished: bool = False) -> None:
         assert not self.events or self.events[-1][0] == "started"
         assert finished == bool(self.events)
         self.events.append((status, message))
@@ -463,7 +470,7 @@ def test_a_repair_that_hangs_in_a_request_holds_nothing_back_at_the_end(
     source = live.Live(checked)
     rest: Any = source._rest
     source.check = lambda: None  # type: ignore[method-assign]
-    source.prepare = lambda receiver: None  # type: ignore[method-assign]
+    source.prepare = lambda receiver, lanes: None  # type: ignore[method-assign]
     source._feed.tick = lambda: None  # type: ignore[method-assign]
     start = source.start
 

@@ -130,7 +130,7 @@ def test_a_commit_without_an_answer_ends_the_run_after_the_outage_limit(run: Scr
     with pytest.raises(RunError, match="No delivery acknowledged for 600 s"):
         run.poll(*[0.0] * 10_000)
     assert 600 < run.clock.now - began < 601
-    assert run.publisher.give_up(Deadline(1)) == ids(100, 3)
+    assert run.give_up(Deadline(1)) == ids(100, 3)
 
 
 def test_an_aborted_transaction_is_written_again_before_newer_trades(run: Scripted) -> None:
@@ -171,7 +171,7 @@ def test_a_transaction_is_written_again_at_most_three_times_in_a_row(run: Script
     assert run.producer.log == ids(100, 6)
     with pytest.raises(RunError, match="after 3 retries"):
         last(4)
-    assert run.publisher.give_up(Deadline(1)) == ids(106, 2)
+    assert run.give_up(Deadline(1)) == ids(106, 2)
     assert run.producer.log == ids(100, 6)
 
 
@@ -189,7 +189,7 @@ def test_give_up_returns_uncommitted_ids_in_every_state(run: Scripted, turns: in
     run.clock.advance(1)
     for _ in range(turns):
         run.poll()
-    assert run.publisher.give_up(Deadline(1)) == ids(102, 5)
+    assert run.give_up(Deadline(1)) == ids(102, 5)
     assert run.producer.log == ids(100, 2)
 
 
@@ -210,11 +210,11 @@ def test_give_up_aborts_the_open_transaction(run: Scripted) -> None:
     run.put(5)
     run.producer.acknowledge(2)
     run.poll()
-    assert run.publisher.give_up(Deadline(1)) == ids(100, 5)
+    assert run.give_up(Deadline(1)) == ids(100, 5)
     assert run.producer.aborted == 1
     run.producer.errors.append(FENCED)
     run.producer.aborts.append(FENCED)
-    assert run.publisher.give_up(Deadline(1)) == ids(100, 5), "whatever the producer says then"
+    assert run.give_up(Deadline(1)) == ids(100, 5), "whatever the producer says then"
 
 
 @pytest.mark.parametrize("where", ["poll", "begin", "commit", "abort", "begin again"])
@@ -254,7 +254,7 @@ def test_a_rejected_record_ends_the_run_before_a_commit(run: Scripted) -> None:
     with pytest.raises(Exception, match=r"max\.message\.bytes"):
         run.poll()
     assert run.producer.log == []
-    assert run.publisher.give_up(Deadline(1)) == ids(100, 4)
+    assert run.give_up(Deadline(1)) == ids(100, 4)
 
 
 class Interleaving(RuleBasedStateMachine):

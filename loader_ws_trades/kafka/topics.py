@@ -1,0 +1,80 @@
+"""Looks up many topics at once: which of them cannot take the trades of their pair."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ClusterMetadata
+
+from loader_ws_trades.config.settings import named
+from loader_ws_trades.errors import ConfigurationError, LoaderError, UnavailableError
+from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin
+from loader_ws_trades.kafka.client import Client
+from loader_ws_trades.kafka.errors import error_text
+from loader_ws_trades.kafka.properties import KafkaProperties
+from loader_ws_trades.kafka.startup import retry_until_ready
+from loader_ws_trades.kafka.topic_settings import TopicSettings
+from loader_ws_trades.lifecycle import Startup
+from loader_ws_trades.pipeline.lane import Lane
+
+_BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
+
+
+def check_topics(properties: KafkaProperties, lanes: Sequence[Lane], startup: Startup) -> dict[Lane, LoaderError]:
+    """Why the topic of a pair cannot be written to, once none is missing or the grace period is over.
+
+    Waits for brokers that are away, and so is not for the main thread.
+
+    Raises:
+        RunError: if no broker answered until the deadline.
+    """
+    topics = [lane.settings.kafka_topic for lane in lanes]
+    client = Client(AdminClient, properties, "")
+    missing: set[str] = set()
+
+    def look() -> None:
+        missing.clear()
+        missing.update(_missing(client, topics))
+        if missing:
+            raise _does_not_exist(min(missing))
+
+    with contextlib.suppress(ConfigurationError):  # of some of the pairs
+        retry_until_ready(look, startup, threading.Event().wait)
+    refused: dict[str, LoaderError] = {topic: _does_not_exist(topic) for topic in missing}
+    present = [topic for topic in topics if topic not in missing]
+    batch_size = int(properties.get("batch.size", _BATCH_SIZE))
+    for found in TopicAdmin(properties, present[0], seconds=LONG_TIMEOUT).settings_of(present) if present else ():
+        try:
+            _check(found, batch_size)
+        except ConfigurationError as error:  # noqa: PERF203 - once a pair
+            refused[found.topic] = error
+    return {lane: refused[topic] for lane, topic in zip(lanes, topics, strict=True) if topic in refused}
+
+
+def _missing(client: Client, topics: Sequence[str]) -> set[str]:
+    try:
+        cluster: ClusterMetadata = client.list_topics(timeout=LONG_TIMEOUT)
+    except KafkaException as error:
+        raise UnavailableError(
+            f"No Kafka broker answered at {client.properties['bootstrap.servers']} ({error_text(error)}); check "
+            f"{named('kafka_bootstrap_servers')} and that the brokers are up and reachable"
+        ) from error
+    return {topic for topic in topics if topic not in cluster.topics or cluster.topics[topic].error}
+
+
+def _does_not_exist(topic: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The topic {topic} does not exist, or the user may not see it; create it, or check {named('kafka_topic')}"
+    )
+
+
+def _check(found: TopicSettings, batch_size: int) -> None:
+    found.check("kafka_topic")
+    if found.max_batch_size < batch_size:
+        raise ConfigurationError(
+            f"The topic {found.topic} accepts at most {found.max_batch_size:.0f} bytes at once; raise its "
+            f"max.message.bytes, or lower batch.size with {named('kafka_properties')}"
+        )
