@@ -26,7 +26,7 @@ _PARTITIONS = 30.0  # seconds between two checks for new partitions
 _RETRY = 1.0  # seconds until a failed check is repeated
 _HIDDEN = 3.0  # seconds between two checks for commands hidden by an open transaction
 _WARNINGS = (100, 3600.0)  # ignored records that are logged as a warning, and the seconds they are counted over
-_POLL = 0.5  # seconds between two looks at what has arrived
+_POLL = 0.4  # seconds between two looks at what has arrived
 
 
 class Command(msgspec.Struct):

@@ -13,7 +13,7 @@ from loader_ws_trades.lifecycle import SLACK, Activity
 STAGES = ("starting", "preparing", "loading", "stopping")
 """The stages of a run, in order: connects to Kafka, finds its starting position, loads, delivers what is left."""
 
-_TURN = 10.0  # seconds that a turn of the main loop may take; it waits 0.1 s
+_TURN = 10.0  # seconds that a turn of the main loop may take; it waits 0.4 s at most
 _START = 60.0  # seconds that a step of the start may take besides waiting for Kafka: REST, and looking up topics
 
 

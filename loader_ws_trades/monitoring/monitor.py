@@ -62,8 +62,6 @@ class Monitor:
         status = self._status()
         if status.blocked:
             self._blocked = now
-        if self.latencies:
-            self.latencies.settle(status.delivered, now, late=status.served_late)
         if self._heartbeat and self._heartbeat.due and not self._trouble(status):
             self._heartbeat.beat()
         return status

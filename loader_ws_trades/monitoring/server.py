@@ -30,7 +30,7 @@ from loader_ws_trades.monitoring.status import RunStatus
 log = logging.getLogger(__name__)
 events = Events(log)
 
-_POLL = 0.1  # seconds within which the server notices that it is to stop, or that a request takes too long
+_POLL = 1.0  # seconds within which the server notices that a request takes too long
 _REQUEST = 5.0  # seconds that a request may take in total
 _AT_ONCE = 16  # open requests; one more replaces the oldest
 _TEXT = "text/plain; charset=utf-8"
@@ -85,6 +85,9 @@ class MetricsServer:
     def close(self) -> None:
         """Stop the server and wait for its thread."""
         if self._task:
+            # So that `shutdown` need not wait for the next poll.
+            with contextlib.suppress(OSError):
+                self._server.socket.shutdown(socket.SHUT_RDWR)
             self._server.shutdown()
             self._task.join(_REQUEST)
         self._server.server_close()

@@ -20,8 +20,6 @@ class RunStatus(NamedTuple):
     lanes: Sequence[Lane] = ()
     """All pairs that the run has loaded, those that have ended included."""
     delivered: int = 0
-    served_late: int = 0
-    """How many of these may have been delivered a while before that was noticed."""
     in_flight: int = 0
     rejected: Mapping[str, int] = {}
     """Frames, by kind."""

@@ -30,6 +30,8 @@ from loader_ws_trades.run.reporting import Rejections, Reporter
 log = logging.getLogger(__name__)
 
 TURN = 0.1  # seconds that one turn of the main loop may wait for delivery reports
+IDLE_TURN = 0.4  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
+_LOOK = 0.4  # seconds between two looks at how the run is doing, which cost more than the rest of a turn
 
 
 class RunContext:
@@ -60,6 +62,9 @@ class RunContext:
         self.mailbox = mailbox
         self.display = display
         self.started = time.monotonic()
+        self._look = Deadline(0)
+        self._trouble: str | None = None
+        self._accepted = 0  # by the sink, before the last turn
         self.telemetry = Telemetry(settings) if reports else None
         self.control = Control(settings) if reports else None
         self.monitor = Monitor(settings, self.status)
@@ -86,7 +91,6 @@ class RunContext:
             make=self._make_lane,
             stop=mailbox.put,
         )
-        self._show = Deadline(0)
 
     def _make_lane(self, settings: Settings, reporter: Reporter) -> Lane:
         return Lane(
@@ -106,7 +110,6 @@ class RunContext:
             source=self.source.status(),
             lanes=self.lanes.all,
             delivered=sink.delivered,
-            served_late=sink.served_late,
             in_flight=sink.in_flight,
             rejected=dict(self.ingest.rejected),
             blocked=self.ingest.full,
@@ -118,13 +121,23 @@ class RunContext:
     def tick(self) -> None:
         """Do what is due, besides serving the delivery reports."""
         self.source.tick()
-        status = self.monitor.turn()
+        if self.monitor.latencies:
+            late = self.sink.served_late
+            self.monitor.latencies.settle(self.sink.delivered, time.monotonic(), late=late)
         if self.telemetry:
             self.telemetry.poll()
-        self.lanes.tick(status.source.trouble)
-        if self._show.passed:
-            self._show = Deadline(TURN)
+        if self._look.passed:
+            self._look = Deadline(_LOOK)
+            status = self.monitor.turn()
+            self._trouble = status.source.trouble
             self.display.show(progress.of_run(status))
+        self.lanes.tick(self._trouble)
+
+    @property
+    def turn(self) -> float:
+        """Seconds that the next turn of the main loop may wait for delivery reports."""
+        before, self._accepted = self._accepted, self.sink.accepted
+        return IDLE_TURN if before == self._accepted and not self.sink.in_flight else TURN
 
     @property
     def all_delivered(self) -> bool:

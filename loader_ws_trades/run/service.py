@@ -126,7 +126,7 @@ def _load(context: RunContext) -> StopReason:
     context.monitor.enter("loading")
     complete: StopReason | None = None
     while True:
-        context.sink.poll(TURN)
+        context.sink.poll(context.turn)
         context.tick()
         if bound and bound.passed:
             complete = complete or StopReason.complete(f"The requested duration of {settings.duration:g} s is over")

@@ -1,0 +1,65 @@
+"""What a turn of the main loop costs: how long it waits, and how often it looks at how the run is doing."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+
+import pytest
+
+from loader_ws_trades.monitoring.progress import Progress
+from loader_ws_trades.run.context import IDLE_TURN, TURN, RunContext
+from tests.unit.clock import FakeClock
+from tests.unit.test_shutdown import Sink, Source, settings, trades
+
+
+class Display:
+    """Counts how often it was given the progress."""
+
+    shown = 0
+
+    def show(self, _progress: Progress) -> None:
+        self.shown += 1
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def sink(clock: FakeClock) -> Sink:
+    return Sink(clock)
+
+
+@pytest.fixture
+def context(sink: Sink) -> RunContext:
+    given = settings(metrics_port="9")
+    return RunContext(given, Source(), sink, SimpleQueue(), reports=False, display=Display())
+
+
+def turn(context: RunContext) -> float:
+    waited = context.turn
+    context.sink.poll(waited)
+    context.tick()
+    return waited
+
+
+def test_a_turn_is_longer_only_while_nothing_comes_and_nothing_is_in_flight(context: RunContext, sink: Sink) -> None:
+    assert turn(context) == IDLE_TURN
+    sink.stalled = True
+    context.ingest.lane.take_trades(trades(1))
+    assert [turn(context), turn(context)] == [TURN, TURN]
+    context.ingest.lane.take_trades(trades(2))
+    sink.stalled = False
+    assert [turn(context), turn(context), turn(context)] == [TURN, IDLE_TURN, IDLE_TURN]
+
+
+def test_the_status_is_made_a_few_times_a_second_and_latencies_are_counted_each_turn(
+    context: RunContext, clock: FakeClock
+) -> None:
+    latencies, display = context.monitor.latencies, context.display
+    assert latencies
+    assert isinstance(display, Display)
+    for trade_id in range(1, 101):
+        context.ingest.lane.take_trades(trades(trade_id))
+        latencies.note(context.sink.accepted, clock.now)
+        assert turn(context) == TURN
+        assert sum(latencies.counts) == trade_id
+    assert 20 <= display.shown <= 26, "in ten seconds"
