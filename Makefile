@@ -72,9 +72,10 @@ format: $(DEV_READY)  ## Put the code into the agreed style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(DEV_READY)  ## Make the tables of the READMEs, .env.example and the dashboard from the code
+docs: $(DEV_READY)  ## Make the tables and pictures of the READMEs, .env.example and the dashboard from the code and a run of the demo
 	$(BIN)/python -m tests.tools.docs
 	$(BIN)/python -m tests.tools.dashboard
+	$(BIN)/python -m tests.tools.pictures
 
 constraints: $(DEV_READY)  ## Renew docker/constraints.txt: the newest versions that setup.cfg allows, with their hashes
 	@printf 'pip>=25.3\nsetuptools>=78.1.1\n' | CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/pip-compile --quiet --upgrade --generate-hashes \

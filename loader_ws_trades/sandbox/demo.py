@@ -38,9 +38,9 @@ _TIMEOUT = 30.0  # seconds that the loader has to start, and to end
 _SHOWN_LOG_EVENTS = {"connected", "gap", "repaired"}  # and all warnings and errors
 
 
-def run_demo(duration: float, rate: float) -> int:
+def run_demo(duration: float, rate: float, console: Console | None = None) -> int:
     """Run the loader for `duration` seconds at `rate` trades a second; 0 if it lost and duplicated nothing, else 1."""
-    console = Console()
+    console = console or Console()
     with EmbeddedBroker() as broker, Exchange([Market.generated(_SYMBOL, rate=rate)]) as exchange:
         servers, queue_id = broker.bootstrap_servers, f"demo-{uuid.uuid4().hex[:6]}"
         broker.create_topics(TRADES, EVENTS, CONTROL)
@@ -194,7 +194,8 @@ class _Display:
 
     def say(self, source: str, text: str, style: str = "") -> None:
         line = Text(f"{time.monotonic() - self._began:5.1f} s  {source:<13} {text}", style)
-        self._console.print(line, soft_wrap=True)
+        # A recorded screen is as wide as it is.
+        self._console.print(line, soft_wrap=not self._console.record, no_wrap=True, overflow="ellipsis")
 
     def update(self) -> None:
         for entry in self.log.read():

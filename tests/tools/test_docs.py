@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import click
 import pytest
@@ -13,7 +14,7 @@ from loader_ws_trades import __version__
 from loader_ws_trades.cli.main import cli
 from loader_ws_trades.config.settings import OPTIONS
 from loader_ws_trades.lifecycle import StopReason
-from tests.tools import docs
+from tests.tools import docs, pictures
 
 DOCUMENTS = [docs.README, docs.ROOT / "CONTRIBUTING.md", docs.DOCKER / "README.md", docs.ROOT / "tests" / "README.md"]
 
@@ -71,6 +72,24 @@ def test_the_log_lines_of_the_readme_are_in_the_code() -> None:
 
 def test_the_example_of_an_env_file_is_made_from_the_code() -> None:
     assert docs.EXAMPLE.read_text("utf-8") == docs.env_example(), "run `make docs`"
+
+
+def test_the_chart_of_the_benchmark_is_made_from_its_table() -> None:
+    assert pictures.BENCHMARK.read_text("utf-8") == pictures.benchmark(), "run `make docs`"
+
+
+@pytest.mark.parametrize("picture", [pictures.DEMO, pictures.BENCHMARK], ids=lambda path: str(path.name))
+def test_a_picture_is_valid_and_loads_nothing(picture: Path) -> None:
+    text = picture.read_text("utf-8")
+    assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - it is our own
+    assert set(re.findall(r"https?://[^\"'\s)<]*", text)) <= {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
+
+
+def test_the_picture_of_the_demo_shows_that_it_lost_nothing() -> None:
+    text = re.sub(r"<[^>]*>|&#160;", " ", pictures.DEMO.read_text("utf-8"))
+    assert "Gap closed after" in re.sub(r" +", " ", text)
+    assert re.search(r"missing +│ +0 +│ +ok", text)
+    assert "wrong" not in text
 
 
 def test_statuses_and_exit_codes_are_documented() -> None:
