@@ -24,10 +24,10 @@ from websocket import (
 )
 
 from loader_ws_trades.binance.proxies import Proxy
+from loader_ws_trades.binance.tls_socket import CONNECT_TIMEOUT, TlsSocket, limit_step
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.text import printable
 
-CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
 CONNECT_LIMIT = 30.0  # seconds for connecting in total, after name resolution
 HEAD_LIMIT = 16 * 1024  # bytes of a response header; the exchange's has about 200
 
@@ -84,13 +84,11 @@ class Transport:
         """
         try:
             sock = self._connect_through(self._proxy) if self._proxy else self._connect(self._host, self._port)
-            if self._is_secure:
-                sock = self._secure(sock)
+            return HandshakeSocket(self._secure(sock) if self._is_secure else sock, self._deadline)
         except BaseException:
             if self._socket:
                 self._socket.close()
             raise
-        return HandshakeSocket(sock, self._deadline)
 
     def abort(self) -> None:
         """Abort connecting, from any thread, without waiting."""
@@ -98,8 +96,7 @@ class Transport:
         sock = self._socket
         if sock:
             with contextlib.suppress(OSError):
-                # Not SSLSocket's own, which would make the reading thread mistake ciphertext for plaintext.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _connect(self, host: str, port: int) -> socket.socket:
         """Connect to the first address of `host` that accepts."""
@@ -114,7 +111,7 @@ class Transport:
             if self._aborted:
                 break
             try:
-                _limit(sock, self._deadline)
+                limit_step(sock, self._deadline)
                 for option in _OPTIONS:
                     sock.setsockopt(*option)
                 sock.connect(address)
@@ -139,15 +136,13 @@ class Transport:
             raise ProxyError(f"the proxy {proxy.address} answered CONNECT with HTTP {status}", proxy, status)
         return sock
 
-    def _secure(self, sock: socket.socket) -> socket.socket:
+    def _secure(self, sock: socket.socket) -> TlsSocket:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_default_certs()
         if os.environ.get("SSLKEYLOGFILE"):
             context.keylog_filename = os.environ["SSLKEYLOGFILE"]
-        _limit(sock, self._deadline)
-        # In two steps, so that `abort` can shut down the socket during the TLS handshake.
-        self._socket = secured = context.wrap_socket(sock, server_hostname=self._name, do_handshake_on_connect=False)
-        secured.do_handshake()
+        secured = TlsSocket(sock, context, self._name)
+        secured.do_handshake(self._deadline)
         return secured
 
 
@@ -157,7 +152,7 @@ class HandshakeSocket:
     Everything else is passed through.
     """
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, deadline: Deadline) -> None:
         self.socket = sock
         self._deadline = deadline
         self._head: bytes | None = None
@@ -184,19 +179,7 @@ class HandshakeSocket:
         return piece
 
 
-def _limit(sock: socket.socket, deadline: Deadline) -> None:
-    """Limit the next step to its own timeout, and to what is left of the total.
-
-    Raises:
-        TimeoutError: if no time is left.
-    """
-    left = deadline.remaining
-    if not left:
-        raise TimeoutError("timed out")
-    sock.settimeout(min(CONNECT_TIMEOUT, left))
-
-
-def read_head(sock: socket.socket, deadline: Deadline) -> bytes:
+def read_head(sock: socket.socket | TlsSocket, deadline: Deadline) -> bytes:
     """The status line and headers of a response, without reading any further.
 
     Raises:
@@ -207,7 +190,7 @@ def read_head(sock: socket.socket, deadline: Deadline) -> bytes:
         if len(head) >= HEAD_LIMIT:
             raise HandshakeError(f"a response with more than {HEAD_LIMIT} bytes of headers")
         try:
-            _limit(sock, deadline)
+            limit_step(sock, deadline)
             piece = sock.recv(1)
         except TimeoutError as error:
             raise WebSocketTimeoutException("no complete response in time") from error

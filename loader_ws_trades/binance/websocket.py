@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException
 
+from loader_ws_trades.binance.tls_socket import TlsSocket
 from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, StallError
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
@@ -43,11 +44,8 @@ class _Header(NamedTuple):
 class BufferedSocket:
     """Wraps a socket to read it in large chunks; everything but `recv` is passed through."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket: Any = sock
-        self._is_tls = isinstance(sock, ssl.SSLSocket)
-        self._descriptor = sock.fileno()
-        self._timeout = sock.gettimeout()
+    def __init__(self, sock: socket.socket | TlsSocket) -> None:
+        self._socket = sock
         self._chunk = bytearray(READ_SIZE)
         self._view = memoryview(self._chunk)
         self._data = b""
@@ -71,8 +69,11 @@ class BufferedSocket:
             WebSocketConnectionClosedException: at the end of the stream.
         """
         try:
-            # Not the socket's own `recv`, which asks the kernel first whether it would block.
-            size = self._read_records() if self._is_tls else os.readv(self._descriptor, [self._chunk])
+            if isinstance(self._socket, TlsSocket):
+                size = self._socket.read_into(self._view)
+            else:
+                # Not its own `recv`, which first asks the kernel whether it would block.
+                size = os.readv(self._socket.fileno(), [self._chunk])
         except (ssl.SSLWantReadError, BlockingIOError):
             return False
         if not size:
@@ -82,26 +83,10 @@ class BufferedSocket:
         self._at = 0
         return True
 
-    def _read_records(self) -> int:
-        """Read all available TLS records that fit; a single one holds at most a hundred frames."""
-        size = 0
-        # Part of a record is not data yet, and must not block.
-        self._socket.settimeout(0)
-        try:
-            while size < READ_SIZE and (read := self._socket.recv_into(self._view[size:])):
-                size += read
-        except OSError:
-            # After some data, having no more is normal, and a real error is raised again by the next read.
-            if not size:
-                raise
-        finally:
-            self._socket.settimeout(self._timeout)
-        return size
-
     @property
     def readable(self) -> bool:
-        """Whether there is decrypted data, which polling the socket does not show."""
-        return self._is_tls and bool(self._socket.pending())
+        """Whether there is data that was received already, which polling the socket does not show."""
+        return isinstance(self._socket, TlsSocket) and self._socket.has_more
 
     @property
     def has_data(self) -> bool:

@@ -20,6 +20,8 @@ import websocket
 
 from loader_ws_trades.binance import websocket as wire
 from loader_ws_trades.binance.connection import Connection
+from loader_ws_trades.binance.tls_socket import TlsSocket
+from loader_ws_trades.lifecycle import Deadline
 from tests.tools.scripted_server import request_on
 from tests.tools.waiting import wait_for
 
@@ -254,7 +256,7 @@ def test_blocked_handler_is_not_silence() -> None:
 
 
 @contextmanager
-def secured() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+def secured() -> Iterator[tuple[TlsSocket, ssl.SSLSocket]]:
     """The two ends of a TLS connection, the client's first."""
     authority = trustme.CA()
     of_server, of_client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -264,10 +266,12 @@ def secured() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
         near = socket.create_connection(listener.getsockname(), 10)
         far, _ = listener.accept()
     far.settimeout(10)
-    with ThreadPoolExecutor(1) as pool:
+    client = TlsSocket(near, of_client, "localhost")
+    with near, ThreadPoolExecutor(1) as pool:
         server = pool.submit(of_server.wrap_socket, far, server_side=True)
-        client = of_client.wrap_socket(near, server_hostname="localhost")
-        with client, server.result(10) as other:
+        client.do_handshake(Deadline(10))
+        with server.result(10) as other:
+            near.settimeout(10)
             yield client, other
 
 
@@ -282,6 +286,18 @@ def test_available_tls_records_are_one_read_before_the_end_after_them() -> None:
         assert buffered.take_text_frames() == sent
         with pytest.raises((websocket.WebSocketConnectionClosedException, ssl.SSLError)):
             buffered.fill()
+
+
+def test_received_data_that_did_not_fit_is_there_without_another_read() -> None:
+    with secured() as (client, server):
+        server.sendall(b"abcde")
+        view = memoryview(bytearray(3))
+        assert client.recv(1) == b"a"
+        assert (client.has_more, client.read_into(view), bytes(view)) == (True, 3, b"bcd")
+        assert (client.has_more, client.read_into(view), bytes(view[:1])) == (True, 1, b"e")
+        assert not client.has_more
+        server.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
 
 
 def test_incomplete_tls_record_is_not_data_yet() -> None:
