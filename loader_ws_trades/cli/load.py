@@ -49,7 +49,8 @@ def run(env_file: str | None, record: str | None, stdout: bool, no_progress: boo
     from loader_ws_trades.run.frame_file import FrameWriter  # noqa: PLC0415
     from loader_ws_trades.run.live import Live  # noqa: PLC0415 - see the module's docstring
 
-    settings = ready(flags, env_file, needed=_ALONE if stdout else None, one_pair=True)
+    # A recording is of one pair, which `replay` names.
+    settings = ready(flags, env_file, needed=_ALONE if stdout else None, one_pair=record is not None)
     if stdout:
         settings = replace(settings, resume="off")  # nothing to resume from
 

@@ -111,7 +111,7 @@ def label(value: str) -> str:
 
 def filled(text: str, symbol: str, *, is_topic: bool) -> str:
     """`text` for `symbol`; it may have to be a topic name."""
-    if is_topic and not re.fullmatch(r"[A-Z0-9._-]+", symbol):
+    if is_topic and PLACE in text and not re.fullmatch(r"[A-Z0-9._-]+", symbol):
         raise ValueError(
             f"contains {PLACE}, but {symbol} has characters not allowed in topic names; "
             f"use a topic without {PLACE} for it"

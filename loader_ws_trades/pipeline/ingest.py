@@ -167,6 +167,11 @@ class Ingest:
         behind = self._outlet.behind
         return not behind or (connection is not None and self._carried.get(connection, set()).isdisjoint(list(behind)))
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether missing ids hold trades back; without the lock, for the main thread."""
+        return self._outlet.takes and bool(self._outlet.behind)
+
     # For the end of a run, in the main thread.
 
     def give_up(self, why: str) -> None:

@@ -115,11 +115,6 @@ class StreamCheck:
         self._due: dict[Lane, float] = {}  # pairs to ask for, and since when
         self._pauses: defaultdict[int, _Pauses] = defaultdict(lambda: _Pauses(self._interval))
 
-    @property
-    def silent(self) -> int:
-        """How many pairs are silent, so that their trades come from REST. May be read in any thread."""
-        return sum(stream.silent for stream in list(self._streams.values()))
-
     def forget(self, lane: Lane) -> None:
         """A pair has ended."""
         self._streams.pop(lane, None)
@@ -163,7 +158,7 @@ class StreamCheck:
             lasted = format_duration(now - stream.spoke_at)
             self._lines.info("stream_speaks", f"Trades{lane.of} from the stream again after {lasted}")
             self._pauses[self._group(lane.symbol)].reset()
-        stream.silent, stream.suspected = False, None
+        stream.silent, stream.suspected, lane.trouble = False, None, None
         stream.streamed, stream.spoke_at, stream.ask_at = streamed, now, now + self._interval
         self._due.pop(lane, None)
 
@@ -210,4 +205,4 @@ class StreamCheck:
                 f"ones up to id {newest}; fetching them{' and replacing the connection' if replaced else ''}",
                 newest=newest,
             )
-        stream.silent = True
+        stream.silent, lane.trouble = True, "the stream is silent, trades are fetched from REST"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from loader_ws_trades.binance.feed import Feed
-from loader_ws_trades.binance.rest import Rest
+from loader_ws_trades.binance.rest import Rest, Ticker
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.pipeline.connection_check import ConnectionCheck
@@ -19,6 +19,7 @@ from loader_ws_trades.pipeline.look_back import LookBack
 from loader_ws_trades.pipeline.stream_check import StreamCheck
 from loader_ws_trades.pipeline.trade import ACKNOWLEDGEMENT, ERROR_MESSAGE, SHUTDOWN, RejectedFrame, Trade
 from loader_ws_trades.run.frame_file import FrameWriter
+from loader_ws_trades.run.pairs import Pairs
 from loader_ws_trades.run.resume import Resume
 
 _FLUSH_EVERY = 0.9  # seconds between writes of recorded frames: a kill loses at most the last second
@@ -44,46 +45,53 @@ class Live(Source):
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
         self._resume = Resume(settings, self._rest, self._closed)
-        self._lanes: list[Lane] = []
+        self._pairs = (
+            Pairs(settings, self._rest, self._feed, self._resume.positions, self._closed) if settings.many else None
+        )
         self._repair: Repair | None = None
-        self._stream_check: StreamCheck | None = None
         self._repair_task: Task | None = None
 
     def check(self) -> None:
-        """Check that the symbol is traded.
+        """Check that the symbol is traded, or find the pairs that are.
 
         Raises:
             ConfigurationError: if the exchange does not know it, or does not serve this location.
+            RunError: if it does not list its pairs.
         """
-        self._rest.check_symbol(self._settings.symbol)
+        if self._pairs:
+            self._pairs.find()
+        else:
+            self._rest.check_symbol(self._settings.symbol)
 
-    def prepare(self, receiver: Ingest, lanes: LaneKeeper) -> None:  # noqa: ARG002 - one pair
-        """Resume after the newest trade on the topic, if there is one.
+    def prepare(self, receiver: Ingest, lanes: LaneKeeper) -> None:
+        """Resume after the newest trades on the topic.
 
         Raises:
             RunError: if the topic cannot be read.
         """
-        self._lanes = list(receiver.lanes.values())
-        self._resumed = self._resume.positions(self._lanes)
-        for lane, position in self._resumed.items():
-            lane.resume(position)
+        if self._pairs:
+            self._resumed = self._pairs.prepare(lanes)
+        else:
+            self._resumed = self._resume.positions([receiver.lane])
+            for lane, position in self._resumed.items():
+                lane.resume(position)
 
     def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         """Start streaming into `receiver`."""
         self._receiver = receiver
-        if self._settings.gap_repair == "on":
+        if self._settings.gap_repair == "on" or self._pairs:
             self._repair_task = spawn("repair", self._make_repair(receiver).run, on_death)
         self._feed.start(receiver, on_death, take=self._take if self._recorder else None)
 
     def _make_repair(self, receiver: Ingest) -> Repair:
-        settings, rest = self._settings, self._rest
-        checks: list[Callable[[], None]] = []
+        settings, rest, feed = self._settings, self._rest, self._feed
+        turns: list[Callable[[], None]] = []
 
         def on_turn() -> None:
-            for check in checks:
-                check()
+            for turn in turns:
+                turn()
 
-        self._repair = Repair(
+        repair = self._repair = Repair(
             settings,
             fetch=self._fetch,
             ingest=receiver,
@@ -91,11 +99,16 @@ class Live(Source):
             await_weight=rest.await_weight,
             on_turn=on_turn,
         )
+        if self._pairs:
+            turns.append(self._pairs.turn)
+            self._pairs.on_end.append(repair.forget)
+        if settings.gap_repair == "off":
+            return repair
         look_back = LookBack(
             settings,
-            self._repair,
+            repair,
             newest=rest.newest_trade,
-            last_ids=dict,
+            last_ids=lambda: _last_ids(rest.tickers(None)),
             stopping=self._repair_stopping,
         )
         look_back.add(self._resumed)
@@ -103,21 +116,26 @@ class Live(Source):
         def lanes() -> list[Lane]:
             return list(receiver.lanes.values())
 
-        self._stream_check = StreamCheck(
+        stream_check = StreamCheck(
             settings,
             lanes=lanes,
-            last_ids=lambda symbols: {symbol: rest.last_id(symbol) for symbol in symbols},
-            is_open=lambda _: self._feed.trouble() is None,
-            replace=lambda _: self._feed.rotate("it brings no trades", "silent"),
+            last_ids=lambda symbols: _last_ids(rest.tickers(symbols)),
+            is_open=feed.is_open,
+            replace=lambda symbol: feed.rotate("it brings no trades", "silent", symbol=symbol),
+            group=feed.group,
         )
-        checks += [look_back.turn, self._stream_check.turn]
+        turns += [look_back.turn, stream_check.turn]
+        forgetful = [stream_check.forget]
         if settings.feed_connections > 1:
             why = "it brings no trades, but another does"
             connection_check = ConnectionCheck(
-                settings, lanes=lanes, replace=lambda number: self._feed.rotate(why, "silent", number)
+                settings, lanes=lanes, replace=lambda number: feed.rotate(why, "silent", number)
             )
-            checks.append(connection_check.turn)
-        return self._repair
+            turns.append(connection_check.turn)
+            forgetful.append(connection_check.forget)
+        if self._pairs:
+            self._pairs.on_end += forgetful
+        return repair
 
     def _take(self, frames: list[bytes], connection: int) -> bool:
         if self._recorder:
@@ -164,18 +182,16 @@ class Live(Source):
             state = "connecting"
         else:
             state = "repairing" if self._has_gap() else "live"
-        check = self._stream_check
-        silent = "the stream is silent, trades are fetched from REST" if check and check.silent else None
         return SourceStatus(
             state=state,
             total=self._settings.max_records,
-            reconnects=max(0, feed.connections - self._settings.feed_connections),
+            reconnects=max(0, feed.connections - self._settings.feed_connections * len(feed.groups)),
             reconnects_by_reason=dict(feed.reconnects),
             connected_since=feed.opened,
             disconnected_since=feed.lost,
             rest_weight=self._rest.weight_used,
             activities=feed.activities(),
-            trouble=self._resume.waits or trouble or silent,
+            trouble=self._resume.waits or trouble,
             resumes=self._resume.possible,
         )
 
@@ -194,7 +210,7 @@ class Live(Source):
         return self._closed.is_set() and self._feed.join(0) and not self._has_gap()
 
     def _has_gap(self) -> bool:
-        return self._repair is not None and self._receiver.lane.has_gap
+        return self._repair is not None and self._receiver.has_gap
 
     def finish(self, *, final: bool, patient: bool) -> bool:
         """End the repair; whether nothing more will come."""
@@ -216,3 +232,7 @@ class Live(Source):
         if self._recorder:
             self._recorder.close()
         return ended
+
+
+def _last_ids(tickers: Mapping[str, Ticker]) -> dict[str, int]:
+    return {symbol: ticker.last_id for symbol, ticker in tickers.items()}

@@ -417,12 +417,19 @@ class Feed:
     """A connection that is never made."""
 
     connections = 0
+    groups = ()
     opened = lost = None
 
     def __init__(self, _settings: Settings) -> None:
         self.reconnects: dict[str, int] = {}
 
     def start(self, *_: Any, **_named: Any) -> None: ...
+
+    def is_open(self, _symbol: str) -> bool:
+        return False
+
+    def group(self, _symbol: str) -> int:
+        return 0
 
     def close(self) -> None: ...
 

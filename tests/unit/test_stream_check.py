@@ -92,12 +92,12 @@ def test_a_silent_stream_is_replaced_and_rest_carries_the_pair_until_it_speaks(s
     scene.bring(1)
     scene.has_until((10, 5), (100, 9), (500, 12))
     silent: list[bool] = []
-    scene.clock.after(76, lambda: silent.append(scene.check.silent == 1))
+    scene.clock.after(76, lambda: silent.append(scene.lane.trouble is not None))
     scene.clock.after(700, lambda: scene.bring(13))
     scene.run(720)
     assert scene.out == list(range(1, 14))
     assert silent == [True]
-    assert not scene.check.silent
+    assert scene.lane.trouble is None
     assert scene.named == []
     assert len(scene.asked) == 3
     assert scene.asked_for_newest[:4] == [60, 120, 180, 240]
@@ -153,7 +153,7 @@ def test_rest_that_is_away_costs_a_question_an_interval(scene: Scene) -> None:
     scene.last_id = away
     scene.run(310)
     assert scene.asked_for_newest == [60, 120, 180, 240, 300]
-    assert (scene.replaced, scene.check.silent) == ([], False)
+    assert (scene.replaced, scene.lane.trouble) == ([], None)
 
 
 def test_a_stream_that_was_silent_from_the_beginning_is_carried_from_where_rest_was_then(scene: Scene) -> None:
@@ -190,7 +190,7 @@ def test_end_of_one_of_two_silent_connections_is_no_trade(scene: Scene) -> None:
     scene.has_until((0, 5), (100, 9), (500, 12))
     scene.clock.after(110, lambda: scene.ingest.disconnect(second))
     silent: list[bool] = []
-    scene.clock.after(115, lambda: silent.append(scene.check.silent == 1))
+    scene.clock.after(115, lambda: silent.append(scene.lane.trouble is not None))
     scene.run(130)
     assert silent == [True]
     assert scene.out == list(range(1, 10))
