@@ -28,6 +28,7 @@ _STEPS = (
 _LAGS = (
     *((1, "1 ms"), (10, "10 ms"), (100, "100 ms"), (1000, "1 s"), (10_000, "10 s"), (100_000, "100 s")),
     *((1_000_000, "17 min"), (10_000_000, "2.8 h"), (100_000_000, "28 h"), (1_000_000_000, "12 d"), (1e10, "116 d")),
+    *((1e11, "3 y"), (1e12, "32 y")),
 )
 
 
@@ -210,6 +211,7 @@ def lags(timeline: Timeline) -> str:
         found = [lag for line in lines.values() for lag in line.values()]
         first = max((place for place, (lag, _) in enumerate(_LAGS) if lag <= min(found)), default=0)
         last = next((place for place, (lag, _) in enumerate(_LAGS) if lag >= max(found)), len(_LAGS) - 1)
+        first = min(first, len(_LAGS) - 2)
         last = max(last, first + 1)
         chart.scale(((place - first) / (last - first), _LAGS[place][1]) for place in range(first, last + 1))
         for kind, line in lines.items():

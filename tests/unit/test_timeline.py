@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
+
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.findings import Findings
 from loader_ws_trades.audit.page import page
@@ -127,6 +129,16 @@ def test_the_lag_is_that_between_trade_and_append() -> None:
     assert most
     assert abs(median - 100) < 15
     assert abs(most - 20_000) < 3000
+
+
+@pytest.mark.parametrize("lag", [-5000, 0, 1, 10, 70_000, 4 * 10**10, 10**14])
+def test_any_lag_can_be_drawn(lag: int) -> None:
+    topic = Topic()
+    for number in range(10):
+        topic.put_raw(value_of(number, time_of(number)), -(time_of(number) + lag))
+    text = report(timed(topic))
+    [y, *_] = re.findall(r'class="p50" d="M[0-9.]+ ([0-9.]+)H', text)
+    assert 12 <= float(y) <= 172
 
 
 def test_the_page_needs_nothing_from_outside_and_says_what_was_found() -> None:
