@@ -55,6 +55,7 @@ class Group:
         self._bases = bases
         self._lock = feed.lock
         self._lines = feed.lines
+        self._opened = 0  # connections so far
         self._version = 0  # changes with the pairs
         self._length = 0  # characters of their streams in a URL
 
@@ -232,7 +233,8 @@ class Group:
             thread.age = self._settings.max_connection_age * random.uniform(0.9, 1.0)
             down_since = self.outage.end()
             number = feed.connections = feed.connections + 1
-        down = now - down_since if number > 1 and down_since is not None else 0.0
+            self._opened += 1
+        down = now - down_since if self._opened > 1 and down_since is not None else 0.0
         how = f" again after {format_duration(down)}" if down else ""
         self._lines.info("connected", f"Connected to {self._place(base)}{how}", connections=number, down=round(down, 3))
 

@@ -89,11 +89,11 @@ def _choose_symbols(checked: dict[str, Any], *, needed: bool, one_pair: bool) ->
     checked["symbols"] = entries
     if len(entries) == 1 and not symbols.is_pattern(entries[0]):
         checked["symbol"] = entries[0]
-    elif not one_pair:
-        checked["symbol"] = ""
-    elif needed:
+    elif needed and one_pair:
         held = f"has {len(entries)} pairs" if len(entries) > 1 else "has a pattern"
         return [f"{named('symbols')} {held}, but this command takes one pair; set {named('symbol')} instead"]
+    elif needed:
+        checked["symbol"] = ""
     return []
 
 

@@ -203,11 +203,12 @@ def test_a_command_without_a_symbol_needs_no_share() -> None:
         "symbols": "a,b*",
         "kafka_topic": "t-{symbol}",
         "telemetry_producer_id": "p-{symbol}",
-        "job_completion_index": "7",
+        "heartbeat_file": "{symbol}",
     }
-    settings = load(given, needed=())
-    for name in ("symbol", "kafka_topic", "telemetry_producer_id"):
-        assert getattr(settings, name) is None
+    for share in ({}, {"job_completion_index": "7"}):
+        settings = load(given | share, needed=())
+        for name in ("symbol", "kafka_topic", "telemetry_producer_id", "heartbeat_file"):
+            assert getattr(settings, name) is None
 
 
 def test_a_command_for_one_pair_says_what_to_set() -> None:

@@ -52,7 +52,8 @@ def opened(made: Scene) -> list[Scripted]:
     return found
 
 
-def test_pairs_are_spread_over_connections(scene: Make) -> None:
+def test_pairs_are_spread_over_connections(scene: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     names = [f"N{number}USDT" for number in range(7)]
     made = scene(*names)
     found = opened(made)
@@ -62,6 +63,13 @@ def test_pairs_are_spread_over_connections(scene: Make) -> None:
     assert all(map(made.feed.is_open, names))
     assert made.feed.trouble() is None
     assert made.feed.connections == 3
+    found[2].end()
+    again = made.next()
+    made.wait(2.5)
+    again.open()
+    at = "Connected to wss://stream.binance.com:9443/ws for"
+    assert caplog.messages[:3] == [f"{at} 3 pairs", f"{at} 3 pairs", f"{at} 1 pair"]
+    assert caplog.messages[-1] == f"{at} 1 pair again after 3.0 s"
 
 
 def test_no_url_is_longer_than_the_exchange_takes(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
