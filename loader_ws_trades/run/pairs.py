@@ -181,5 +181,6 @@ class Pairs:
             if ticker is not None and ticker.first_id >= 0:
                 del self._unborn[symbol]
                 lane.start_after(ticker.first_id - 1)
-                lane.expect(ticker.last_id, hint=True)
+                if self._settings.gap_repair == "on":  # else the stream's first trade shows what is missing
+                    lane.expect(ticker.last_id, hint=True)
                 self._streams.add(symbol)
