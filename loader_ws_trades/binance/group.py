@@ -128,7 +128,7 @@ class Group:
         Raises:
             RunError: if there was no connection for longer than the outage limit.
         """
-        self.outage.check(self._settings.feed_outage_limit, self._place(self._bases[0]))
+        self.outage.check(self._settings.feed_outage_limit, lambda: self._place(self._bases[0]))
         now = time.monotonic()
         heads = list(self.heads())
         settled = all(head.opened is not None and head.predecessor is None for head in heads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 from loader_ws_trades.config.settings import named
@@ -35,8 +36,8 @@ class Outage:
         """Why and since when the exchange is not connected; None while it is."""
         return self._text if self.since is not None else None
 
-    def check(self, limit: float, place: str) -> None:
-        """Check that the outage of the connections to `place` is within the limit.
+    def check(self, limit: float, place: Callable[[], str]) -> None:
+        """Check that the outage is within the limit; `place` says what the connections are to.
 
         Raises:
             RunError: if it is longer.
@@ -44,6 +45,6 @@ class Outage:
         since = self.since  # a thread of the feed may set `since` to None
         if since is not None and time.monotonic() - since > limit:
             raise RunError(
-                f"No connection to the exchange at {place} for {limit:g} s "
+                f"No connection to the exchange at {place()} for {limit:g} s "
                 f"({self._text}); check {named('binance_ws_url')} and the network"
             )
