@@ -37,6 +37,7 @@ _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
 _Report = Callable[[KafkaError | None, Message], None]
+_Route = tuple[str, bytes, Callable[[Trade], str], _Report | None]  # topic, key, encoder, delivery report
 
 
 class _Stored(msgspec.Struct):
@@ -62,7 +63,7 @@ class Publisher:
         self._settings = settings
         self._kind = kind
         self._topic = settings.kafka_topic
-        self._reports: dict[Lane, _Report] = {}  # if there are several
+        self._routes: dict[Lane, _Route] = {}
         self._only: Lane | None = None  # the lane, if there is one
         self._with_headers = settings.record_headers == "on"
         self.accepted = 0  # written by `put` only
@@ -122,8 +123,8 @@ class Publisher:
 
     def put(self, trades: Sequence[Trade], lane: Lane) -> int:
         """Hand trades to the producer without blocking; how many it took, fewer when its queue is full."""
-        produce, topic, key = self._producer.produce, lane.settings.kafka_topic, lane.symbol.encode()
-        encode, report = lane.encode, self._report_for(lane)
+        produce = self._producer.produce
+        topic, key, encode, report = self._routes.get(lane) or self._add_route(lane)
         latest, with_headers = self._latest, self._with_headers
         taken = 0
         try:
@@ -147,14 +148,17 @@ class Publisher:
             self._hurry.set()
         return taken
 
+    def _add_route(self, lane: Lane) -> _Route:
+        route = (lane.settings.kafka_topic, lane.symbol.encode(), lane.encode, self._report_for(lane))
+        self._routes[lane] = route
+        return route
+
     def _report_for(self, lane: Lane) -> _Report | None:
-        """What counts the deliveries of a pair; None for the default report, which costs less and counts all."""
+        """What counts the deliveries of one of many pairs; the default report costs less, but counts all together."""
         if not self._settings.many:
             self._only = lane
             return None
-        return self._reports.get(lane) or self._reports.setdefault(lane, self._make_report(lane))
 
-    def _make_report(self, lane: Lane) -> _Report:
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 lane.delivered += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,16 +28,17 @@ FENCED = KafkaError(KafkaError._FENCED, "fenced", fatal=True)
 class Record:
     """A record as a delivery report shows it."""
 
-    def __init__(self, value: bytes, timestamp: int, headers: dict[str, str] | None) -> None:
-        self.headers = headers
-        self._value = value
-        self.timestamp = timestamp
+    def __init__(self, parts: Sequence[Any], report: Callable[..., None]) -> None:
+        self._topic, value, self.key, _, own_report, _, self.timestamp, *rest = parts
+        self.headers: dict[str, str] | None = dict(rest[0]) if rest else None
+        self.report = own_report or report
+        self._value: bytes = value.encode()
 
     def value(self) -> bytes:
         return self._value
 
     def topic(self) -> str:
-        return "trades"
+        return str(self._topic)
 
     @property
     def trade_id(self) -> int:
@@ -81,7 +82,7 @@ class ScriptedProducer:
         assert "transactional.id" not in self.properties or self._open is not None, "produced outside of a transaction"
         if len(self) >= self.room:
             raise BufferError
-        self.produced.append(Record(parts[1].encode(), parts[6], dict(parts[7]) if len(parts) > 7 else None))
+        self.produced.append(Record(parts, self._report))
         self._waiting.append(self.produced[-1])
         self.on_produce()
 
@@ -91,7 +92,8 @@ class ScriptedProducer:
         if self.errors:
             raise KafkaException(self.errors.popleft())
         while self._reports:
-            self._report(*self._reports.popleft())
+            error, record = self._reports.popleft()
+            record.report(error, record)
 
     def acknowledge(self, number: int = 1_000_000) -> None:
         """The brokers have the next records."""

@@ -19,6 +19,7 @@ from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.pipeline.stamps import stamped
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
+from tests.unit.lanes import Pipeline
 from tests.unit.scripted_producer import FENCED, Scripted, ids
 
 GAPLESS = KafkaError(KafkaError._GAPLESS_GUARANTEE, "unable to satisfy gap-less guarantee", fatal=True)
@@ -278,3 +279,32 @@ def test_headers_are_added_only_where_they_are_asked_for(monkeypatch: pytest.Mon
         run.publisher.put(stamped([Trade(1, "1", "1", NOW, True, "BTCUSDT")], "rest"), run.lane)
         [record] = run.producer.produced
         assert set(record.headers or ()) == ({"received", "source"} if asked_for == "on" else set())
+
+
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+def test_each_of_many_pairs_has_its_topic_and_its_count(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock, delivery: str
+) -> None:
+    given: dict[str, Any] = {"symbols": "BTCUSDT,ETHUSDT", "kafka_topic": "trades-{symbol}", "delivery": delivery}
+    run = Scripted(monkeypatch, clock, symbol=None, **given)
+    lanes = {symbol: Pipeline(symbol).lane for symbol in ("BTCUSDT", "ETHUSDT")}
+    for symbol, number in [("BTCUSDT", 3), ("ETHUSDT", 1), ("BTCUSDT", 1)]:
+        lanes[symbol].settings = run.publisher._settings.for_symbol(symbol)
+        taken = [Trade(number, "1", "1", NOW, True, symbol) for number in range(number)]
+        assert run.publisher.put(taken, lanes[symbol]) == number
+    assert {(record.topic(), record.key) for record in run.producer.produced} == {
+        ("trades-BTCUSDT", b"BTCUSDT"),
+        ("trades-ETHUSDT", b"ETHUSDT"),
+    }
+    run.producer.acknowledge(4)
+    run.poll()
+    run.producer.refuse(KafkaError._PURGE_QUEUE)
+    with pytest.raises(RunError):
+        run.poll()
+    counts = {symbol: (lane.accepted, lane.delivered) for symbol, lane in lanes.items()}
+    if delivery == "idempotent":
+        assert counts == {"BTCUSDT": (4, 3), "ETHUSDT": (1, 1)}
+        assert run.publisher.give_up(Deadline(1)) == [("BTCUSDT", 0)]
+    else:
+        assert counts == {"BTCUSDT": (4, 0), "ETHUSDT": (1, 0)}, "nothing is committed"
+        assert len(run.publisher.give_up(Deadline(1))) == 5

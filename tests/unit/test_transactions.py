@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from loader_ws_trades.errors import RunError
 from loader_ws_trades.lifecycle import Deadline
 from tests.unit.clock import FakeClock
-from tests.unit.scripted_producer import ABORTABLE, FENCED, TIMED_OUT, Scripted, ids
+from tests.unit.lanes import Pipeline
+from tests.unit.scripted_producer import ABORTABLE, FENCED, TIMED_OUT, Scripted, ids, trade
 
 GIVEN: dict[str, Any] = {"delivery": "transactional", "transaction_interval": "1", "transaction_records": "100"}
 
@@ -310,3 +311,21 @@ TestInterleaving = Interleaving.TestCase
 TestInterleaving.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.generate, Phase.shrink]
 )
+
+
+def test_records_count_for_their_pair_once_committed_also_when_written_twice(run: Scripted) -> None:
+    other = Pipeline("ETHUSDT").lane
+    other.settings = run.lane.settings
+    run.put(2)
+    assert run.publisher.put([trade(1)], other) == 1
+    run.producer.commits.append(ABORTABLE)
+    run.clock.advance(1)
+    run.producer.acknowledge()
+    run.poll(0, 0, 0)
+    assert (run.lane.accepted, run.lane.delivered, other.accepted, other.delivered) == (2, 0, 1, 0)
+    run.producer.acknowledge()
+    run.poll(0, 1, 0)
+    run.producer.acknowledge()
+    run.poll(0, 1, 0)
+    assert run.producer.aborted == 1
+    assert (run.lane.accepted, run.lane.delivered, other.accepted, other.delivered) == (2, 2, 1, 1)
