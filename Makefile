@@ -13,9 +13,10 @@ IMAGE ?= loader-ws-trades:$(VERSION)
 EXTRAS ?=
 SOURCE ?=
 BASE ?=
+PYTHONS = $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test chaos fleet kube-test bench bench-compare check format docs constraints kafka image image-test sbom clean
+.PHONY: help install demo unit test test-pythons chaos fleet kube-test bench bench-compare check format docs constraints kafka image image-test sbom clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -42,6 +43,18 @@ unit: $(DEV_READY)  ## Run the tests that need neither a broker nor a socket (AR
 
 test: $(DEV_READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+
+test-pythons:  ## Run the tests on every supported Python that this machine has, pyenv's included (ARGS='tests/unit')
+	@for minor in $(PYTHONS); do \
+		for python in python$$minor "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$minor.*/bin/python$$minor; do \
+			"$$python" -c '' 2>/dev/null || continue; \
+			echo "Python $$minor: $$python"; \
+			$(MAKE) --no-print-directory test PYTHON="$$python" VENV=.cache/python-$$minor || failed="$$failed $$minor"; \
+			continue 2; \
+		done; \
+		echo "Python $$minor: not on this machine"; \
+	done; \
+	test -z "$$failed" || { echo "The tests failed on Python$$failed"; exit 1; }
 
 chaos: $(DEV_READY)  ## Run the fault matrix on Apache Kafka and print its table (ROWS="13 19" SEED=7)
 	$(BIN)/python -m tests.tools.chaos --rows "$(ROWS)" --seed $(SEED)
