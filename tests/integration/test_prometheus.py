@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from loader_ws_trades.sandbox import Cut, Exchange, Hole, Market, Skip
-from tests.tools import dashboard
+from tests.tools import panels
 from tests.tools.docs import DOCKER
 from tests.tools.loader import Workflow, urls
 from tests.tools.processes import GuardedProcess
@@ -64,7 +64,7 @@ def api(port: int, path: str, **query: str) -> Any:
 
 def test_dashboard_has_data_and_alerts_are_evaluated(workflow: Workflow, scraped: tuple[int, int]) -> None:
     port, prometheus = scraped
-    waiting = set(dashboard.expressions())
+    waiting = set(panels.expressions())
 
     def all_give_data() -> bool:
         for expression in tuple(waiting):

@@ -23,7 +23,7 @@ from loader_ws_trades.binance.disconnects import REASONS
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import OPTIONS, Settings
 from loader_ws_trades.errors import ConfigurationError
-from tests.tools import dashboard, kustomize, sbom
+from tests.tools import kustomize, sbom
 from tests.tools.apache_kafka.client import Kafka
 from tests.tools.apache_kafka.distribution import POM
 from tests.tools.docs import README, ROOT
@@ -477,6 +477,7 @@ def test_compose_shows_the_dashboard_of_the_loaders_it_runs() -> None:
 
 
 def test_dashboard_is_made_from_its_table() -> None:
+    dashboard = pytest.importorskip("tests.tools.dashboard", reason="needs Python 3.11")
     assert dashboard.FILE.read_text("utf-8") == dashboard.dashboard(), "run `make docs`"
 
 
