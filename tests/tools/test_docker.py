@@ -253,8 +253,12 @@ def test_overlay_changes_image_names_and_topic_together(tmp_path: Path) -> None:
     assert topics == {found.kafka_topic, found.queue_events_topic, found.queue_control_topic} != set(TOPICS)
     rights = [acl["resource"] for acl in user["spec"]["authorization"]["acls"]]
     assert {each["name"] for each in rights if each["type"] == "topic"} == topics
-    given = {**variables(JOB), "QUEUE_ID": "wf-3", "SYMBOL": "ETHUSDT", "KAFKA_TOPIC": "trades-eth"}
-    assert variables(job) == given
+    assert found.kafka_user_producer == user["metadata"]["name"] != USER["metadata"]["name"]
+    [secret] = [volume["secret"] for volume in pod(job)["volumes"] if volume["name"] == "user"]
+    [original] = [volume["secret"] for volume in pod(JOB)["volumes"] if volume["name"] == "user"]
+    assert secret == {**original, "secretName": user["metadata"]["name"]}
+    changed = {name for name, value in variables(job).items() if variables(JOB)[name] != value}
+    assert changed == {"QUEUE_ID", "SYMBOL", "KAFKA_TOPIC", "KAFKA_USER_PRODUCER"}
 
 
 # Kafka
