@@ -79,17 +79,18 @@ def _backfills(found: Findings, settings: Settings) -> list[tuple[Gap, str]]:
     ]
 
 
-class _Console(Console):
+class PipeConsole(Console):
     """A console whose reader may leave before the end, as `head` does."""
 
     def on_broken_pipe(self) -> None:
+        """Go on without printing."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(found: Findings, settings: Settings) -> None:
     """Print the findings on standard output."""
-    console = _Console()
+    console = PipeConsole()
     if found.spans.count:
         console.print(_table(found, settings))
     else:

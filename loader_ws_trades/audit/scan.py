@@ -1,19 +1,22 @@
-"""Reads a topic from end to end and audits the trades of one symbol."""
+"""Reads a topic from end to end and audits the trades of one symbol, or of several in one pass."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
+from loader_ws_trades.audit.analyses import Analyses
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.comparison import Comparison
 from loader_ws_trades.audit.findings import Agreement, Findings
 from loader_ws_trades.audit.timeline import Timeline
 from loader_ws_trades.config.settings import Settings, named
+from loader_ws_trades.config.symbols import PLACE, is_pattern
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.kafka.properties import consumer_credentials
@@ -45,33 +48,49 @@ def audit(
         ConfigurationError: if the topic does not exist, the credentials or ACLs are rejected, or an archive is invalid.
         RunError: if the brokers do not answer in time.
     """
+    with _opened(settings) as scanner:
+        comparison = Comparison(archive, settings.symbol) if archive else None
+        bounds = comparison.bounds if comparison else bounds
+        timeline = Timeline(settings.symbol, bounds) if timed else None
+        analysis = Analysis(settings.symbol, bounds, timeline)
+        takers = [taker.take for taker in (analysis, timeline, comparison) if taker]
+        read = _read(scanner, settings, comparison.first_time if comparison else bounds.since, takers, bar=bar)
+    found = replace(analysis.findings(), timeline=timeline, **read)
+    return compared(found, comparison.agreement()) if comparison else found
+
+
+def audit_pairs(settings: Settings, bounds: Bounds, *, bar: bool) -> dict[str, Findings]:
+    """Audit several pairs: a topic that they share is read once, as `audit` does, else that of each pair.
+
+    Raises:
+        ConfigurationError: as `audit`, or if the topic of a pair cannot have its name.
+    """
+    if PLACE not in settings.kafka_topic:
+        analyses = Analyses(settings.chosen, settings.symbols or (), bounds)
+        with _opened(settings) as scanner:
+            read = _read(scanner, settings, bounds.since, [analyses.take], bar=bar)
+        return {symbol: replace(found, **read) for symbol, found in analyses.findings().items()}
+    try:
+        each = [settings.for_symbol(symbol) for symbol in settings.chosen(())]
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    if not each or any(map(is_pattern, settings.symbols or ())):
+        raise ConfigurationError(
+            f"{named('kafka_topic')} contains {PLACE}, so {named('symbols')} must name the pairs to audit; list them "
+            "in place of patterns"
+        )
+    return {one.symbol: audit(one, bounds, bar=bar) for one in each}
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[TopicScanner]:
+    """A scanner of the topic, which is there."""
     topic = settings.kafka_topic
     scanner = TopicScanner(settings)
     try:
         startup = Startup(Deadline(settings.startup_timeout), settings.startup_grace)
         await_topic(scanner, topic, "kafka_topic", startup, operation="READ")
-        compacted = scanner.settings().compacted
-        comparison = Comparison(archive, settings.symbol) if archive else None
-        if comparison:
-            bounds = comparison.bounds
-        offsets = scanner.ranges(comparison.first_time if comparison else bounds.since)
-        total = sum(end - start for start, end in offsets.values())
-        events.info("audit", f"Auditing {settings.symbol} on topic {topic}: {total} offsets")
-        timeline = Timeline(settings.symbol, bounds) if timed else None
-        analysis, hidden = Analysis(settings.symbol, bounds, timeline), dict[int, int]()
-        shown, begin, done = display(LOGGER, "progress", line=bar), time.monotonic(), 0
-        with contextlib.closing(shown):
-            for partition, (start, end) in offsets.items():
-                unread = _until_hidden(scanner.read(partition, start, end), hidden, partition)
-                while batch := list(islice(unread, _BATCH)):
-                    analysis.take(batch)
-                    if timeline:
-                        timeline.take(batch)
-                    if comparison:
-                        comparison.take(batch)
-                    shown.show(Progress("auditing", done + batch[-1].offset - start, total))
-                done += end - start
-        seconds = time.monotonic() - begin
+        yield scanner
     except UnavailableError as error:
         if not error.lasting:
             raise RunError(f"The audit was interrupted: {error}; check the brokers, then run it again") from error
@@ -81,8 +100,33 @@ def audit(
         ) from error
     finally:
         scanner.close()
-    found = replace(analysis.findings(), compacted=compacted, hidden=hidden, seconds=seconds, timeline=timeline)
-    return compared(found, comparison.agreement()) if comparison else found
+
+
+def _read(
+    scanner: TopicScanner,
+    settings: Settings,
+    since: int | None,
+    takers: Sequence[Callable[[list[Record]], None]],
+    *,
+    bar: bool,
+) -> dict[str, Any]:
+    """Hand all records over; what the findings say of the topic as a whole."""
+    compacted = scanner.settings().compacted
+    offsets = scanner.ranges(since)
+    total = sum(end - start for start, end in offsets.values())
+    audited = settings.symbol or ", ".join(settings.symbols or ())
+    events.info("audit", f"Auditing {audited} on topic {settings.kafka_topic}: {total} offsets")
+    shown, begin, done = display(LOGGER, "progress", line=bar), time.monotonic(), 0
+    hidden: dict[int, int] = {}
+    with contextlib.closing(shown):
+        for partition, (start, end) in offsets.items():
+            unread = _until_hidden(scanner.read(partition, start, end), hidden, partition)
+            while batch := list(islice(unread, _BATCH)):
+                for take in takers:
+                    take(batch)
+                shown.show(Progress("auditing", done + batch[-1].offset - start, total))
+            done += end - start
+    return {"compacted": compacted, "hidden": hidden, "seconds": time.monotonic() - begin}
 
 
 def compared(found: Findings, agreement: Agreement) -> Findings:

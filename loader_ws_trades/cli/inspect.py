@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -23,8 +23,9 @@ from loader_ws_trades.cli.options import (
     settings_options,
 )
 from loader_ws_trades.config import parsers as values
-from loader_ws_trades.config.settings import SHARE
+from loader_ws_trades.config.settings import SHARE, Settings
 from loader_ws_trades.errors import RunError
+from loader_ws_trades.pipeline.id_ranges import Bounds
 
 _AUDITED = ("symbol", "kafka_topic")
 
@@ -53,8 +54,8 @@ def audit(
 ) -> None:
     """Check a topic for missing, duplicate, out-of-order or malformed trades.
 
-    With --archive, every id, price, quantity, time and side is compared with the exchange's own files. Exit code 0: no
-    faults. 1: faults, or no trades in the given range.
+    With SYMBOLS a topic that the pairs share is read once. With --archive every id, price, quantity, time and side is
+    compared with the exchange's own files. Exit code 0: no faults. 1: faults, or no trades in the given range.
     """
     from loader_ws_trades.audit import report  # noqa: PLC0415
     from loader_ws_trades.audit.scan import audit as read  # noqa: PLC0415
@@ -64,7 +65,15 @@ def audit(
         faults.append(ARCHIVE_AND_RANGE)
     if html and (html.is_dir() or not os.access(html if html.exists() else html.parent, os.W_OK)):
         faults.append(f"--html names {str(html)!r}, which cannot be written; give a file in a writable directory")
-    settings = ready(flags, env_file, needed=(*_AUDITED, "kafka_bootstrap_servers"), one_pair=True, faults=faults)
+    settings = ready(
+        flags,
+        env_file,
+        needed=(*_AUDITED, "kafka_bootstrap_servers"),
+        one_pair=bool(archive or html),
+        faults=faults,
+    )
+    if settings.many:
+        _audit_pairs(settings, bounds, bar=not no_progress, as_json=as_json)
     found = read(settings, bounds, bar=not no_progress, archive=archive, timed=html is not None)
     if html:
         from loader_ws_trades.audit.page import page  # noqa: PLC0415
@@ -80,6 +89,18 @@ def audit(
     else:
         report.show(found, settings)
     sys.exit(found.exit_code)
+
+
+def _audit_pairs(settings: Settings, bounds: Bounds, *, bar: bool, as_json: bool) -> NoReturn:
+    from loader_ws_trades.audit import overview  # noqa: PLC0415
+    from loader_ws_trades.audit.scan import audit_pairs  # noqa: PLC0415
+
+    found = audit_pairs(settings, bounds, bar=bar)
+    if as_json:
+        say(overview.as_lines(found, settings))
+    else:
+        overview.show(found, settings)
+    sys.exit(max((one.exit_code for one in found.values()), default=0))
 
 
 @command(

@@ -239,7 +239,7 @@ class Settings:
             raise ValueError(f"{named('kafka_topic')} {error}") from error
         if topic in {self.queue_events_topic, self.queue_control_topic}:
             raise ValueError(f"{named('kafka_topic')} is {topic} for {symbol}, which is another topic of the loader's")
-        producer = pairs.filled(self.telemetry_producer_id, symbol, is_topic=False)
+        producer = self.telemetry_producer_id and pairs.filled(self.telemetry_producer_id, symbol, is_topic=False)
         return replace(self, symbol=symbol, kafka_topic=topic, telemetry_producer_id=producer)
 
     @property

@@ -109,6 +109,12 @@ def _read_loosely(value: bytes | None) -> _Loose:
         return _Loose()
 
 
+def symbol_in(value: bytes | None) -> str:
+    """The symbol of a record that may be malformed; empty if it has none."""
+    symbol = _read_loosely(value).symbol
+    return symbol if isinstance(symbol, str) else ""
+
+
 def shown(text: bytes) -> str:
     """Text of a record made safe to display: bounded, and without control characters."""
     plain = text[:60].decode("utf-8", "replace")

@@ -312,3 +312,33 @@ def test_a_compacted_topic_is_a_fault(kafka: Kafka) -> None:
     assert "Faults found: compacted topic." in output
     assert "set its cleanup.policy to delete" in output
     assert found_on(kafka, topic)[1]["faults"] == ["compacted topic"]
+
+
+def test_several_pairs_on_a_topic_or_a_topic_each(kafka: Kafka) -> None:
+    part = topic_of(*range(100, 200))
+    for number in (*range(10), 20):
+        part.put_raw(value_of(number, symbol="POLBTC"), time_of(number), b"POLBTC")
+    topic = created(kafka, part)
+    given: dict[str, object] = {"KAFKA_TOPIC": topic, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    code, output, errors = run("--json", SYMBOLS="POL*", **given)
+    found = [json.loads(line) for line in output.splitlines()]
+    assert [(one["symbol"], one["ok"], one["missing"]["ids"]) for one in found] == [
+        ("POLBTC", False, 10),
+        (SYMBOL, True, 0),
+    ]
+    assert (code, errors.count("Auditing")) == (1, 1)
+    assert run(SYMBOLS=f"{SYMBOL},NONESUCH", **given)[0] == 0
+    prefix = f"each-{uuid.uuid4().hex[:8]}"
+    for symbol, last in ((SYMBOL, 200), ("POLBTC", 300)):
+        kafka.create_topic(f"{prefix}-{symbol}")
+        part = Topic()
+        for number in range(100, last):
+            part.put_raw(value_of(number, symbol=symbol), time_of(number), symbol.encode())
+        put(producer(kafka), f"{prefix}-{symbol}", part.records)
+    given["KAFKA_TOPIC"] = f"{prefix}-{{symbol}}"
+    code, output, _ = run("--json", SYMBOLS=f"{SYMBOL},POLBTC", **given)
+    assert (code, [json.loads(line)["records"] for line in output.splitlines()]) == (0, [100, 200])
+    code, _, errors = run(SYMBOLS="*", **given)
+    assert (code, "must name the pairs to audit; list them in place of patterns" in errors) == (2, True)
+    code, _, errors = run("--html", "report.html", SYMBOLS="*", **given)
+    assert (code, "this command takes one pair" in errors) == (2, True)
