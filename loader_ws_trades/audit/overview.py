@@ -26,7 +26,7 @@ def show(found: Mapping[str, Findings], settings: Settings) -> None:
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
-        pad_edge=False,
+        padding=0,
     )
     table.add_column("pair", no_wrap=True)
     for head in ("records", "missing", "duplicates", "out of order", "malformed", "filled later"):
