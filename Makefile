@@ -105,7 +105,7 @@ image-test: $(DEV_READY)  ## Build the image without Docker, run it restricted, 
 	$(BIN)/python -m tests.tools.image
 
 sbom: $(DEV_READY)  ## Write the bill of materials of an image that Docker has, as CycloneDX (IMAGE=name:tag > sbom.json)
-	@id=$$(docker create '$(IMAGE)') && { docker export "$$id" | $(BIN)/python -m tests.tools.sbom; docker rm "$$id" >/dev/null; }
+	@id=$$(docker create '$(IMAGE)') || exit; docker export "$$id" | $(BIN)/python -m tests.tools.sbom; code=$$?; docker rm "$$id" >/dev/null; exit $$code
 
 clean:  ## Remove all that the other targets made, the downloaded broker too
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
