@@ -104,7 +104,7 @@ class Settings:
     )
     binance_ws_url: str = _option(
         parsers.urls("ws", "wss"),
-        "Base URL of the streams; the stream name is appended. Several, separated by commas, are used in turn.",
+        "Base URL of the streams; their names are appended. Several, separated by commas, are used in turn.",
         default="wss://stream.binance.com:9443/ws",
     )
     binance_rest_url: str = _option(
@@ -123,12 +123,12 @@ class Settings:
     )
     stream_check_interval: float = _option(
         parsers.seconds,
-        "Ask REST whether there are newer trades after this long without one (weight 2).",
+        "Ask REST whether a pair has newer trades after this long without one (weight 2 for 20 pairs).",
         default="60",
     )
     feed_connections: int = _option(
         parsers.count_to(2, "which is enough for one to replace the other"),
-        "Connections that carry the stream; with 2 the first copy of each trade counts.",
+        "Connections that carry each stream; with 2 the first copy of each trade counts.",
         default="1",
     )
     max_connection_age: float = _option(parsers.seconds, "Rotate the connection after about this long.", default="23h")

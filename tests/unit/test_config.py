@@ -162,6 +162,7 @@ def test_one_of_many_has_names_of_its_own() -> None:
         of_many("*", kafka_topic="{symbol}", queue_events_topic="TRADES").for_symbol("TRADES")
 
 
+@hypothesis_settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.text("ABCXYZ币", min_size=1, max_size=5), unique=True, min_size=2, max_size=20),
     st.integers(1, 25),
