@@ -7,7 +7,9 @@ import re
 import tarfile
 from collections.abc import Mapping
 from configparser import ConfigParser
+from itertools import chain
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,16 +96,18 @@ def test_job_is_configured_by_its_variables_alone(tmp_path: Path) -> None:
     assert not {"command", "args"} & set(container(JOB))
 
 
-def test_fleet_gives_each_index_its_own_symbol(tmp_path: Path) -> None:
-    symbols, spec = variables(FLEET)["SYMBOLS"].split(","), FLEET["spec"]
-    assert spec["completions"] == spec["parallelism"] == len(symbols)
+def test_fleet_gives_each_index_its_own_share(tmp_path: Path) -> None:
+    spec = FLEET["spec"]
+    assert spec["completions"] == spec["parallelism"] == int(variables(FLEET)["JOB_COMPLETIONS"])
     assert spec["completionMode"] == "Indexed"
     found = [
         settings({**variables(FLEET), "JOB_COMPLETION_INDEX": str(index)}, tmp_path)
         for index in range(spec["completions"])
     ]
-    assert [each.symbol for each in found] == symbols
-    assert len({each.telemetry_producer_id for each in found}) == len(symbols)
+    listed = [f"{letter}USDT" for letter in ascii_uppercase]
+    shares = [each.chosen([*listed, "ETHBTC"]) for each in found]
+    assert sorted(chain.from_iterable(shares)) == listed
+    assert all(shares)
     assert {each.queue_id for each in found} == {"wf-2"}
 
 
@@ -113,7 +117,7 @@ def test_fleet_differs_from_the_job_only_in_variables_and_spread() -> None:
         return {**same, "containers": [{**container(job), "env": None}]}
 
     assert rest(FLEET) == rest(JOB)
-    differing = {"QUEUE_ID", "SYMBOL", "SYMBOLS", "TELEMETRY_PRODUCER_ID"}
+    differing = {"QUEUE_ID", "SYMBOL", "SYMBOLS", "JOB_COMPLETIONS", "TELEMETRY_PRODUCER_ID"}
     same = [{name: value for name, value in variables(job).items() if name not in differing} for job in (JOB, FLEET)]
     assert same[0] == same[1]
 

@@ -23,10 +23,10 @@ from tests.tools.kube import binaries
 from tests.tools.kube.api import Api, ApiError
 from tests.tools.kube.control_plane import ControlPlaneError, control_plane
 from tests.tools.kube.kubelet import Kubelet
-from tests.tools.kube.manifest import Manifest
+from tests.tools.kube.manifest import EACH, FLEET, ONE, Manifest
 from tests.tools.kube.outcome import Outcome, report
 from tests.tools.kube.pods import PodError
-from tests.tools.kube.scenarios import FLEET, ONE, SCENARIOS, Scenario
+from tests.tools.kube.scenarios import SCENARIOS, Scenario
 from tests.tools.kube.trial import Stage, Trial
 from tests.tools.waiting import wait_for
 
@@ -70,7 +70,7 @@ def _play(scenarios: list[Scenario]) -> list[Outcome]:
         _say(f"Kubernetes {version} is ready after {time.monotonic() - began:.1f} s.")
         wait_for(lambda: _has_namespace(api, "default"), "the namespace default")
         _check(api)
-        manifests = {file: Manifest.read(api, file) for file in (ONE, FLEET)}
+        manifests = {file: Manifest.read(api, file) for file in (ONE, FLEET, EACH)}
         users = {manifest.user: secrets.token_hex(12) for manifest in manifests.values()}
         kafka = stack.enter_context(Cluster(folder / "kafka", users=users))
         kubelet = Kubelet(api, folder / "pods", LOGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ from typing import Any
 import yaml
 
 from loader_ws_trades.config.settings import OPTIONS
+from loader_ws_trades.sandbox.market.crowd import symbols
 from tests.tools.kube import pods
 from tests.tools.kube.api import Api
 from tests.tools.rights import Right
 
+ONE, FLEET = "job.yaml", "fleet.yaml"
+EACH = "fleet.yaml with a pair a pod"
+LISTED = symbols(12)
+"""The pairs of the exchange: more than one for most shares of `*USDT`, and two that it leaves out."""
 FOLDER = Path(__file__).parents[3] / "docker" / "k8s"
 _DEFAULTS = {option.variable: option.default for option in OPTIONS}
 
@@ -36,6 +42,17 @@ def _kafkas(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
 
 
+def _one_pair_each(text: str) -> str:
+    """A fleet as it was in version 1.0: a list of names, and as many pods."""
+    job = yaml.safe_load(text)
+    job["spec"] |= {"completions": 3, "parallelism": 3}
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    container["env"] = [each for each in container["env"] if each["name"] != "JOB_COMPLETIONS"]
+    [listed] = [each for each in container["env"] if each["name"] == "SYMBOLS"]
+    listed["value"] = ",".join(LISTED[:3])
+    return str(yaml.safe_dump(job))
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A Job in a file, and what the API server reads in it."""
@@ -45,8 +62,8 @@ class Manifest:
 
     @classmethod
     def read(cls, api: Api, file: str) -> Manifest:
-        """Read a file of ``docker/k8s``, and have the API server check it."""
-        text = (FOLDER / file).read_text()
+        """Read a file of ``docker/k8s``, or make `EACH` of one, and have the API server check it."""
+        text = _one_pair_each((FOLDER / FLEET).read_text()) if file == EACH else (FOLDER / file).read_text()
         return cls(text, api.apply("/apis/batch/v1/namespaces/default/jobs", text, dry=True))
 
     @property
@@ -71,8 +88,9 @@ class Manifest:
 
     @property
     def symbols(self) -> list[str]:
-        """The pairs that are loaded."""
-        return (self.variables.get("SYMBOLS") or self.variables["SYMBOL"]).split(",")
+        """The pairs that are loaded, of those that the exchange has."""
+        entries = (self.variables.get("SYMBOLS") or self.variables["SYMBOL"]).split(",")
+        return [symbol for symbol in LISTED if any(fnmatch.fnmatchcase(symbol, entry) for entry in entries)]
 
     def setting(self, variable: str) -> str:
         """Return the value of a setting, which may be its default."""

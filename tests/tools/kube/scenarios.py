@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from tests.tools.kube.manifest import EACH, FLEET, ONE
 from tests.tools.kube.outcome import End
 from tests.tools.kube.trial import Trial
-
-ONE, FLEET = "job.yaml", "fleet.yaml"
 
 
 @dataclass(frozen=True)
@@ -78,22 +77,23 @@ SCENARIOS = [
         End("Failed (PodFailurePolicy)", ((2,),), counted=1),
         {"password": "not-the-password"},
     ),
-    Scenario("fleet: a stop command", FLEET, _stop, End("Complete", ((0,), (0,), (0,)), counted=0)),
+    Scenario("fleet: a stop command", FLEET, _stop, End("Complete", ((0,),) * 4, counted=0)),
     Scenario(
         "fleet: one evicted, then a stop",
         FLEET,
         _then_stop(partial(Trial.evict, index=1)),
-        End("Complete", ((0,), (143, 0), (0,)), counted=0),
+        End("Complete", ((0,), (143, 0), (0,), (0,)), counted=0),
     ),
     Scenario(
         "fleet: one crashed, then a stop",
         FLEET,
         _then_stop(partial(Trial.crash, index=2)),
-        End("Complete", ((0,), (0,), (137, 0)), counted=1),
+        End("Complete", ((0,), (0,), (137, 0), (0,)), counted=1),
     ),
+    Scenario("fleet, a pair a pod: a stop command", EACH, _stop, End("Complete", ((0,),) * 3, counted=0)),
     Scenario(
-        "fleet: one symbol that the exchange does not know",
-        FLEET,
+        "fleet, a pair a pod: one symbol that the exchange does not know",
+        EACH,
         _stop_the_others,
         End("Failed (FailedIndexes)", ((0,), (0,), (2,)), counted=1, failed_indexes="2"),
         {"unknown": ["SOLUSDT"]},

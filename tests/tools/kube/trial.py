@@ -15,7 +15,7 @@ from tests.tools.kube.api import Api
 from tests.tools.kube.judge import condition, judge_job, judge_logs, judge_topic
 from tests.tools.kube.kubelet import Kubelet
 from tests.tools.kube.life import Life
-from tests.tools.kube.manifest import Manifest, granted
+from tests.tools.kube.manifest import LISTED, Manifest, granted
 from tests.tools.kube.outcome import Outcome
 from tests.tools.rights import CHECKPOINT, LEAST
 from tests.tools.topics import Follower, read_topic, write_topic
@@ -65,9 +65,10 @@ class Trial:
         self._password = password or stage.kafka.users[manifest.user]
         self._markets = [
             Market.generated(symbol, rate=_RATE, seed=number, first_id=(number + 1) * 1_000_000, start="subscriber")
-            for number, symbol in enumerate(manifest.symbols)
+            for number, symbol in enumerate(LISTED)
             if symbol not in unknown
         ]
+        self._loaded = [market for market in self._markets if market.symbol in manifest.symbols]
         self._goals: dict[str, int] = {}
         self._exchange = Exchange(self._markets, limits=Limits(connection_age=None))
         self._follower: Follower
@@ -111,7 +112,7 @@ class Trial:
 
     def let_load(self, more: int = 300) -> None:
         """Wait until the topic has what the exchange has issued by now, and `more` trades of each pair after that."""
-        for market in self._markets:
+        for market in self._loaded:
             last = market.last_id
             self._goals[market.symbol] = (market.first_id - 1 if last is None else last) + more
         goals = set(self._goals.values())
@@ -197,7 +198,7 @@ class Trial:
         judge_job(self.outcome, self._status(), self._lives, self._manifest.indexes)
         judge_logs(self.outcome, self._lives, self._password)
         records = read_topic(self._stage.kafka.bootstrap_servers, self._topic)
-        judge_topic(self.outcome, records, self._markets, self._goals)
+        judge_topic(self.outcome, records, self._loaded, self._goals)
 
     def _warnings(self) -> list[str]:
         """Return what the controller could not do, as to make a pod that is not allowed: the last of each kind."""
