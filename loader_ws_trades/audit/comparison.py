@@ -42,7 +42,9 @@ class Comparison:
         self._first_id = summary.first_id
         size = summary.last_id - summary.first_id + 1
         if size > MAX_IDS:
-            raise ConfigurationError(f"The archive spans {size} ids, and {MAX_IDS} can be compared; give fewer files")
+            raise ConfigurationError(
+                f"The archive spans {size} ids, and at most {MAX_IDS} can be compared; give fewer files"
+            )
         self.bounds = Bounds(summary.first_id, summary.last_id)
         self.first_time = summary.first_time
         self._trades = summary.trades

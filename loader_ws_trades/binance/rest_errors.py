@@ -57,6 +57,7 @@ def unreachable(error: urllib3.exceptions.HTTPError, base: str, proxy: Proxy | N
             return MisconfiguredError(str(proxy.permanent_error(int(rejected[1]))))
     # The text after the library's own object.
     why = printable(str(error).rpartition("): ")[2].rstrip("\"')"))
+    why += ")" * (why.count("(") - why.count(")"))
     return UnavailableError(f"{base} did not answer{through} ({why})")
 
 

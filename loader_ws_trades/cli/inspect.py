@@ -82,7 +82,7 @@ def audit(
             html.write_text(page(found, settings), "utf-8")
         except OSError as error:
             raise RunError(
-                f"The report {html} cannot be written ({error.strerror}); free the disk, or give another file"
+                f"The report {html} cannot be written ({error.strerror}); free some disk space, or give another file"
             ) from error
     if as_json:
         say(report.as_json(found, settings))

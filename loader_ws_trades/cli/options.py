@@ -220,7 +220,7 @@ def gather_bounds(flags: dict[str, Any]) -> tuple[Bounds, list[str]]:
         except ValueError as error:
             faults.append(f"--{name.replace('_', '-')} {error}")
     if found.keys() & {"from_id", "to_id"} and found.keys() & {"since", "until"}:
-        faults.append("A range is given by ids and by times; use --from-id and --to-id, or --since and --until")
+        faults.append("The range is given both by ids and by times; use --from-id and --to-id, or --since and --until")
     if found.get("from_id", 0) > found.get("to_id", 2**63):
         faults.append("--from-id is above --to-id, so the range is empty; swap them")
     if "since" in found and found["since"] >= found.get("until", 2**63):

@@ -117,7 +117,7 @@ class BrokerDiagnosis:
     def _authentication_failure(self, text: str) -> str:
         if offered := _OFFERED.search(text):
             return (
-                f"Kafka does not offer the loader's SASL mechanism, but {plain(offered['offered']) or 'none'}; check "
+                f"Kafka does not offer the loader's SASL mechanism, only {plain(offered['offered']) or 'none'}; check "
                 f"{named('kafka_sasl_mechanism')}"
             )
         if "not valid in current SASL state" in text:

@@ -103,7 +103,7 @@ def _by_connection(counts: Mapping[int, float]) -> dict[str, float]:
 LATENCY: Final = Metric(
     "receive_to_delivery_seconds",
     "histogram",
-    "From a read of the stream to the delivery report of its last trade, for some reads of each second.",
+    "Time from a read of the stream to the delivery report of its last trade; a sample of the reads.",
 )
 INFO: Final = Metric(
     "info",
@@ -150,13 +150,13 @@ METRICS: Final = (
     ),
     _gauge(
         "unchecked_start",
-        "1 if trades before the start may be missing on the topic, which could not be checked; else 0.",
+        "1 if it could not be checked whether trades before the start are missing on the topic; else 0.",
         _by_pair(lambda lane: float(bool(lane.unchecked))),
         "symbol",
     ),
     _counter(
         "reconnects_total",
-        "Connections requested to replace another, by why that one ended.",
+        "Connections requested to replace another, by the reason that one ended.",
         lambda run: run.source.reconnects_by_reason,
         "reason",
     ),
@@ -174,7 +174,7 @@ METRICS: Final = (
     ),
     _counter(
         "skipped_ids_total",
-        "Trade ids that a connection did not bring in their place; the other one or REST brought them.",
+        "Trade ids that a connection skipped; the other one or REST brought them.",
         lambda run: _by_connection(run.copies.skipped if run.copies else {}),
         "connection",
     ),
@@ -213,7 +213,7 @@ METRICS: Final = (
     ),
     _gauge(
         "state",
-        f"1 for the current stage of the run, of {', '.join(STAGES)}; 0 for the others.",
+        f"1 for the current stage of the run ({', '.join(STAGES)}), 0 for the others.",
         lambda run: {stage: float(stage == run.stage) for stage in STAGES},
         "state",
     ),

@@ -193,7 +193,7 @@ class Lanes:
             elif not self._settings.many:
                 return own, message
         if number := sum(map(len, ids.values())) or in_flight:
-            reason = _failed(reason, f"{number} trades, which the events of their pairs name")
+            reason = _failed(reason, f"{number} trades, listed in the events of their pairs")
         message = f"{reason.message}; loaded {len(self.all)} pairs"
         if not self.all and self._telemetry and self._telemetry.is_open:
             # No pair is known yet, so the event is about what was to be loaded.

@@ -101,10 +101,10 @@ class Pairs:
                     return {}
                 if patience.passed or self._closed.is_set():
                     raise RunError(
-                        f"The exchange does not list its pairs ({error}); check {named('binance_rest_url')}, or name "
+                        f"Cannot list the exchange's pairs ({error}); check {named('binance_rest_url')}, or name "
                         f"the pairs in {named('symbols')}"
                     ) from error
-                self._lines.warn("symbols_unknown", f"The exchange does not list its pairs yet: {error}")
+                self._lines.warn("symbols_unknown", f"Cannot list the exchange's pairs yet: {error}; retrying")
                 self._closed.wait(min(max(backoff.next(), error.retry_after), patience.remaining + 0.01))
 
     def prepare(self, keeper: LaneKeeper) -> dict[Lane, Position]:
@@ -136,7 +136,7 @@ class Pairs:
         try:
             change = self._listing.update(self._rest.trading_symbols())
         except UnavailableError as error:
-            self._lines.warn("symbols_unknown", f"Cannot look the pairs up again: {error}; trying later")
+            self._lines.warn("symbols_unknown", f"Cannot look up the pairs again: {error}; retrying later")
             return
         for symbol in change.removed:
             self._end(symbol)
@@ -147,12 +147,12 @@ class Pairs:
         lane = self._lanes.pop(symbol, None)
         if lane is None or self._keeper is None:
             return
-        self._lines.info("pair_ended", f"{symbol} is not listed any more; its loading ends", pair=symbol)
+        self._lines.info("pair_ended", f"{symbol} is no longer listed; ending it", pair=symbol)
         if self._unborn.pop(symbol, None) is None:
             self._streams.remove(symbol)
         for forget in self.on_end:
             forget(lane)
-        self._keeper.end(lane, "finished", f"{symbol} is not listed any more")
+        self._keeper.end(lane, "finished", f"{symbol} is no longer listed")
 
     def _add(self, symbols: Sequence[str]) -> None:
         if self._keeper is None:
@@ -164,7 +164,10 @@ class Pairs:
             resumed = self._positions(lanes)
         except RunError as error:
             resumed = {}
-            self._lines.warn("resume_unknown", f"New pairs begin at their first trade of the last 24 hours: {error}")
+            self._lines.warn(
+                "resume_unknown",
+                f"Starting new pairs at their first trade of the last 24 hours: {error}",
+            )
         for lane in lanes:
             if lane in resumed:
                 lane.resume(resumed[lane])
@@ -174,7 +177,7 @@ class Pairs:
         try:
             tickers = self._rest.tickers(list(self._unborn))
         except UnavailableError as error:
-            self._lines.warn("first_trade_unknown", f"Cannot ask for the first trades of new pairs: {error}")
+            self._lines.warn("first_trade_unknown", f"Cannot look up the first trades of new pairs: {error}; retrying")
             return
         for symbol, lane in list(self._unborn.items()):
             ticker = tickers.get(symbol)

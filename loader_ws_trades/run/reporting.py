@@ -28,7 +28,7 @@ class Rejections:
     def note(self, frame: RejectedFrame, connection: int) -> None:
         """Log a frame, unless the source understands it."""
         if not self._source.rejected(frame, connection):
-            text = f"Rejected a frame that is not a trade of ours ({frame.kind}): {frame.detail}"
+            text = f"Rejected an unexpected frame ({frame.kind}): {frame.detail}"
             self._lines.warn(frame.kind, text, event="frame_rejected", frame=frame.kind)
 
 

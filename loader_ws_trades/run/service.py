@@ -82,7 +82,7 @@ def _start(context: RunContext) -> StopReason | None:
         return mailbox.get()
     if reason := _in_background(context, context.source.check):
         return reason
-    events.info("started", f"Loading trades of {context.lanes.pairs} into {sink}")
+    events.info("started", f"Writing trades of {context.lanes.pairs} to {sink}")
     context.lanes.start(context.lanes.all)
     return _read_commands(context, context.control) if context.control else None
 
@@ -129,7 +129,7 @@ def _load(context: RunContext) -> StopReason:
         context.sink.poll(context.turn)
         context.tick()
         if bound and bound.passed:
-            complete = complete or StopReason.complete(f"The requested duration of {settings.duration:g} s is over")
+            complete = complete or StopReason.complete(f"The requested duration of {settings.duration:g} s has passed")
         with contextlib.suppress(Empty):
             reason = context.mailbox.get_nowait()
             if reason.status != "finished":

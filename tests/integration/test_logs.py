@@ -178,7 +178,7 @@ def test_a_run_is_logged_in_ten_lines_alike_in_both_formats(workflow: Workflow) 
     begun = [re.split(r"[;:(]| 0", message)[0] for _, message in text]
     assert begun == [
         "loader-ws-trades",
-        f"Loading trades of POLUSDT into the topic {masked(workflow.topic)}".split(" 0")[0],
+        f"Writing trades of POLUSDT to the topic {masked(workflow.topic)}".split(" 0")[0],
         "Connected to ws",
         "No connection to the exchange",
         "Connected to ws",

@@ -27,7 +27,7 @@ def test_a_mistyped_command_is_suggested(typed: str, meant: str) -> None:
 
 def test_a_range_is_given_in_one_way_and_in_order() -> None:
     both = invoke("audit", "--since", "2024-08-02", "--until", "2024-08-01", "--from-id", "9", "--to-id", "8").output
-    assert "A range is given by ids and by times" in both
+    assert "The range is given both by ids and by times" in both
     assert "--from-id is above --to-id" in both
     assert "--since is not before --until" in both
 

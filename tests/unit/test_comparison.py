@@ -124,5 +124,5 @@ def test_ids_that_the_archive_has_not_are_named(agreed: Agreed) -> None:
 
 def test_an_archive_with_too_many_ids_is_rejected(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_IDS", 99)
-    with pytest.raises(ConfigurationError, match="spans 100 ids, and 99 can be compared; give fewer files"):
+    with pytest.raises(ConfigurationError, match="spans 100 ids, and at most 99 can be compared; give fewer files"):
         Comparison([archive], SYMBOL)

@@ -204,7 +204,7 @@ def test_patterns_wait_for_the_exchange_until_the_limit(clock: FakeClock, failur
         scene.start()
         assert scene.streams == ["AUSDT", "BUSDT"]
     else:
-        with pytest.raises(RunError, match="does not list its pairs"):
+        with pytest.raises(RunError, match="Cannot list the exchange's pairs"):
             scene.start()
         assert 20 <= clock.now - began < 22
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import urllib3
 
 from loader_ws_trades.binance import rest, rest_client
 from loader_ws_trades.binance.http_client import Response
 from loader_ws_trades.binance.rate_limits import LONGEST_PAUSE, AttemptLimit, WeightLimit
+from loader_ws_trades.binance.rest_errors import unreachable
 from loader_ws_trades.errors import UnavailableError
 from tests.unit.clock import FakeClock
 
@@ -109,6 +111,11 @@ def test_failed_request_names_the_url(make: Callable[..., rest.Rest]) -> None:
     client = make()
     Wire.answer = UnavailableError("no complete response in 10 s")
     assert str(refusal_of(client)) == "http://rest.invalid did not answer (no complete response in 10 s)"
+
+
+def test_text_of_the_library_keeps_its_own_parentheses() -> None:
+    error = urllib3.exceptions.HTTPError('Pool(): Retries (Caused by Error("Connection(): No host ([Errno -2])"))')
+    assert str(unreachable(error, "http://x", None)) == "http://x did not answer (No host ([Errno -2]))"
 
 
 # -- the weight of a minute

@@ -56,7 +56,7 @@ class Row:
 
 
 def _logged_once_per_kind(trial: Trial) -> None:
-    logged = Counter(re.findall(r"Rejected a frame that is not a trade of ours \((.+?)\):", trial.log))
+    logged = Counter(re.findall(r"Rejected an unexpected frame \((.+?)\):", trial.log))
     assert logged, "malformed frames were not logged"
     assert set(logged.values()) == {1}, f"logged more than once: {logged}"
 
