@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 
 from loader_ws_trades.pipeline.trade import FrameDecoder, record_encoder
-from loader_ws_trades.sandbox import EmbeddedBroker, Market, Skip, Trade
+from loader_ws_trades.sandbox import EmbeddedBroker, Market, Skip, Trade, crowd
 from tests.tools.apache_kafka.distribution import REPOSITORY
 from tests.tools.bench.baselines.job import record as baseline_record
 from tests.tools.bench.rates import Written, written
@@ -108,6 +108,20 @@ def test_trial_fails_a_loader_that_loses_trades_and_ignores_records_of_its_own(b
     assert counts is not None
     assert (counts.lost, counts.issued - counts.on_topic, counts.altered) == (20, 20, 0)
     assert not trial.outcome.passed
+
+
+def test_trial_judges_each_of_several_pairs(broker: EmbeddedBroker) -> None:
+    markets = crowd(2, 1000.0, start="subscriber")
+    skip = Skip(20, after=300, symbol=markets[1].symbol)
+    with Trial("30 no repair", broker.bootstrap_servers, broker.create_topics, *markets, faults=[skip]) as trial:
+        trial.start(GAP_REPAIR="off")
+        trial.let_load(700)
+        trial.stop()
+    counts = trial.outcome.counts
+    assert counts is not None
+    assert (counts.lost, counts.issued - counts.on_topic, counts.altered) == (20, 20, 0)
+    assert counts.examples.startswith(f"{markets[1].symbol} lost: {markets[1].first_id + 300}")
+    assert counts.issued > 1000
 
 
 def test_named_ids_are_read_from_messages_and_bounded() -> None:
