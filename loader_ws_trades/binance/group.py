@@ -271,10 +271,10 @@ class Group:
         if error and (disconnects.is_blocked(ending) or grace_over):
             raise error
         delay = max(thread.slot.backoff.next(), disconnects.retry_after(ending))
-        what = "No connection to the exchange" if is_down else "A connection to the exchange ended (another is open)"
-        self._lines.warn(
-            "disconnected", f"{what}{self.of}: {text}; reconnecting in {delay:.1f} s", delay=round(delay, 3)
-        )
+        what = f"No connection to the exchange{self.of}"
+        if not is_down:
+            what = f"A connection to the exchange{self.of} ended (another is open)"
+        self._lines.warn("disconnected", f"{what}: {text}; reconnecting in {delay:.1f} s", delay=round(delay, 3))
         return delay
 
     def is_open(self) -> bool:
