@@ -79,7 +79,7 @@ def test_dashboard_has_data_and_alerts_are_evaluated(workflow: Workflow, scraped
         )
 
     faults = [Skip(after=500, count=5), Hole(after=1000, count=3), Cut(after=3000)]
-    with Exchange([Market.generated("POLUSDT", rate=500)], faults=faults) as exchange:
+    with Exchange([Market.generated("POLUSDT", rate=500, start="subscriber")], faults=faults) as exchange:
         workflow.variables |= urls(exchange) | {"METRICS_PORT": port, "REPAIR_DEADLINE": "1"}
         workflow.run().wait_for_line("Connected")
         wait_for(all_give_data, f"data for {waiting}", 60)
