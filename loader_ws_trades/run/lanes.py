@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.config.symbols import filled, is_pattern
-from loader_ws_trades.errors import ConfigurationError, LoaderError
+from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.kafka.telemetry import Telemetry
 from loader_ws_trades.lifecycle import Deadline, Startup, StopReason
 from loader_ws_trades.logs import Events
@@ -59,7 +59,7 @@ class Lanes:
         self._stop = stop
         self._lines = gap_lines()
         self._reporters: dict[Lane, Reporter] = {}
-        self._grace = settings.startup_grace
+        self._has_begun = False
         self._started: SimpleQueue[list[Lane]] = SimpleQueue()
         self._ending: SimpleQueue[tuple[Lane, StopReason]] = SimpleQueue()
         self._ended: dict[Lane, StopReason] = {}  # whose last event is still to be sent
@@ -93,9 +93,17 @@ class Lanes:
                 producer = filled(self._settings.telemetry_producer_id, symbol, is_topic=False)
                 without_topic = replace(self._settings, symbol=symbol, telemetry_producer_id=producer)
                 refused[self._new(without_topic)] = ConfigurationError(f"{error}")
-        startup = Startup(Deadline(self._settings.startup_timeout), self._grace)
-        self._grace = 0.0  # a pair that joins later waits for nobody
-        refused |= self._sink.admit(lanes, startup)
+        settings, joins = self._settings, self._has_begun
+        self._has_begun = True
+        # Pairs that join a run wait for nobody.
+        startup = Startup(Deadline(0 if joins else settings.startup_timeout), 0 if joins else settings.startup_grace)
+        try:
+            refused |= self._sink.admit(lanes, startup)
+        except RunError as error:
+            if not joins:
+                raise
+            # They will not be listed as new again.
+            events.warn("topics_unchecked", f"Loading new pairs without looking up their topics: {error}")
         admitted = [lane for lane in lanes if lane not in refused]
         for lane in admitted:
             self._ingest.add(lane)
@@ -111,7 +119,8 @@ class Lanes:
         self._ingest.remove(lane)
         lane.give_up(message)
         lane.end("the pair")
-        events.warn("pair_ended", f"Ending {lane.symbol}: {message}", pair=lane.symbol)
+        if status == "error":
+            events.error("pair_ended", f"Ending {lane.symbol}: {message}", pair=lane.symbol)
         self._ending.put((lane, StopReason.failed(message) if status == "error" else StopReason.complete(message)))
 
     # -- in the main thread

@@ -10,7 +10,7 @@ import pytest
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.errors import ConfigurationError, LoaderError
+from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.lifecycle import StopReason
 from loader_ws_trades.monitoring.progress import ProgressLog
 from loader_ws_trades.pipeline.lane import Lane
@@ -36,6 +36,7 @@ class Sink(OneSink):
         super().__init__(clock)
         self.refused: dict[str, LoaderError] = {}
         self.stalled_for: set[str] = set()
+        self.away = False
         self.queued: list[tuple[Lane, int]] = []
 
     @property
@@ -43,6 +44,8 @@ class Sink(OneSink):
         return len(self.queued)
 
     def admit(self, lanes: Any, startup: Any) -> dict[Lane, LoaderError]:
+        if self.away:
+            raise RunError("No Kafka broker answered")
         return {lane: self.refused[lane.symbol] for lane in lanes if lane.symbol in self.refused}
 
     def put(self, trades: Any, lane: Lane) -> int:
@@ -256,3 +259,17 @@ def test_all_of_1600_pairs_get_their_last_event_within_the_time_for_it(stage: Ma
     assert [event[1] for event in last] == symbols
     assert {event[4] for event in last} == {2}
     assert run.clock.now - began < 3
+
+
+def test_brokers_that_are_away_end_a_start_but_no_run_that_a_pair_joins(stage: Make) -> None:
+    run = stage("*")
+    run.sink.away = True
+    with pytest.raises(RunError):
+        run.lanes.add(["BTCUSDT"])
+    run = stage("*")
+    run.lanes.add(["BTCUSDT"])
+    run.sink.away = True
+    assert [lane.symbol for lane in run.lanes.add(["ETHUSDT"])] == ["ETHUSDT"]
+    run.bring("ETHUSDT", 1)
+    run.turn()
+    assert run.sink.delivered_ids == [1]
