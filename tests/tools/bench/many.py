@@ -75,10 +75,10 @@ def exchange(bench: Bench) -> None:
             bench.results.add(part, "trades", "a second", LOADER, len(found) / watch.seconds)
             for name, value in percentiles([record.delay / 1000 for record in found]).items():
                 bench.results.add(part, f"one process, from issue to append, {name}", "ms", LOADER, value)
-            first = _first_records(bench, run.topic)
-            seconds = max(first.values()) / 1000 - process.began
+            first = {record.symbol: record.delay for record in reversed(list(_records(bench, run.topic)))}
             bench.results.add(part, "from exec to the last pair's subscription", "s", LOADER, opened - process.began)
-            bench.results.add(part, f"from exec to the first record of {len(first):,} pairs", "s", LOADER, seconds)
+            name = f"the first record of each of {len(first):,} pairs, from issue to append, at most"
+            bench.results.add(part, name, "ms", LOADER, max(first.values()))
             _end(process)
         _singles(bench, part, simulated, where)
 
@@ -259,14 +259,6 @@ def _await_quiet(bench: Bench, simulated: Measured) -> int:
         weights.append(_ask(simulated)["weight"])
         bench.say(f"restart: a weight of {weights[-1]:,} so far")
     return int(weights[-1] - weights[0])
-
-
-def _first_records(bench: Bench, topic: str) -> dict[str, int]:
-    """When the first record of each pair was appended."""
-    found: dict[str, int] = {}
-    for record in _records(bench, topic):
-        found.setdefault(record.symbol, record.appended)
-    return found
 
 
 def _records(bench: Bench, topic: str) -> Iterator[Record]:
