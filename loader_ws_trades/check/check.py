@@ -41,13 +41,15 @@ def configuration(
     for _ in OPTIONS:
         left = {name: text for name, text in texts.items() if name not in unusable}
         try:
-            settings = load(left, needed=() if faults else None, one_pair=True)
+            settings = load(left, needed=() if faults else None)
         except ConfigurationError as error:
             faults = faults or error.faults
             unusable |= {option.name for option in OPTIONS if any(str(option) in fault for fault in error.faults)}
         else:
             # A setting that contains an invalid one has no value either.
             missing = {option.name for option in OPTIONS if option.required and not getattr(settings, option.name)}
+            if settings.many:
+                missing.discard("symbol")
             return Configuration(settings, len(texts), (*faults, *source_faults), unusable | missing, tuple(warnings))
     raise ConfigurationError(*faults)
 
@@ -71,6 +73,10 @@ def check(
         return passed(count, *((count, *configured.warnings) if configured.warnings else ()))
 
     with contextlib.closing(ExchangeSteps(settings, timeout)) as exchange:
-        steps = [Step("configuration", report_configuration), *exchange.steps(), *KafkaSteps(settings).steps()]
+        steps = [
+            Step("configuration", report_configuration),
+            *exchange.steps(),
+            *KafkaSteps(settings, exchange.pairs).steps(),
+        ]
         for result in run_steps(steps, configured.unusable, on_begin=on_begin):
             yield result._replace(text=redacted(result.text, settings))

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cached_property, partial
 from queue import Empty, SimpleQueue
@@ -17,6 +18,7 @@ from loader_ws_trades.binance.rest_errors import MisconfiguredError
 from loader_ws_trades.check.steps import Result, Step, passed, skipped, warned
 from loader_ws_trades.config.parsers import url_list
 from loader_ws_trades.config.settings import Settings, named
+from loader_ws_trades.config.symbols import is_pattern
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
@@ -26,16 +28,18 @@ _WEIGHT_PER_IP = 6000  # the exchange's limit; exceeding ours is reported here, 
 _SILENCE_LIMIT = 25.0  # seconds; the exchange pings every 20
 _TURN = 0.1  # seconds between looks at the feed
 _CLOSE_TIMEOUT = 2.0  # seconds
+_STREAMS = 200  # pairs of several whose streams are tested: one connection
+_NAMED = 20  # pairs that a line names at most
 
 
 class _FirstTrade:
     """Receives frames until the first trade; a `FrameReceiver`."""
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbols: AbstractSet[str]) -> None:
         self.answers: SimpleQueue[Trade | BaseException] = SimpleQueue()
         self.rejected: str | None = None
         """The kind of the first frame that was not a trade."""
-        self._decoder = FrameDecoder({symbol})
+        self._decoder = FrameDecoder(symbols)
 
     def connect(self, _slot: int, _symbols: Sequence[str]) -> int:
         return 1
@@ -69,19 +73,25 @@ class ExchangeSteps:
         self._settings = settings
         self._timeout = timeout
         self._unknown = False  # whether the exchange does not know the symbol, so that no trade will come
+        self.pairs = [] if settings.many else [settings.symbol]
+        """The pairs that a run would load; of several, those that were found."""
 
     def steps(self) -> list[Step]:
         """All of them, in order."""
         urls, needs = url_list(self._settings.binance_ws_url), ("symbol", "binance_ws_url")
+        find = Step("symbol", self._find_symbol, ("REST API",), ("symbol",))
+        after: tuple[str, ...] = ()
+        if self._settings.many:
+            find, after = Step("symbols", self._find_symbols, ("REST API",)), ("symbols",)
         streams = [
-            Step("stream" if len(urls) == 1 else f"stream {number}", partial(self._await_trade, url), needs=needs)
+            Step("stream" if len(urls) == 1 else f"stream {number}", partial(self._await_trade, url), after, needs)
             for number, url in enumerate(urls, 1)
         ]
         return [
             Step("REST API", self._reach_rest, needs=("binance_rest_url",)),
-            Step("symbol", self._find_symbol, after=("REST API",), needs=("symbol",)),
+            find,
             *streams,
-            Step("past trades", self._fetch_past_trades, after=("symbol",)),
+            Step("past trades", self._fetch_past_trades, after=(find.name,)),
         ]
 
     @cached_property
@@ -133,11 +143,25 @@ class ExchangeSteps:
             return passed(f"{symbol} is trading")
         return warned(f"{symbol} has status {status}, so no trades come until that changes; check {named('symbol')}")
 
+    def _find_symbols(self) -> Result:
+        entries = self._settings.symbols or ()
+        statuses = self._rest.check_symbols([entry for entry in entries if not is_pattern(entry)])
+        self.pairs[:] = self._settings.chosen(name for name, status in statuses.items() if status == "TRADING")
+        if not self.pairs:
+            return warned(f"No pair that is trading matches, so a run waits for one; check {named('symbols')}")
+        halted = [f"{pair} ({statuses[pair]})" for pair in self.pairs if statuses.get(pair) != "TRADING"]
+        more = f" and {len(halted) - _NAMED} more" if len(halted) > _NAMED else ""
+        text = f"No trades come of {', '.join(halted[:_NAMED])}{more} until that changes"
+        return passed(f"{len(self.pairs)} pairs", *([text] if halted else []))
+
     def _await_trade(self, base_url: str) -> Result:
-        settings, first = self._settings, _FirstTrade(self._settings.symbol)
+        pairs = self.pairs[:_STREAMS]
+        if not pairs:
+            return skipped("not tested: no pair is trading")
+        settings, first = self._settings, _FirstTrade(set(pairs))
         limit = min(_SILENCE_LIMIT, settings.feed_silence_limit)
         one = replace(settings, binance_ws_url=base_url, feed_connections=1, startup_grace=0, feed_silence_limit=limit)
-        feed = Feed(one)
+        feed = Feed(one, pairs)
         feed.start(first, first.answers.put)
         deadline, trouble = Deadline(self._timeout), ""
         try:
@@ -153,14 +177,16 @@ class ExchangeSteps:
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
-                return passed(f"trade {answer.trade_id}, {answer.quantity} at {answer.price}")
+                of = f" of {answer.symbol}" if settings.many else ""
+                return passed(f"trade {answer.trade_id}{of}, {answer.quantity} at {answer.price}")
         finally:
             feed.close()
             feed.join(_CLOSE_TIMEOUT)
         return self._without_trade(trouble or feed.trouble(), first.rejected)
 
     def _without_trade(self, trouble: str | None, rejected: str | None) -> Result:
-        symbol, check_url = self._settings.symbol, f"check {named('binance_ws_url')}"
+        symbol = self._settings.symbol or f"{len(self.pairs)} pairs"
+        check_url = f"check {named('binance_ws_url')}"
         if trouble:
             raise UnavailableError(f"{trouble}; {check_url} and the network")
         if rejected:
@@ -173,7 +199,9 @@ class ExchangeSteps:
     def _fetch_past_trades(self) -> Result:
         if self._settings.gap_repair == "off":
             return skipped(f"not tested: {named('gap_repair')} is off")
-        symbol = self._settings.symbol
+        if not self.pairs:
+            return skipped("not tested: no pair is trading")
+        symbol = self.pairs[0]
         try:
             newest = self._rest.newest_id(symbol)
             trades, _ = self._rest.trades_from(symbol, max(0, newest - ROWS))

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Final
 
 from loader_ws_trades.check.steps import Result, Step, passed, skipped, warned
 from loader_ws_trades.config.settings import OPTIONS, Settings, named
+from loader_ws_trades.config.symbols import PLACE
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.kafka.admin import TopicAdmin
-from loader_ws_trades.kafka.checkpoint import newest_trade
+from loader_ws_trades.kafka.checkpoint import Checkpoint, Search, newest_trade
 from loader_ws_trades.kafka.control import Control
 from loader_ws_trades.kafka.diagnosis import listed, unreachable
-from loader_ws_trades.kafka.properties import consumer_credentials, trade_producer_properties, transactional_id
+from loader_ws_trades.kafka.properties import (
+    KafkaProperties,
+    consumer_credentials,
+    trade_producer_properties,
+    transactional_id,
+)
 from loader_ws_trades.kafka.publisher import Publisher
+from loader_ws_trades.kafka.reader import TopicScanner
 from loader_ws_trades.kafka.telemetry import Telemetry
 from loader_ws_trades.kafka.topic_settings import TopicSettings
+from loader_ws_trades.kafka.topics import check_topics
 from loader_ws_trades.kafka.transactions import TransactionalPublisher
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.text import format_duration, format_time
@@ -31,10 +41,17 @@ _CLIENT: Final = (
 
 
 class KafkaSteps:
-    """The steps of one check."""
+    """The steps of one check.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: the settings that are usable.
+        pairs: the pairs that a run would load, once they are known.
+    """
+
+    def __init__(self, settings: Settings, pairs: Sequence[str] = ()) -> None:
         self._settings = settings
+        self._pairs = pairs
+        self._refused: set[str] = set()  # topics that cannot be used
 
     def steps(self) -> list[Step]:
         """All of them, in order."""
@@ -69,17 +86,57 @@ class KafkaSteps:
     def _open_publisher(self) -> Result:
         Publisher(self._settings, _KIND).open(self._startup)
         properties = trade_producer_properties(self._settings, _KIND)
+        if PLACE in self._settings.kafka_topic:
+            return self._check_topics(properties)
         topic = TopicAdmin(properties, self._settings.kafka_topic, seconds=_ANSWER).settings()
         kept = ""
         if topic.retention is not None:
             kept = ", kept forever" if topic.retention == math.inf else f", kept for {topic.retention / 86400:.3g} d"
         return passed(f"{topic.topic}{kept}", *topic_warnings(topic))
 
+    def _by_topic(self) -> tuple[dict[str, list[str]], list[str]]:
+        """The pairs by topic, and why others have none."""
+        found: dict[str, list[str]] = {}
+        faults: list[str] = []
+        for pair in self._pairs:
+            try:
+                found.setdefault(self._settings.for_symbol(pair).kafka_topic, []).append(pair)
+            except ValueError as error:  # noqa: PERF203 - once a pair
+                faults.append(str(error))
+        return found, faults
+
+    def _check_topics(self, properties: KafkaProperties) -> Result:
+        by_topic, faults = self._by_topic()
+        refused = check_topics(properties, list(by_topic), self._startup)
+        self._refused = set(refused)
+        faults += map(str, refused.values())
+        if not faults:
+            return passed(f"{len(by_topic)} topics")
+        text = f"{len(faults)} of {len(self._pairs)} pairs cannot be loaded, the others can: {faults[0]}"
+        if len(faults) < len(self._pairs):
+            return warned(text)
+        raise ConfigurationError(f"No pair can be loaded: {faults[0]}")
+
+    def _find_checkpoints(self) -> Result:
+        found: list[Checkpoint] = []
+        with closing(TopicScanner(self._settings)) as scanner:
+            for topic, pairs in self._by_topic()[0].items():
+                if topic in self._refused:
+                    continue
+                scanner.turn_to(topic)
+                found += Search(self._settings.for_symbol(pairs[0]), pairs, scanner).run(_ANSWER).values()
+        doubts = [each.doubt for each in found if each.doubt]
+        if doubts:
+            return warned(f"{len(doubts)} of {len(found)} pairs may have older trades: {doubts[0]}; run backfill")
+        return passed(f"{sum(each.last is not None for each in found)} of {len(found)} pairs resume")
+
     def _find_checkpoint(self) -> Result:
         settings = self._settings
         if settings.resume == "off":
             return skipped(f"not tested: {named('resume')} is off")
         try:
+            if settings.many:
+                return self._find_checkpoints()
             found = newest_trade(settings)
         except UnavailableError as error:
             if not error.lasting:

@@ -111,8 +111,11 @@ class Publisher:
         await_topic(self._producer, self._topic, "kafka_topic", startup, operation="WRITE", check=check)
 
     def admit(self, lanes: Sequence[Lane], startup: Startup) -> dict[Lane, LoaderError]:
-        """As `check_topics`, if each pair has a topic of its own."""
-        return check_topics(self._producer.properties, lanes, startup) if PLACE in self._topic else {}
+        """Why the topics of pairs cannot be written to, if each pair has one of its own; waits as `check_topics`."""
+        if PLACE not in self._topic:
+            return {}
+        refused = check_topics(self._producer.properties, [lane.settings.kafka_topic for lane in lanes], startup)
+        return {lane: refused[lane.settings.kafka_topic] for lane in lanes if lane.settings.kafka_topic in refused}
 
     def _check_topic_settings(self, found: TopicSettings) -> None:
         found.check("kafka_topic")

@@ -18,20 +18,18 @@ from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.kafka.startup import retry_until_ready
 from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Startup
-from loader_ws_trades.pipeline.lane import Lane
 
 _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
-def check_topics(properties: KafkaProperties, lanes: Sequence[Lane], startup: Startup) -> dict[Lane, LoaderError]:
-    """Why the topic of a pair cannot be written to, once none is missing or the grace period is over.
+def check_topics(properties: KafkaProperties, topics: Sequence[str], startup: Startup) -> dict[str, LoaderError]:
+    """Why topics cannot be written to, by topic, once none is missing or the grace period is over.
 
     Waits for brokers that are away, and so is not for the main thread.
 
     Raises:
         RunError: if no broker answered until the deadline.
     """
-    topics = [lane.settings.kafka_topic for lane in lanes]
     client = Client(AdminClient, properties, "")
     missing: set[str] = set()
 
@@ -51,7 +49,7 @@ def check_topics(properties: KafkaProperties, lanes: Sequence[Lane], startup: St
             _check(found, batch_size)
         except ConfigurationError as error:  # noqa: PERF203 - once a pair
             refused[found.topic] = error
-    return {lane: refused[topic] for lane, topic in zip(lanes, topics, strict=True) if topic in refused}
+    return refused
 
 
 def _missing(client: Client, topics: Sequence[str]) -> set[str]:

@@ -141,3 +141,41 @@ def test_a_check_that_passes_writes_to_no_topic() -> None:
         assert checking.errors == ""
         assert not workflow.records()
         assert not workflow.events()
+
+
+PAIRS = ("AUSDT", "BUSDT", "CBTC")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "topic", "verdicts"),
+    [
+        pytest.param("*", "trades", {}, id="all pairs on one topic"),
+        pytest.param("AUSDT,BUSDT", "trades-{symbol}", {}, id="a topic for each pair"),
+        pytest.param("*", "trades-{symbol}", {"trades topic": "warn"}, id="a topic is missing"),
+        pytest.param(
+            "*EUR", "trades", {"symbols": "warn", "stream": "skip", "past trades": "skip"}, id="no pair matches"
+        ),
+        pytest.param(
+            "AUSDT,NOUSDT",
+            "trades",
+            {"symbols": "fail", "stream": "skip", "past trades": "skip"},
+            id="an unknown pair",
+        ),
+    ],
+)
+def test_several_pairs_are_checked_together(symbols: str, topic: str, verdicts: dict[str, str]) -> None:
+    with (
+        EmbeddedBroker() as broker,
+        Exchange([Market.generated(pair, rate=50) for pair in PAIRS], limits=Limits(weight=6000)) as exchange,
+        workflow_on(broker.bootstrap_servers, broker.create_topics) as workflow,
+    ):
+        broker.create_topics("trades", "trades-AUSDT", "trades-BUSDT")
+        workflow.variables |= urls(exchange)
+        del workflow.variables["SYMBOL"]
+        checking = workflow.start("check", "--json", SYMBOLS=symbols, KAFKA_TOPIC=topic)
+        checking.wait()
+        found = {line["name"]: line for line in json.loads(checking.output())["lines"]}
+    assert {name: line["verdict"] for name, line in found.items() if line["verdict"] != "ok"} == verdicts, found
+    words = {"trades topic": "trades-CBTC", "symbols": "SYMBOLS (--symbols)"}
+    for name in words.keys() & verdicts.keys():
+        assert words[name] in found[name]["text"]

@@ -64,20 +64,13 @@ def test_invalid_settings_are_left_out_and_the_others_are_usable() -> None:
     assert any("KAFKA_TOPIC (--kafka-topic)" in fault for fault in configured.faults)
 
 
-def test_with_several_pairs_only_what_contains_the_symbol_is_unusable() -> None:
+def test_several_pairs_are_as_usable_as_one() -> None:
     given = {"symbols": "btcusdt,ethusdt", "kafka_topic": "trades-{symbol}", "telemetry_producer_id": "{symbol}"}
     given |= {"queue_id": "wf-1", "type": "ws_trade", "kafka_bootstrap_servers": "kafka:9092"}
-    configured = configuration(given)
-    [fault] = configured.faults
-    assert fault.startswith("SYMBOLS (--symbols) has 2 pairs, but this command takes one pair; set SYMBOL (--symbol)")
-    assert configured.unusable >= {"symbol", "kafka_topic", "telemetry_producer_id"}
-    assert configured.unusable.isdisjoint({"queue_id", "kafka_bootstrap_servers", "queue_events_topic"})
-    configured = configuration(given | {"job_completion_index": "1"})
-    assert (configured.faults, configured.unusable, configured.settings.kafka_topic) == (
-        (),
-        frozenset(),
-        "trades-ETHUSDT",
-    )
+    for share, topic in (({}, "trades-{symbol}"), ({"job_completion_index": "1"}, "trades-ETHUSDT")):
+        configured = configuration(given | share)
+        assert (configured.faults, configured.unusable) == ((), frozenset())
+        assert configured.settings.kafka_topic == topic
 
 
 class FakeRest:
