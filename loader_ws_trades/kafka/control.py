@@ -112,7 +112,7 @@ class Control:
                 if hidden.passed:
                     hidden = Deadline(_HIDDEN)
                     self._check_hidden()
-                record = self._reader.poll(0 if self.caught_up.is_set() else _POLL)
+                record = self._reader.poll(0 if self._reader.at_end else _POLL)
                 if record is None and self.caught_up.is_set():
                     # The client's own wait would wake up five times a second, and `close` could not interrupt it.
                     self._stopping.wait(_POLL)
