@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from loader_ws_trades.config.settings import Settings, named
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.config.symbols import PLACE
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
+from loader_ws_trades.kafka.delivery_outage import DeliveryOutage
 from loader_ws_trades.kafka.errors import FencedError, run_error
 from loader_ws_trades.kafka.producer import Producer
 from loader_ws_trades.kafka.properties import KafkaProperties, producer_credentials, trade_producer_properties
@@ -26,11 +27,10 @@ from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.stamps import record_headers
 from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade
-from loader_ws_trades.text import format_duration, format_time
+from loader_ws_trades.text import format_time
 
 events = Events(logging.getLogger(__name__))
 
-_OUTAGE = 5.0  # seconds without an acknowledgement after which an outage is logged
 _MANY = 10_000  # undelivered records at which they are served at once, as they count towards the producer's queue
 _REPORTS = 1.0  # seconds to wait for the delivery reports that follow a fatal error and say why it came
 _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
@@ -76,12 +76,9 @@ class Publisher:
         self._many = min(_MANY, settings.kafka_queue_records // 4)
         self._hurry = threading.Event()  # set by `put` once delivery reports must not gather any longer
         self._draining = False
-        self._last_progress = time.monotonic()
-        self._in_outage = False
+        self._outage = DeliveryOutage(settings.kafka_outage_limit, lambda: self._producer.diagnosis.reason)
         self._latest = _latest_time()  # renewed by `poll`, so that `put` does not read the clock
         self._warned_ahead = False
-        self.outages = 0
-        """How many outages were logged."""
         self._max_batch_size: int | None = None  # the topic's limit, if it is below ours
         self._producer = self._make_producer()
 
@@ -214,7 +211,7 @@ class Publisher:
         self._served = progress and not gather
         if gather:
             self._served_late = self.delivered
-        self._watch_outage(progress=progress)
+        self._outage.watch(self.in_flight, progress=progress or not self._has_pending)
 
     @property
     def _is_urgent(self) -> bool:
@@ -239,35 +236,15 @@ class Publisher:
                 raise self._failure from error
             raise
 
-    def _watch_outage(self, *, progress: bool) -> None:
-        """Log the beginning and the end of an outage, and end the run when it is too long."""
-        now = time.monotonic()
-        seconds, limit = now - self._last_progress, self._settings.kafka_outage_limit
-        if progress or not self._has_pending:
-            if self._in_outage:
-                text = f"Kafka acknowledges records again after {format_duration(seconds)}"
-                events.info("kafka_back", f"{text}; {self.in_flight} records queued", seconds=round(seconds, 3))
-            self._last_progress, self._in_outage = now, False
-            return
-        reason = self._producer.diagnosis.reason
-        if not self._in_outage and seconds > _OUTAGE:
-            self._in_outage = True
-            self.outages += 1
-            events.warn(
-                "kafka_outage",
-                f"No delivery acknowledged for {seconds:.0f} s ({reason}); {self.in_flight} records queued; the run "
-                f"ends after {limit:g} s, set by {named('kafka_outage_limit')}",
-                in_flight=self.in_flight,
-            )
-        if seconds > limit:
-            raise RunError(
-                f"No delivery acknowledged for {limit:g} s ({reason}); check the brokers, then run the loader again"
-            )
-
     @property
     def delivered(self) -> int:
         """Records that are on the topic for certain."""
         return self._acknowledged
+
+    @property
+    def outages(self) -> int:
+        """How many outages were logged."""
+        return self._outage.count
 
     @property
     def served_late(self) -> int:
@@ -282,7 +259,7 @@ class Publisher:
     @property
     def waiting_since(self) -> float | None:
         """Since when (monotonic) nothing was acknowledged although records are queued; None if none are."""
-        return self._last_progress if self._has_pending else None
+        return self._outage.last_progress if self._has_pending else None
 
     @property
     def _has_pending(self) -> bool:

@@ -266,7 +266,7 @@ class Interleaving(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.run = Scripted(self.patch, FakeClock(), **GIVEN, kafka_queue_records="20")
         self.patch.setattr("time.monotonic", lambda: self.run.clock.now)
-        self.run.publisher._watch_outage(progress=True)
+        self.run.publisher._outage.watch(0, progress=True)
         self.run.producer.room = 9
 
     def teardown(self) -> None:
