@@ -82,7 +82,8 @@ def _play(scenarios: list[Scenario]) -> list[Outcome]:
 
 def _play_one(stage: Stage, scenario: Scenario, manifest: Manifest, number: int) -> Outcome:
     outcome = Outcome(scenario.name, scenario.expected)
-    namespace = f"{number}-{re.sub('[^a-z0-9]+', '-', scenario.name.lower()).strip('-')}"
+    # At most 63 characters, as the API server takes.
+    namespace = f"{number}-{re.sub('[^a-z0-9]+', '-', scenario.name.lower())}"[:63].strip("-")
     began = time.monotonic()
     with contextlib.suppress(AssertionError), Trial(stage, outcome, namespace, manifest, **scenario.setting) as trial:
         scenario.play(trial)
