@@ -170,11 +170,6 @@ class Rest:
         except ValueError as error:
             raise undocumented(error) from error
 
-    def last_id(self, symbol: str) -> int:
-        """The id of the last trade, -1 if there is none; costs a weight of 2, and raises as `tickers` does."""
-        body = self._client.get("/api/v3/ticker/24hr", {"symbol": symbol, "type": "MINI"}, TICKER_WEIGHT)
-        return decoded(body, _Ticker).lastId
-
     def tickers(self, symbols: Collection[str] | None) -> dict[str, Ticker]:
         """The first and last trade ids of `symbols`, or of all pairs (source: `GET /api/v3/ticker/24hr`).
 

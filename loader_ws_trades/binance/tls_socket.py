@@ -15,10 +15,10 @@ _READ_SIZE = 256 * 1024  # bytes received at a time
 
 
 class TlsSocket:
-    """TLS over a connected socket, which gives all that has arrived for one system call.
+    """TLS over a connected socket that returns everything received so far with one system call.
 
-    `ssl.SSLSocket` makes two for each record and one more to find that there is no other, which is more than half of
-    the cost of a read. Whatever is not here is the socket's.
+    `ssl.SSLSocket` makes two calls per record, and another one to find that no more are waiting, which is more than
+    half of the cost of a read. All other attributes are those of the socket.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str) -> None:

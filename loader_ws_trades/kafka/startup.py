@@ -97,7 +97,7 @@ def retry_until_ready(attempt: Callable[[], None], startup: Startup, poll: Calla
 def _check_topic(client: Client, topic: str, setting: str, operation: Operation) -> TopicAdmin:
     """Check that the cluster has `topic` and allows `operation` on it, as far as it shows that without writing.
 
-    What looked it up is returned: another would have to connect anew.
+    Returns the client that looked it up, so that the caller needs no second connection.
 
     Raises:
         ConfigurationError: if it rejects the client, has or shows no such topic, or the permission is missing.

@@ -72,7 +72,7 @@ class Ingest:
 
     @property
     def gap_seen(self) -> threading.Event:
-        """Set when trades of any pair are missing; cleared by whoever repairs them."""
+        """Set when trades of any pair are missing; cleared by the repair thread."""
         return self._outlet.gap_seen
 
     def lanes_with_gaps(self) -> list[Lane]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -60,16 +59,11 @@ class Lane:
         self.repaired = 0
         self.missing = 0
         self.ended = False
-        """Whether it takes no more trades although the run goes on; set under the lock."""
+        """Whether it takes no more trades although the run continues; set under the lock."""
         self.trouble: str | None = None
         """Why nothing of this pair can arrive from the stream at present."""
         self.unchecked: str | None = None
         """Which trades before its first one may be missing on the topic, as a sentence."""
-
-    @property
-    def gap_seen(self) -> threading.Event:
-        """Set when trades are missing; cleared by whoever repairs them."""
-        return self._outlet.gap_seen
 
     @property
     def full(self) -> bool:

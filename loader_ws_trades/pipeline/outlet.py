@@ -45,7 +45,7 @@ class Outlet(Generic[_Lane]):
         self.behind: dict[_Lane, None] = {}
         """The lanes with gaps, in the order in which these appeared."""
         self.gap_seen = threading.Event()
-        """Set when trades are missing; cleared by whoever repairs them."""
+        """Set when trades of any pair are missing; cleared by the repair thread."""
 
     @property
     def full(self) -> bool:
@@ -97,7 +97,7 @@ class Outlet(Generic[_Lane]):
 
     @contextlib.contextmanager
     def lock_or_time(self) -> Iterator[None]:
-        """Hold the lock, or go on without it once its holder must be stuck."""
+        """Hold the lock, or continue without it if its holder seems to be stuck."""
         acquired = self.lock.acquire(timeout=_LOCK_TIME)
         try:
             yield

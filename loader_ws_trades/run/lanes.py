@@ -31,7 +31,7 @@ class Lanes:
 
     Args:
         settings: those of the process.
-        source: is told of resets.
+        source: notified of resets.
         sink: where the trades go.
         ingest: where they come from.
         telemetry: sends the events, if the run does.

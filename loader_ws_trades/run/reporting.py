@@ -42,7 +42,7 @@ class Reporter:
 
     Args:
         settings: those of the pair.
-        source: is told of resets.
+        source: notified of resets.
         lines: the log.
     """
 

@@ -417,7 +417,7 @@ def test_unconfirmed_newest_trade_starts_no_deadline_for_later_gaps(stage: Stage
     stage.newest = lambda: stage.trade(50)
     stage.stream(1)
     stage.clock.after(100, lambda: stage.stream(51))
-    stage.clock.after(100, stage.lane.gap_seen.set)
+    stage.clock.after(100, stage.outlet.gap_seen.set)
     stage.clock.after(200, stage.stopping.set)
     stage.run_repair(resumed=Position(1, NOW))
     [(at, gap)] = stage.gaps()

@@ -134,7 +134,7 @@ class Broadcast:
 
     def _wait(self, stream: Stream, now: float) -> None:
         wait = stream.market.wait(stream.sent)
-        # Read anew at times: a market's end may be put off, a subscriber may be the next one's first.
+        # Checked again from time to time: the market's end may be postponed, or a first subscriber may join.
         heapq.heappush(self._due, (now + (wait if wait < math.inf else _IDLE), next(self._numbers), stream))
         self._waiting.add(stream)
 
