@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NoReturn
 
 _STDERR = 2  # the file descriptor
 _MOST = 1 << 20  # bytes that are buffered at most
@@ -33,6 +34,16 @@ def prepare() -> None:
     sys.stderr = errors = StandardError(LineQueue(), encoding, _write)
     # At exit, because `sys.excepthook` writes after `main` has ended.
     atexit.register(errors.finish, _END)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code once its log is written, at most 1 s later.
+
+    Python's own way to the end resets the handlers of signals and waits for what libraries do.
+    """
+    if isinstance(sys.stderr, StandardError):
+        sys.stderr.finish(_END)
+    os._exit(code)
 
 
 def open_closed() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from loader_ws_trades import __version__
+from loader_ws_trades import __version__, streams
 from loader_ws_trades.cli.group import command, say
 from loader_ws_trades.cli.options import (
     ARCHIVE_AND_RANGE,
@@ -81,7 +80,7 @@ def _load(
         extra={"event": "starting", "version": __version__},
     )
     display = progress.display(logs.LOGGER, "status", line=status and not stdout)
-    sys.exit(service.run(settings, make_source, make_sink, reports=not stdout, display=display))
+    streams.leave(service.run(settings, make_source, make_sink, reports=not stdout, display=display))
 
 
 # Whatever a shared .env sets them to.

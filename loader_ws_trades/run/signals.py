@@ -13,13 +13,17 @@ from types import FrameType
 
 from loader_ws_trades.lifecycle import StopReason, Task
 
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
 _LAST_MOMENT = 1.9  # seconds after a second signal at which the process is ended if it still runs
 _THREAD_END = 0.5  # seconds to wait for the watching thread
 
 
 @contextlib.contextmanager
 def signals_to(mailbox: SimpleQueue[StopReason]) -> Iterator[None]:
-    """Put a reason into the mailbox for each SIGTERM or SIGINT; a second one limits the life of the process to 2 s."""
+    """Put a reason into the mailbox for each SIGTERM or SIGINT; a second one limits the life of the process to 2 s.
+
+    Once the block has ended, they are ignored: the exit code is decided, and the process about to end.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -28,12 +32,13 @@ def signals_to(mailbox: SimpleQueue[StopReason]) -> Iterator[None]:
         mailbox.put(StopReason.by_signal(number))
 
     with _exit_after_second_signal():
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in _NUMBERS:
+            signal.signal(number, handle)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in _NUMBERS:
+                signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

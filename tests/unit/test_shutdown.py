@@ -320,6 +320,15 @@ def test_closed_output_is_not_an_error(clock: FakeClock, run: Run, failing: floa
     assert run(source, sink, stop=1.5).exit_code == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_exit_code_is_decided_does_not_change_it(clock: FakeClock, run: Run, number: int) -> None:
+    came: list[int] = []
+    signal.signal(number, lambda number, _: came.append(number))
+    ended = run(Source(*trades(1)), Sink(clock), stop=1.0)
+    signal.raise_signal(number)
+    assert (ended.exit_code, came) == (0, [])
+
+
 @pytest.mark.parametrize("step", ["checking", "preparing"])
 def test_a_step_of_the_start_that_hangs_is_abandoned(clock: FakeClock, run: Run, step: str) -> None:
     source, sink, hanging = Source(), Sink(clock), threading.Event()
