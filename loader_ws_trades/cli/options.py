@@ -49,12 +49,15 @@ def settings_options(names: Iterable[str] | None = None) -> Callable[[_Command],
         for option in reversed(chosen):
             flags = [option.short] if option.short else []
             default = f" [default: {option.default}]" if option.default else ""
+            required = " [required]" if option.required else ""
+            if option.name == "symbol":
+                required = " [required, or SYMBOLS]"
             click.option(
                 *flags,
                 option.flag,
                 option.name,
                 multiple=bool(option.short),
-                help=f"{option.help} [{option.variable}]{default}{' [required]' if option.required else ''}",
+                help=f"{option.help} [{option.variable}]{default}{required}",
             )(command)
         click.option("--env-file", type=click.Path(), help="File or pipe of variables, instead of .env.")(command)
         return command
