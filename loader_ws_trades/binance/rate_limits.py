@@ -9,8 +9,7 @@ from loader_ws_trades.text import header_number
 
 _MINUTE = 60.0  # seconds over which the exchange counts request weight
 LONGEST_PAUSE = 3600.0  # seconds; after an hour a request is worth a try, whatever Retry-After said
-# Share of the limit that may be used at once: enough for what a busy pair misses in a minute.
-_AT_ONCE = 5 / 6
+_AT_ONCE = 1 / 2  # share of the limit that may be used at once: by default 60 pages, or 60,000 trades
 
 
 def requested_pause(header: object) -> float:
@@ -41,9 +40,9 @@ class WeightLimit:
     """Keeps the request weight of any 60 seconds below `limit`: our own plus that of others on the same IP address.
 
     The exchange counts per minute and does not say when its minute begins, so our weight is counted over a sliding
-    window. Anything its header reports beyond that is used by others, and is assumed to count for a minute. Five sixths
-    of the limit may be used at once. The rest is spread over the window, so that a small request never waits long
-    behind a long repair.
+    window. Anything its header reports beyond that is used by others, and is assumed to count for a minute. Half of the
+    limit may be used at once. The rest is spread evenly over the time until it is free again, so that a long repair
+    never stops to wait, and nothing waits long behind it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -78,16 +77,19 @@ class WeightLimit:
         while self._spent and self._spent[0][0] <= now - _MINUTE:
             self._spent.popleft()
         used, theirs = self.used, self._theirs
-        frees = [at + _MINUTE - now for at, _ in list(self._spent)[:1]]
-        frees += [self._others[0] + _MINUTE - now] if theirs else []
-        if not frees:
+        expiring = sorted([*self._spent, (self._others[0], theirs)] if theirs else self._spent)
+        if not expiring:
             return 0.0
         room = self._limit - used
         if weight > room:
-            return max(0.01, min(frees))
+            return max(0.01, expiring[0][0] + _MINUTE - now)
         if not self._spent or used + weight <= self._limit * _AT_ONCE:
             return 0.0
-        spacing = max(_MINUTE * weight / self._limit, min(frees) * weight / room)
+        # The highest even rate at which there is always room.
+        spacing = _MINUTE * weight / self._limit
+        for at, expires in expiring:
+            spacing = max(spacing, (at + _MINUTE - now) * weight / room)
+            room += expires
         return max(0.0, self._spent[-1][0] + spacing - now)
 
     def spend(self, weight: int) -> None:
