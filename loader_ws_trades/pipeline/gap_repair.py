@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -35,8 +34,8 @@ class Repair:
     it is left *unrepaired*: REST has not returned a useful response for `REPAIR_OUTAGE_LIMIT`, or has rejected us for
     `REPAIR_DEADLINE`. `repair_clocks` has the rules.
 
-    Pairs with gaps take turns: one page each, the smallest gap first. A delay after a failed request is for all of
-    them.
+    Pairs with gaps take turns: in each round one page each, the smallest gap first, also if it has just appeared. A
+    delay after a failed request is for all of them.
 
     Args:
         settings: the limits.
@@ -69,7 +68,7 @@ class Repair:
         self._lines = Throttle(log, *_LINES)
         self._repairs: dict[Lane, LaneRepair] = {}  # of all pairs that have had a gap
         self._open: dict[Lane, LaneRepair] = {}  # of those that have one
-        self._round: deque[LaneRepair] = deque()  # those whose turn comes in this round
+        self._served: set[LaneRepair] = set()  # those that have had their turn in this round
 
     def run(self) -> None:
         """Repair every gap when it appears."""
@@ -108,19 +107,19 @@ class Repair:
         if not self._open or self._stopping.is_set():
             return False
         now = time.monotonic()
-        if not self._round:
-            due = (repair for repair in self._open.values() if repair.due <= now)
-            self._round.extend(sorted(due, key=lambda repair: repair.size))
-        if now < self._ask_from or not self._round:
+        due = [repair for repair in self._open.values() if repair.due <= now]
+        if now < self._ask_from or not due:
             next_at = max(self._ask_from, min(repair.due for repair in self._open.values()))
             self._stopping.wait(min(next_at - now, _POLL_INTERVAL))
-        else:
-            self._step(self._round.popleft())
+            return True
+        waiting = [repair for repair in due if repair not in self._served]
+        if not waiting:
+            self._served.clear()
+        self._step(min(waiting or due, key=lambda repair: repair.size))
         return bool(self._open)
 
     def _step(self, repair: LaneRepair) -> None:
-        if repair.lane not in self._open:
-            return
+        self._served.add(repair)
         try:
             if repair.step():
                 return

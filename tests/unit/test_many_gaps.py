@@ -145,6 +145,17 @@ def test_pairs_take_turns_by_page_and_the_smallest_gap_is_first(clock: FakeClock
     }
 
 
+def test_a_small_gap_that_appears_in_the_middle_of_a_round_is_next(clock: FakeClock) -> None:
+    scene = Scene(clock, [f"P{number}USDT" for number in range(20)] + ["AUSDT"])
+    for symbol in list(scene.lanes)[:20]:
+        scene.bring(symbol, 1, 1002)
+    scene.bring("AUSDT", 1)
+    clock.after(1.5, lambda: scene.bring("AUSDT", 3))
+    scene.run(5)
+    assert 12 <= scene.exchange.asked.index("AUSDT") <= 16, "a quarter of a second later"
+    assert sorted(scene.exchange.asked) == sorted(scene.lanes), "each once"
+
+
 def test_a_gap_holds_back_its_own_pair_only(clock: FakeClock) -> None:
     scene = Scene(clock, ["AUSDT", "BUSDT"])
     scene.exchange.holes = {("AUSDT", 2)}
