@@ -35,6 +35,7 @@ _START = 120.0  # seconds for all pairs to be subscribed
 _BEHIND = 2000  # milliseconds that the newest records may be late
 _LADDER = (5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000)
 _SINGLES = 20
+_BUDGET = 3000  # request weight a minute, the default of `REST_WEIGHT_LIMIT`
 _QUIET = 100  # request weight in a look's time that stream checks need at most, where repair needs more
 
 
@@ -177,17 +178,19 @@ def restart(bench: Bench) -> None:
         found = [record for record in _records(bench, run.topic) if record.appended > again.began * 1000]
     missed = [record for record in found if record.issued < opened * 1000]
     moved = {record.symbol for record in missed}
-    unmoved = [record.delay / 1000 for record in found if record.symbol not in moved]
+    first = {record.symbol: record.delay / 1000 for record in reversed(found) if record.symbol not in moved}
     rows = [
         ("pairs that moved", "", len(moved)),
         ("trades that were missed", "", len(missed)),
         ("request weight", "", weight),
+        ("what the budget takes for that weight", "s", weight * 60 / _BUDGET),
         ("from exec to the last pair's subscription", "s", opened - again.began),
         ("from exec until all are in order again", "s", max(one.appended for one in missed) / 1000 - again.began),
+        ("pairs that had not moved and had a trade", "", len(first)),
     ]
     rows += [
-        (f"pairs that had not moved: from issue to append, {name}", "ms", value)
-        for name, value in percentiles(unmoved).items()
+        (f"the first record of a pair that had not moved, from issue to append, {name}", "ms", value)
+        for name, value in percentiles(list(first.values())).items()
     ]
     for name, unit, value in rows:
         bench.results.add(part, name, unit, LOADER, value)
