@@ -13,7 +13,7 @@ from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed_context import FeedContext
 from loader_ws_trades.binance.feed_thread import FeedThread, Slot
 from loader_ws_trades.binance.outage import Outage
-from loader_ws_trades.binance.stream_urls import length_in_url, stream_url
+from loader_ws_trades.binance.stream_urls import combined_url, length_in_url, stream_url
 from loader_ws_trades.binance.subscriptions import Subscriptions
 from loader_ws_trades.lifecycle import spawn
 from loader_ws_trades.pipeline.trade import ACKNOWLEDGEMENT, RejectedFrame
@@ -220,7 +220,7 @@ class Group:
 
     def _place(self, base: str) -> str:
         """What a connection is to, for people."""
-        return redacted_url(base if self._settings.many else stream_url(base, self.pairs)) + self.of
+        return redacted_url(combined_url(base) if self._settings.many else stream_url(base, self.pairs)) + self.of
 
     def _on_open(self, thread: FeedThread, base: str) -> None:
         thread.set_activity("neither received nor passed on anything", self._settings.feed_silence_limit)

@@ -19,14 +19,19 @@ def stream_url(base: str, symbols: Iterable[str], *, combined: bool = False) -> 
         symbols: a single one, unless the streams are combined.
         combined: whether they are combined whatever the base URL.
     """
-    parts = urlsplit(base)
+    parts = urlsplit(combined_url(base) if combined else base)
     path, names = parts.path.rstrip("/"), "/".join(map(_quoted, symbols))
-    if combined and not path.endswith("/stream"):
-        path = f"{path.removesuffix('/ws')}/stream"
     if path.endswith("/stream"):  # frames come wrapped in `{"stream":..,"data":..}`
         query = "&".join(part for part in (f"streams={names}", parts.query) if part)
         return urlunsplit(parts._replace(path=path, query=query))
     return urlunsplit(parts._replace(path=f"{path}/{names}"))
+
+
+def combined_url(base: str) -> str:
+    """The base URL of combined streams."""
+    parts = urlsplit(base)
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if path.endswith("/stream") else f"{path.removesuffix('/ws')}/stream"))
 
 
 def length_in_url(symbol: str) -> int:

@@ -83,7 +83,7 @@ class Publisher:
         self._producer = self._make_producer()
 
     def __str__(self) -> str:
-        return f"the topic {self._topic}"  # or all topics, with `{symbol}` in their name
+        return f"the {'topics' if PLACE in self._topic else 'topic'} {self._topic}"
 
     def _make_producer(self) -> Producer:
         properties = trade_producer_properties(self._settings, self._kind)

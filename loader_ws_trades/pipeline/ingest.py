@@ -10,7 +10,7 @@ from loader_ws_trades.pipeline.events import Event
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.stamps import StampingDecoder
-from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedCounts, RejectedFrame, Trade
+from loader_ws_trades.pipeline.trade import ANSWERS, FrameDecoder, RejectedCounts, RejectedFrame, Trade
 
 _BEFORE_RESET = RejectedFrame(
     "old sequence", "received on another connection than the one that proved the reset of trade ids"
@@ -22,7 +22,8 @@ class Ingest:
 
     Args:
         outlet: has the lock, and passes trades on.
-        on_rejected: gets frames that are not valid trades, and the number of their connection.
+        on_rejected: gets frames that are not valid trades, and the number of their connection; returns whether the
+            source understands them.
         on_read: called once the sink has all trades of a read, with the time (monotonic) when it was received.
         stamp_source: where the frames come from, if their trades are to be stamped with it.
     """
@@ -31,7 +32,7 @@ class Ingest:
         self,
         outlet: Outlet[Lane],
         *,
-        on_rejected: Callable[[RejectedFrame, int], None],
+        on_rejected: Callable[[RejectedFrame, int], bool],
         on_read: Callable[[float], None] | None = None,
         stamp_source: str | None = None,
     ) -> None:
@@ -156,11 +157,13 @@ class Ingest:
         return [(self.lanes[symbol], batch) for symbol, batch in found.items()]
 
     def reject(self, rejected: Iterable[RejectedFrame], connection: int = 0) -> None:
-        """Count frames that are not valid trades, and pass them on."""
+        """Pass on frames that are not valid trades, and count them, except for answers to our own messages."""
         for frame in rejected:
-            with self._outlet.lock:
-                kind = self.rejected.count(frame.kind)
-            self._on_rejected(RejectedFrame(kind, frame.detail), connection)
+            kind = self.rejected.kind_of(frame)
+            understood = self._on_rejected(RejectedFrame(kind, frame.detail), connection)
+            if not (understood and kind in ANSWERS):
+                with self._outlet.lock:
+                    self.rejected[kind] += 1
 
     def in_order(self, connection: int | None = None) -> bool:
         """Whether nothing is missing before the newest trades seen, of all pairs or of those a connection carries."""

@@ -91,7 +91,7 @@ class RejectedFrame(NamedTuple):
 
 
 SHUTDOWN = "event serverShutdown"
-ACKNOWLEDGEMENT, ERROR_MESSAGE = "acknowledgement", "error message"
+ANSWERS = ACKNOWLEDGEMENT, ERROR_MESSAGE = "acknowledgement", "error message"
 
 # Kinds that are always counted separately; others are named after frames, so their number is not bounded.
 KINDS = {
@@ -113,12 +113,11 @@ _NAMED_KINDS = 20  # kinds besides `KINDS` that are counted by name
 class RejectedCounts(Counter[str]):
     """Rejected frames, by kind."""
 
-    def count(self, kind: str) -> str:
-        """Count a frame; returns the kind that it counts as."""
-        if kind not in KINDS and kind not in self and len(self.keys() - KINDS) >= _NAMED_KINDS:
-            kind = "other"
-        self[kind] += 1
-        return kind
+    def kind_of(self, frame: RejectedFrame) -> str:
+        """The kind that a frame counts as."""
+        kind = frame.kind
+        is_named = kind in KINDS or kind in self or len(self.keys() - KINDS) < _NAMED_KINDS
+        return kind if is_named else "other"
 
 
 _BOM = b"\xef\xbb\xbf"  # some programs write it at the start of a file

@@ -17,7 +17,7 @@ from loader_ws_trades.pipeline.interfaces import LaneKeeper, OnDeath, Source, So
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.look_back import LookBack
 from loader_ws_trades.pipeline.stream_check import StreamCheck
-from loader_ws_trades.pipeline.trade import ACKNOWLEDGEMENT, ERROR_MESSAGE, SHUTDOWN, RejectedFrame, Trade
+from loader_ws_trades.pipeline.trade import ANSWERS, SHUTDOWN, RejectedFrame, Trade
 from loader_ws_trades.run.frame_file import FrameWriter
 from loader_ws_trades.run.pairs import Pairs
 from loader_ws_trades.run.resume import Resume
@@ -149,7 +149,7 @@ class Live(Source):
 
     def rejected(self, frame: RejectedFrame, connection: int) -> bool:
         """Note what the exchange says of a connection; returns whether the frame is expected."""
-        if frame.kind in {ACKNOWLEDGEMENT, ERROR_MESSAGE}:
+        if frame.kind in ANSWERS:
             return self._feed.note_answer(frame, connection)
         if frame.kind != SHUTDOWN:
             return False

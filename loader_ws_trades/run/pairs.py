@@ -87,7 +87,8 @@ class Pairs:
         pairs = self._listing.pairs
         more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
         listed = f": {', '.join(pairs[:_NAMED])}{more}" if pairs else "; waiting for one to be listed"
-        events.info("symbols", f"Loading {len(pairs)} pairs{listed}", pairs=len(pairs))
+        plural = "" if len(pairs) == 1 else "s"
+        events.info("symbols", f"Loading {len(pairs)} pair{plural}{listed}", pairs=len(pairs))
 
     def _statuses(self) -> Mapping[str, str]:
         names = [entry for entry in self._settings.symbols or () if not is_pattern(entry)]

@@ -25,11 +25,13 @@ class Rejections:
         self._source = source
         self._lines = Throttle(log, per_kind=1)
 
-    def note(self, frame: RejectedFrame, connection: int) -> None:
-        """Log a frame, unless the source understands it."""
-        if not self._source.rejected(frame, connection):
+    def note(self, frame: RejectedFrame, connection: int) -> bool:
+        """Log a frame, unless the source understands it; returns whether it does."""
+        understood = self._source.rejected(frame, connection)
+        if not understood:
             text = f"Rejected an unexpected frame ({frame.kind}): {frame.detail}"
             self._lines.warn(frame.kind, text, event="frame_rejected", frame=frame.kind)
+        return understood
 
 
 def gap_lines() -> Throttle:

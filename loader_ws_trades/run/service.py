@@ -82,7 +82,8 @@ def _start(context: RunContext) -> StopReason | None:
         return mailbox.get()
     if reason := _in_background(context, context.source.check):
         return reason
-    events.info("started", f"Writing trades of {context.lanes.pairs} to {sink}")
+    of = "" if settings.many else f" of {settings.symbol}"  # the pairs are in the log already
+    events.info("started", f"Writing trades{of} to {sink}")
     context.lanes.start(context.lanes.all)
     return _read_commands(context, context.control) if context.control else None
 

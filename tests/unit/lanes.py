@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.pipeline.copies import Copies
@@ -46,16 +46,18 @@ class Pipeline:
         copies: bool = False,
         lane: type[Lane] = Lane,
         on_events: Callable[[list[Event], str], None] | None = None,
+        understood: Collection[str] = (),
     ) -> None:
         self.sink = sink or SmallSink()
         self.limits = 0
         self.reads: list[float] = []
         self.rejected: list[RejectedFrame] = []
+        self.understood = understood
         self.events: list[Event] = []
         self.outlet: Outlet[Lane] = Outlet(self.sink.put, limit=limit, on_limit=self._on_limit)
         self.ingest = Ingest(
             self.outlet,
-            on_rejected=lambda frame, _: self.rejected.append(frame),
+            on_rejected=self._on_rejected,
             on_read=self.reads.append,
             stamp_source=stamp_source and "stream",
         )
@@ -69,6 +71,10 @@ class Pipeline:
                 copies=Copies() if copies else None,
             )
             self.ingest.add(self.lane)
+
+    def _on_rejected(self, frame: RejectedFrame, _connection: int) -> bool:
+        self.rejected.append(frame)
+        return frame.kind in self.understood
 
     def _on_limit(self) -> None:
         self.limits += 1

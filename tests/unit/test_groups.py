@@ -67,7 +67,7 @@ def test_pairs_are_spread_over_connections(scene: Make, caplog: pytest.LogCaptur
     again = made.next()
     made.wait(2.5)
     again.open()
-    at = "Connected to wss://stream.binance.com:9443/ws for"
+    at = "Connected to wss://stream.binance.com:9443/stream for"
     assert caplog.messages[:3] == [f"{at} 3 pairs", f"{at} 3 pairs", f"{at} 1 pair"]
     assert caplog.messages[-1] == f"{at} 1 pair again after 3.0 s"
 

@@ -94,6 +94,13 @@ def test_announced_shutdown_is_reported_after_any_number_of_other_kinds() -> Non
     assert len(pipeline.ingest.rejected) == 26
 
 
+def test_answers_that_the_source_understands_are_no_rejected_frames() -> None:
+    pipeline = Pipeline(understood={"acknowledgement", "event serverShutdown"})
+    pipeline.ingest.take([b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}', b'{"code":1}'])
+    assert len(pipeline.rejected) == 3
+    assert pipeline.ingest.rejected == {"event serverShutdown": 1, "error message": 1}
+
+
 def test_full_sink_blocks_readers_and_keeps_their_order() -> None:
     sink = SmallSink(2)
     pipeline = Pipeline(sink=sink, window=0)
