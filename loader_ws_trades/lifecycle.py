@@ -144,6 +144,11 @@ class StopReason:
         """Whether it was a signal."""
         return self.exit_code > 128
 
+    @property
+    def gravity(self) -> int:
+        """An error outranks any other reason, and an error of the configuration any other error."""
+        return self.exit_code if self.status == "error" else 0
+
     @classmethod
     def failed(cls, message: str, exit_code: int = 1) -> StopReason:
         """The run cannot continue."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -32,7 +31,8 @@ from loader_ws_trades.text import format_time
 events = Events(logging.getLogger(__name__))
 
 _MANY = 10_000  # undelivered records at which they are served at once, as they count towards the producer's queue
-_REPORTS = 1.0  # seconds to wait for the delivery reports that follow a fatal error and say why it came
+_REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
+_LOCAL = (1, False)  # the gravity of what librdkafka reports by itself: records purged, the producer's state
 _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
@@ -69,7 +69,8 @@ class Publisher:
         self.accepted = 0  # written by `put` only
         self._acknowledged = 0  # this and the next two are written by delivery reports only
         self._failed: list[Undelivered] = []
-        self._failure: LoaderError | None = None
+        self._failure: LoaderError | None = None  # the gravest, as `_gravity` says
+        self._gravity = (0, False)  # its exit code, and whether a broker's answer says it
         self._put_error: RunError | None = None  # written by `put` only
         self._served_late = 0
         self._served = False  # whether the last `poll` served some that had not gathered
@@ -184,8 +185,10 @@ class Publisher:
             return
         stored = msgspec.json.decode(message.value() or b"", type=_Stored)
         self._failed.append((stored.symbol, stored.trade_id))
-        if self._failure is None:
-            self._failure = delivery_error(error, message.topic() or self._topic, "kafka_topic", stored.timestamp)
+        found = delivery_error(error, message.topic() or self._topic, "kafka_topic", stored.timestamp)
+        gravity = found.exit_code, error.code() > 0
+        if gravity > self._gravity:
+            self._failure, self._gravity = found, gravity
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
@@ -221,20 +224,26 @@ class Publisher:
     def _serve(self, timeout: float) -> None:
         try:
             self._producer.poll(timeout)
-            failure = self._failure or self._put_error
-            if failure:
-                self._producer.poll(0)  # a fatal error of the producer says more
+            if failure := self._failure or self._put_error:
                 raise failure
         except FencedError:
             raise
         except RunError as error:
-            reports = Deadline(_REPORTS)
-            while self._unacknowledged and not self._failure and not reports.passed:
-                with contextlib.suppress(RunError):
-                    self._producer.poll(_REPORTS / 10)
-            if isinstance(self._failure, ConfigurationError):
-                raise self._failure from error
-            raise
+            raise self._cause_of(error) from None
+
+    def _cause_of(self, error: LoaderError) -> LoaderError:
+        """Why the run must end. Other records may be purged, or `put` fail, before the rejection is reported."""
+        reports = Deadline(_REPORTS)
+        while not isinstance(self._failure, ConfigurationError) and not reports.passed:
+            try:
+                self._producer.poll(_REPORTS / 30)
+            except FencedError:
+                raise
+            except RunError as fatal:
+                error = fatal
+            if not self._unacknowledged:
+                break
+        return self._failure if self._failure and self._gravity > _LOCAL else error
 
     @property
     def delivered(self) -> int:

@@ -61,7 +61,7 @@ class Lanes:
         self._reporters: dict[Lane, Reporter] = {}
         self._has_begun = False
         self._started: SimpleQueue[list[Lane]] = SimpleQueue()
-        self._ending: SimpleQueue[tuple[Lane, StopReason]] = SimpleQueue()
+        self._ending: SimpleQueue[dict[Lane, StopReason]] = SimpleQueue()
         self._ended: dict[Lane, StopReason] = {}  # whose last event is still to be sent
         self._due: list[tuple[float, int, Lane]] = []  # a heap: when the next event is due
         self._order = count()
@@ -111,7 +111,8 @@ class Lanes:
         for lane, why in refused.items():
             lane.ended = True
             events.error("pair_ended", f"Cannot load {lane.symbol}: {why}", pair=lane.symbol)
-            self._ending.put((lane, StopReason.failed(str(why), why.exit_code)))
+        # All at once: the run may end with the last of them.
+        self._ending.put({lane: StopReason.failed(str(why), why.exit_code) for lane, why in refused.items()})
         return admitted
 
     def end(self, lane: Lane, status: str, message: str) -> None:
@@ -121,7 +122,7 @@ class Lanes:
         lane.end("the pair")
         if status == "error":
             events.error("pair_ended", f"Ending {lane.symbol}: {message}", pair=lane.symbol)
-        self._ending.put((lane, StopReason.failed(message) if status == "error" else StopReason.complete(message)))
+        self._ending.put({lane: StopReason.failed(message) if status == "error" else StopReason.complete(message)})
 
     # -- in the main thread
 
@@ -145,8 +146,7 @@ class Lanes:
         while not self._started.empty():
             self.start(self._started.get())
         while not self._ending.empty():
-            lane, reason = self._ending.get()
-            self._ended[lane] = reason
+            self._ended |= self._ending.get()
         for lane in [lane for lane in self._ended if lane.all_delivered]:
             self._send_last(lane, self._ended.pop(lane), trouble)
             self._stop_without_pairs()
@@ -190,7 +190,7 @@ class Lanes:
         for symbol, trade_id in undelivered:
             ids[symbol].append(trade_id)
         while not self._ending.empty():
-            self._ended.update([self._ending.get()])
+            self._ended |= self._ending.get()
         message = ""
         for lane in [*self._ingest.lanes.values(), *self._ended]:
             left = in_flight if not self._settings.many else max(0, lane.accepted - lane.delivered)

@@ -14,7 +14,7 @@ from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.lifecycle import StopReason
 from loader_ws_trades.monitoring.progress import ProgressLog
 from loader_ws_trades.pipeline.lane import Lane
-from loader_ws_trades.run import context
+from loader_ws_trades.run import context, lanes
 from loader_ws_trades.run.context import RunContext
 from loader_ws_trades.run.shutdown import Shutdown
 from tests.unit.clock import FakeClock
@@ -190,6 +190,17 @@ def test_the_gravest_failure_ends_the_run_if_no_pair_is_left(stage: Make) -> Non
     assert run.mailbox.empty()
     run.lanes.end(lane, "error", "it cannot go on")
     run.turn()
+    assert run.mailbox.get() == StopReason.failed("no topic", 2)
+
+
+def test_pairs_that_are_refused_together_end_together(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stage()
+    run.sink.refused = {"BTCUSDT": RunError("no answer"), "ETHUSDT": ConfigurationError("no topic")}
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes.events, "error", lambda *_, **__: run.turn())  # meanwhile, in the main thread
+        run.lanes.add(["BTCUSDT", "ETHUSDT"])
+    run.turn()
+    assert [event[1:3] for event in run.telemetry.events] == [("BTCUSDT", "error"), ("ETHUSDT", "error")]
     assert run.mailbox.get() == StopReason.failed("no topic", 2)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.errors import EndOfOutputError, LoaderError, RunError, UnavailableError
+from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, LoaderError, RunError, UnavailableError
 from loader_ws_trades.lifecycle import Activity, Deadline, Startup, Task
 from loader_ws_trades.pipeline import interfaces, outlet
 from loader_ws_trades.pipeline.ingest import Ingest
@@ -355,15 +355,28 @@ def test_a_thread_that_hangs_with_the_lock_does_not_keep_the_ids_from_being_name
     assert "missing trade ids 3-4" in ended.message
 
 
-def test_an_error_while_draining_outranks_the_signal(clock: FakeClock, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("during", "while_draining", "code"),
+    [
+        (None, RunError("Something died"), 1),
+        (RunError("The feed died"), ConfigurationError("Something is set wrong"), 2),
+        (ConfigurationError("Something is set wrong"), RunError("The feed died"), 2),
+        (RunError("Something died"), RunError("The feed died"), 1),
+    ],
+)
+def test_the_gravest_reason_counts_and_of_equal_ones_the_first(
+    clock: FakeClock, run: Run, during: LoaderError | None, while_draining: LoaderError, code: int
+) -> None:
     source, sink = Source(*trades(1)), Sink(clock)
     sink.stalled = True
-    clock.after(2.0, lambda: source.on_death(RunError("The control thread died")))
+    if during:
+        clock.after(1.0, lambda: source.on_death(during))
+    clock.after(2.0, lambda: source.on_death(while_draining))
     clock.after(3.0, lambda: setattr(sink, "stalled", False))
-    ended = run(source, sink, signals=(1.0,))
-    assert ended.exit_code == 1
+    ended = run(source, sink, signals=() if during else (1.0,))
+    assert ended.exit_code == code
     assert sink.delivered_ids == [1]
-    assert ended.message.startswith("The control thread died")
+    assert ended.message.startswith("Something ")
 
 
 @pytest.mark.parametrize("moment", ["checking", "preparing", "loading"])

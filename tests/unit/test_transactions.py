@@ -237,6 +237,15 @@ def test_an_older_loader_is_fenced_off(run: Scripted, where: str) -> None:
         run.poll(0, 0, 0, 0)
 
 
+def test_an_older_loader_says_so_though_put_fails_before_the_producer_does(run: Scripted) -> None:
+    run.put(2)
+    run.producer.refusing = KafkaError(KafkaError._FATAL, "Fatal error")
+    run.put(1)
+    run.clock.after(0.5, lambda: run.producer.errors.append(FENCED))
+    with pytest.raises(RunError, match="Fenced off by a newer loader"):
+        run.poll()
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(59.9, "Fenced off"), (60.0, "transaction.timeout.ms \\(60 s\\)")])
 def test_an_expired_transaction_is_not_reported_as_fenced(run: Scripted, seconds: float, words: str) -> None:
     run.put(2)
