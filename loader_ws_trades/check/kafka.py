@@ -18,6 +18,7 @@ from loader_ws_trades.kafka.diagnosis import listed, unreachable
 from loader_ws_trades.kafka.properties import (
     KafkaProperties,
     consumer_credentials,
+    producer_credentials,
     trade_producer_properties,
     transactional_id,
 )
@@ -107,7 +108,8 @@ class KafkaSteps:
 
     def _check_topics(self, properties: KafkaProperties) -> Result:
         by_topic, faults = self._by_topic()
-        refused = check_topics(properties, list(by_topic), self._startup)
+        credentials = producer_credentials(self._settings)
+        refused = check_topics(properties, list(by_topic), self._startup, credentials=credentials)
         self._refused = set(refused)
         faults += map(str, refused.values())
         if not faults:

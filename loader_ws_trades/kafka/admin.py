@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
@@ -34,6 +34,7 @@ _CONNECT = 1.0  # seconds to connect to the brokers
 _OFFSETS = 10.0  # seconds for the brokers to look offsets up
 _UNSUPPORTED = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}  # old brokers
 _SILENT = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._ALL_BROKERS_DOWN}
+_Key = TypeVar("_Key")
 _TIMEOUTS = (TimeoutError, FutureTimeoutError)  # two types on Python 3.10
 
 
@@ -57,30 +58,38 @@ class TopicAdmin(Client):
 
     def settings_of(self, topics: Sequence[str]) -> list[TopicSettings]:
         """Those of many topics, by one request, as far as the cluster shows them."""
-        cluster = self._cluster()
-        if cluster is None or cluster.controller_id not in cluster.brokers:
-            return []  # as in `_ask`
         resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
-        found = []
-        for resource, asked in self._client.describe_configs(resources, request_timeout=self._seconds).items():
-            try:
-                configs = asked.result(timeout=2 * self._seconds)
-            except KafkaException as error:  # noqa: PERF203 - it waits for the network
-                log.debug("The topic %s cannot be looked up: %s", resource.name, error_text(error))
-            except _TIMEOUTS:
-                break
-            else:
-                found.append(TopicSettings(resource.name, {name: entry.value for name, entry in configs.items()}))
-        return found
+        asked = self._ask_each(lambda: self._client.describe_configs(resources, request_timeout=self._seconds))
+        return [
+            TopicSettings(resource.name, {name: entry.value for name, entry in configs.items()})
+            for resource, configs in asked
+        ]
 
     def permissions(self) -> set[str]:
         """The operations on the topic that the user is allowed; empty if the cluster does not show them."""
-        found = self._ask(
-            lambda: self._client.describe_topics(
-                TopicCollection([self._topic]), request_timeout=self._seconds, include_authorized_operations=True
-            )[self._topic],
+        return _operations(self._ask(lambda: self._describe([self._topic])[self._topic]))
+
+    def permissions_of(self, topics: Sequence[str]) -> dict[str, set[str]]:
+        """The same of many topics, by one request; only those that the cluster shows."""
+        return {topic: _operations(found) for topic, found in self._ask_each(lambda: self._describe(topics))}
+
+    def _describe(self, topics: Sequence[str]) -> Mapping[str, Future[Any]]:
+        found: Mapping[str, Future[Any]] = self._client.describe_topics(
+            TopicCollection(list(topics)), request_timeout=self._seconds, include_authorized_operations=True
         )
-        return {operation.name for operation in found.authorized_operations or ()} if found else set()
+        return found
+
+    def _ask_each(self, request: Callable[[], Mapping[_Key, Future[Any]]]) -> Iterator[tuple[_Key, Any]]:
+        cluster = self._cluster()
+        if cluster is None or cluster.controller_id not in cluster.brokers:
+            return  # as in `_ask`
+        for key, asked in request().items():
+            try:
+                yield key, asked.result(timeout=2 * self._seconds)
+            except KafkaException as error:  # noqa: PERF203 - it waits for the network
+                log.debug("%s cannot be looked up: %s", key, error_text(error))
+            except _TIMEOUTS:
+                return
 
     def _ask(self, request: Callable[[], Future[Any]]) -> Any:
         cluster = self._cluster()
@@ -167,6 +176,10 @@ class TopicAdmin(Client):
             raise UnavailableError(f"the topic {self._topic} cannot be read (no answer in time)") from error
         except KafkaException as error:
             raise unreadable(self._topic, error) from error
+
+
+def _operations(found: Any) -> set[str]:
+    return {operation.name for operation in found.authorized_operations or ()} if found else set()
 
 
 def partitions(client: Any, topic: str) -> list[int]:

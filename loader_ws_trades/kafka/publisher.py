@@ -112,7 +112,8 @@ class Publisher:
         """Why the topics of pairs cannot be written to, if each pair has one of its own; waits as `check_topics`."""
         if PLACE not in self._topic:
             return {}
-        refused = check_topics(self._producer.properties, [lane.settings.kafka_topic for lane in lanes], startup)
+        topics, credentials = [lane.settings.kafka_topic for lane in lanes], producer_credentials(self._settings)
+        refused = check_topics(self._producer.properties, topics, startup, credentials=credentials)
         return {lane: refused[lane.settings.kafka_topic] for lane in lanes if lane.settings.kafka_topic in refused}
 
     def _check_topic_settings(self, found: TopicSettings) -> None:

@@ -13,7 +13,7 @@ from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, LoaderError, UnavailableError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin
 from loader_ws_trades.kafka.client import Client
-from loader_ws_trades.kafka.errors import error_text
+from loader_ws_trades.kafka.errors import access_denied, error_text
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.kafka.startup import retry_until_ready
 from loader_ws_trades.kafka.topic_settings import TopicSettings
@@ -22,29 +22,35 @@ from loader_ws_trades.lifecycle import Startup
 _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
-def check_topics(properties: KafkaProperties, topics: Sequence[str], startup: Startup) -> dict[str, LoaderError]:
-    """Why topics cannot be written to, by topic, once none is missing or the grace period is over.
+def check_topics(
+    properties: KafkaProperties, topics: Sequence[str], startup: Startup, *, credentials: str
+) -> dict[str, LoaderError]:
+    """Why topics cannot be written to, by topic, once all can or the grace period is over.
 
     Waits for brokers that are away, and so is not for the main thread.
 
     Raises:
         RunError: if no broker answered until the deadline.
     """
-    client = Client(AdminClient, properties, "")
-    missing: set[str] = set()
+    client = Client(AdminClient, properties, credentials)
+    admin = TopicAdmin(properties, topics[0], seconds=LONG_TIMEOUT) if topics else None
+    refused: dict[str, LoaderError] = {}
 
     def look() -> None:
-        missing.clear()
-        missing.update(_missing(client, topics))
-        if missing:
-            raise _does_not_exist(min(missing))
+        refused.clear()
+        refused.update((topic, _does_not_exist(topic)) for topic in _missing(client, topics))
+        present = [topic for topic in topics if topic not in refused]
+        for topic, allowed in admin.permissions_of(present).items() if admin and present else ():
+            if allowed and "WRITE" not in allowed:
+                refused[topic] = access_denied("WRITE", f"the topic {topic}", "kafka_topic", credentials)
+        if refused:
+            raise refused[min(refused)]
 
     with contextlib.suppress(ConfigurationError):  # of some of the pairs
         retry_until_ready(look, startup, threading.Event().wait)
-    refused: dict[str, LoaderError] = {topic: _does_not_exist(topic) for topic in missing}
-    present = [topic for topic in topics if topic not in missing]
+    allowed = [topic for topic in topics if topic not in refused]
     batch_size = int(properties.get("batch.size", _BATCH_SIZE))
-    for found in TopicAdmin(properties, present[0], seconds=LONG_TIMEOUT).settings_of(present) if present else ():
+    for found in admin.settings_of(allowed) if admin and allowed else ():
         try:
             _check(found, batch_size)
         except ConfigurationError as error:  # noqa: PERF203 - once a pair

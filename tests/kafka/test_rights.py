@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
-from loader_ws_trades.sandbox import Exchange, Market
+from loader_ws_trades.sandbox import Exchange, Market, crowd
 from tests.tools.apache_kafka import Cluster
 from tests.tools.loader import Workflow, check_events, urls
 from tests.tools.rights import CHECKPOINT, LEAST, POLICY, READER, TRANSACTIONS, WRITER, Right
@@ -85,3 +85,19 @@ def test_transactions_need_one_more_acl(kafka_cluster: Cluster, secured: Workflo
         assert "WARNING" not in loader.errors
     ids = secured.ids()
     assert ids == list(range(ids[0], ids[0] + 1000))
+
+
+def test_a_pair_on_whose_topic_write_is_denied_ends_alone(kafka_cluster: Cluster, secured: Workflow) -> None:
+    grant(kafka_cluster, secured, LEAST, ONE_USER)
+    for pair, right in (("BTCUSDT", "WRITE"), ("ETHUSDT", "DESCRIBE")):
+        topic = kafka_cluster.create_topic(f"{secured.topic}-{pair}")
+        kafka_cluster.grant("loader", topic, right)
+    given = {"SYMBOL": None, "SYMBOLS": "BTCUSDT,ETHUSDT", "STARTUP_GRACE": "1", "RESUME": "off"}
+    with Exchange(crowd(2, 500.0)) as exchange:
+        topics = f"{secured.topic}-{{symbol}}"
+        loader = secured.run("--max-records", "50", **urls(exchange), **given, KAFKA_TOPIC=topics)
+        assert loader.wait() == 0, loader.errors
+    assert f"Cannot load ETHUSDT: Kafka denies WRITE on the topic {secured.topic}-ETHUSDT" in loader.errors
+    last = [(event["symbol"], event["status"], event["records_written"]) for event in secured.events()]
+    assert ("ETHUSDT", "error", 0) in last
+    assert ("BTCUSDT", "finished", 50) in last
