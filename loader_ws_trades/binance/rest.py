@@ -19,6 +19,7 @@ from loader_ws_trades.pipeline.trade import RejectedFrame, Trade, decode_rows
 
 events = Events(logging.getLogger(__name__))
 
+STATISTICS = 24 * 3600.0  # seconds that `ticker/24hr` covers
 ROWS = 1000  # returned by one request at most
 TRADES_WEIGHT, SYMBOL_WEIGHT, AGGREGATES_WEIGHT, TIME_WEIGHT = 25, 20, 4, 1
 TICKER_WEIGHT, TICKERS, ALL_TICKERS_WEIGHT = 2, 20, 80  # of one request for so many pairs at most, or for all

@@ -45,9 +45,7 @@ class Live(Source):
         self._feed = Feed(settings)
         self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
         self._resume = Resume(settings, self._rest, self._closed)
-        self._pairs = (
-            Pairs(settings, self._rest, self._feed, self._resume.positions, self._closed) if settings.many else None
-        )
+        self._pairs = Pairs(settings, self._rest, self._feed, self._resume, self._closed) if settings.many else None
         self._repair: Repair | None = None
         self._repair_task: Task | None = None
 

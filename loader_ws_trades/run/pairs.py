@@ -18,6 +18,7 @@ from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.interfaces import LaneKeeper
 from loader_ws_trades.pipeline.lane import Lane
+from loader_ws_trades.run.resume import NO_TRADE, Resume, Start
 
 log = logging.getLogger(__name__)
 events = Events(log)
@@ -48,7 +49,7 @@ class Pairs:
         settings: the names and patterns, and how often they are looked up again.
         rest: knows which pairs are traded, and their first and last ids.
         streams: carries the pairs.
-        positions: where pairs resume, by what is on the topic.
+        resume: knows where pairs resume.
         closed: ends every wait.
     """
 
@@ -57,13 +58,13 @@ class Pairs:
         settings: Settings,
         rest: Rest,
         streams: Streams,
-        positions: Callable[[Sequence[Lane]], dict[Lane, Position]],
+        resume: Resume,
         closed: threading.Event,
     ) -> None:
         self._settings = settings
         self._rest = rest
         self._streams = streams
-        self._positions = positions
+        self._resume = resume
         self._closed = closed
         self._has_patterns = any(map(is_pattern, settings.symbols or ()))
         self._listing = Listing(settings)
@@ -117,10 +118,10 @@ class Pairs:
         self._keeper = keeper
         lanes = keeper.add(self._listing.pairs)
         self._lanes = {lane.symbol: lane for lane in lanes}
-        resumed = self._positions(lanes)
+        resumed = self._resume.positions(lanes)
         for lane, position in resumed.items():
             lane.resume(position)
-        self._streams.add(*self._lanes)
+        self._streams.add(*(lane.symbol for lane in lanes if lane not in self._resume.unsettled))
         return resumed
 
     def turn(self) -> None:
@@ -129,9 +130,21 @@ class Pairs:
         if self._has_patterns and now >= self._look_at:
             self._look_at = now + self._settings.symbols_refresh
             self._look()
+        for lane, start in self._resume.settle().items():
+            self._join(lane, start)
         if self._unborn and now >= self._first_trade_at:
             self._first_trade_at = now + _FIRST_TRADE
             self._find_first_trades()
+
+    def _join(self, lane: Lane, start: Start) -> None:
+        if start.last == NO_TRADE:
+            self._unborn[lane.symbol] = lane
+            return
+        if start.last is not None:
+            lane.resume(Position(start.last))
+            if self._settings.gap_repair == "on":
+                lane.expect(start.newest, hint=True)
+        self._streams.add(lane.symbol)
 
     def _look(self) -> None:
         try:
@@ -149,7 +162,7 @@ class Pairs:
         if lane is None or self._keeper is None:
             return
         self._lines.info("pair_ended", f"{symbol} is no longer listed; ending it", pair=symbol)
-        if self._unborn.pop(symbol, None) is None:
+        if self._unborn.pop(symbol, None) is None and self._resume.unsettled.pop(lane, None) is None:
             self._streams.remove(symbol)
         for forget in self.on_end:
             forget(lane)
@@ -162,7 +175,7 @@ class Pairs:
         lanes = self._keeper.add(symbols)
         self._lanes |= {lane.symbol: lane for lane in lanes}
         try:
-            resumed = self._positions(lanes)
+            resumed = self._resume.positions(lanes)
         except RunError as error:
             resumed = {}
             self._lines.warn(
@@ -172,7 +185,8 @@ class Pairs:
         for lane in lanes:
             if lane in resumed:
                 lane.resume(resumed[lane])
-            self._unborn[lane.symbol] = lane
+            if lane not in self._resume.unsettled:
+                self._unborn[lane.symbol] = lane
 
     def _find_first_trades(self) -> None:
         try:

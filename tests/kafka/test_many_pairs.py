@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from typing import Any
 
 import pytest
 
 from loader_ws_trades.sandbox import Exchange, Market, crowd
+from tests.kafka.test_checkpoint import record, write
 from tests.tools.apache_kafka import Kafka
 from tests.tools.loader import Workflow, check_events, urls
 from tests.tools.topics import read_topic
@@ -30,9 +32,9 @@ def ids_by_pair(workflow: Workflow, *topics: str) -> dict[str, list[int]]:
     """The trade ids of each pair, which are consecutive."""
     found = defaultdict(list)
     for topic in topics or (workflow.topic,):
-        for record in read_topic(workflow.servers, topic):
-            trade = json.loads(record.value() or b"")
-            assert record.key() == trade["symbol"].encode()
+        for message in read_topic(workflow.servers, topic):
+            trade = json.loads(message.value() or b"")
+            assert message.key() == trade["symbol"].encode()
             found[trade["symbol"]].append(trade["trade_id"])
     for symbol, ids in found.items():
         assert ids == list(range(ids[0], ids[0] + len(ids))), symbol
@@ -108,3 +110,43 @@ def test_a_run_without_any_topic_ends_with_2(workflow: Workflow, markets: list[M
         ("BTCUSDT", "error", True),
         ("ETHUSDT", "error", True),
     ]
+
+
+def test_pairs_beyond_the_scan_limit_join_at_the_first_trade_of_the_scanned_time(
+    kafka: Kafka, workflow: Workflow
+) -> None:
+    now = int(time.time() * 1000)
+    markets = {
+        name: Market.generated(name, rate=rate, past=past, first_id=first)
+        for name, rate, past, first in (("AUSDT", 20, 6000, 100), ("BUSDT", 20, 6000, 90_000), ("CUSDT", 0.5, 0, 500))
+    }
+    others = [record("DUSDT", 1 + number, now - 600_000 + 500 * number) for number in range(1200)]
+    old = [record(name, 7, now - 3_600_000) for name in ("AUSDT", "CUSDT")]
+    known = (markets["BUSDT"].last_id or 0) - 100
+    write(kafka, workflow.topic, [*old, *others, record("BUSDT", known, now - 5000)])
+    with Exchange(list(markets.values())) as exchange:
+        loader = many(workflow, exchange, ",".join(markets), RESUME_SCAN_LIMIT="500")
+        loader.wait_for_line("Resuming 1 of 3 pairs after their newest trades on the topic, and 2 as soon as REST")
+        found: dict[str, list[int]] = {}
+
+        def has_all() -> bool:
+            found.clear()
+            for message in read_topic(workflow.servers, workflow.topic):
+                trade = json.loads(message.value() or b"")
+                found.setdefault(trade["symbol"], []).append(trade["trade_id"])
+            last = {name: market.last_id or 0 for name, market in markets.items()}
+            return all(len(found.get(name, [])) > 1 and found[name][-1] >= last[name] - 40 for name in markets)
+
+        wait_for(has_all, "all pairs to catch up")
+        workflow.stop()
+        assert loader.wait() == 0, loader.errors
+    has_all()
+    assert found["BUSDT"] == list(range(known, known + len(found["BUSDT"])))
+    for name in ("AUSDT", "CUSDT"):
+        _, first, *_ = ids = found[name]
+        assert ids[1:] == list(range(first, first + len(ids) - 1))
+    assert found["CUSDT"][1] == 500, "its first trade"
+    # A scan four times as long as the first four minutes would exceed the limit.
+    times = {trade.id: trade.time // 1000 for trade in markets["AUSDT"].trades(0, 6000)}
+    first = found["AUSDT"][1]
+    assert times[first - 1] < now - 500 - 240_000 <= times[first]

@@ -11,9 +11,11 @@ import pytest
 from loader_ws_trades.binance.rest import Rest, Ticker
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
+from loader_ws_trades.kafka.checkpoint import Checkpoint
 from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.run.pairs import Pairs
+from loader_ws_trades.run.resume import NO_TRADE, Start
 from tests.unit.clock import FakeClock
 from tests.unit.lanes import Pipeline
 from tests.unit.test_config import REQUIRED
@@ -61,14 +63,23 @@ class Scene:
         self.forgotten: list[str] = []
         settings = load({**REQUIRED, "symbol": None, "symbols": symbols, "symbols_refresh": "60", **values})
         rest = cast("Rest", self.exchange)
-        self.pairs = Pairs(settings, rest, cast("Any", self), self.positions, clock.event())
+        self.unsettled: dict[Lane, Checkpoint] = {}
+        self.settled: dict[str, Start] = {}
+        self.pairs = Pairs(settings, rest, cast("Any", self), cast("Any", self), clock.event())
         self.pairs.on_end.append(lambda lane: self.forgotten.append(lane.symbol))
         self.lanes: dict[str, Lane] = {}
 
     def positions(self, lanes: Sequence[Lane]) -> dict[Lane, Position]:
         if self.unreadable:
             raise RunError("unreadable")
+        self.unsettled |= {lane: Checkpoint(since=1) for lane in lanes if lane.symbol in self.settled}
         return {lane: Position(self.on_topic[lane.symbol]) for lane in lanes if lane.symbol in self.on_topic}
+
+    def settle(self) -> dict[Lane, Start]:
+        """As `Resume`."""
+        found = {lane: self.settled[lane.symbol] for lane in self.unsettled}
+        self.unsettled = {}
+        return found
 
     def add(self, *symbols: str) -> list[Lane]:
         """As the run, which makes lanes, and as the streams, which carry them."""
@@ -116,6 +127,35 @@ def test_the_pairs_that_match_are_loaded_and_resume(scene: Scene) -> None:
     assert scene.lanes["BUSDT"].gap() is None
     scene.lanes["BUSDT"].expect(9)
     assert str(scene.lanes["BUSDT"].gap()) == "8-9"
+
+
+def test_pairs_that_rest_must_be_asked_for_join_later_and_delay_nobody(scene: Scene) -> None:
+    scene.exchange.listed |= dict.fromkeys(("DUSDT", "EUSDT"), "TRADING")
+    scene.on_topic = {"AUSDT": 3}
+    scene.settled = {"BUSDT": Start(7, 9), "DUSDT": Start(NO_TRADE), "EUSDT": Start()}
+    scene.start()
+    assert scene.streams == ["AUSDT"]
+    scene.pairs.turn()
+    assert scene.streams == ["AUSDT", "BUSDT", "EUSDT"], "REST does not say where EUSDT resumes"
+    assert str(scene.lanes["BUSDT"].gap()) == "8-9"
+    scene.clock.advance(5)
+    scene.exchange.ids["DUSDT"] = Ticker(100, 100)
+    scene.pairs.turn()
+    assert scene.streams == ["AUSDT", "BUSDT", "EUSDT", "DUSDT"], "at its first trade"
+    assert str(scene.lanes["DUSDT"].gap()) == "100"
+
+
+def test_a_pair_that_ends_before_rest_was_asked_is_forgotten(clock: FakeClock) -> None:
+    scene = Scene(clock)
+    many = [f"P{number}USDT" for number in range(20)]
+    scene.exchange.listed |= dict.fromkeys(many, "TRADING")
+    scene.settled = {"AUSDT": Start(7, 9)}
+    scene.start()
+    scene.settle = dict  # type: ignore[method-assign]
+    for _ in range(3):
+        scene.look("BUSDT", *many)
+    assert scene.ended == [("AUSDT", "finished")]
+    assert scene.unsettled == {}
 
 
 def test_a_pair_whose_topic_is_missing_has_no_stream_and_ends_silently_later(scene: Scene) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import cast
 
 import pytest
 
-from loader_ws_trades.binance.rest import Rest
+from loader_ws_trades.binance.rest import Rest, Ticker
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import RunError, UnavailableError
 from loader_ws_trades.kafka.checkpoint import Checkpoint
 from loader_ws_trades.kafka.errors import HiddenError
 from loader_ws_trades.pipeline.events import Position
+from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.run import resume
-from loader_ws_trades.run.resume import Resume
+from loader_ws_trades.run.resume import NO_TRADE, Resume, Start
 from tests.unit.clock import FakeClock
 from tests.unit.lanes import Pipeline
+from tests.unit.test_config import REQUIRED
 
 AWAY = UnavailableError("no answer")
 HIDDEN = HiddenError("trades", 0, 50)
@@ -149,7 +152,7 @@ def test_the_checkpoint_is_retried_until_the_limit(
 def test_a_pair_that_is_not_found_resumes_at_the_start_of_the_searched_time(make: Make) -> None:
     exchange = Exchange(AWAY, 1000)
     found = make(DOUBT, exchange=exchange)
-    assert found.position() == Position(999, SINCE)
+    assert found.position() == Position(999)
     assert exchange.asked == [SINCE, SINCE]
     assert found.unchecked == (
         "trades before id 1000 (time 2023-11-14T22:13:20.000Z) could not be checked; run backfill"
@@ -159,7 +162,7 @@ def test_a_pair_that_is_not_found_resumes_at_the_start_of_the_searched_time(make
 
 def test_without_trades_since_it_resumes_after_the_newest_one(make: Make) -> None:
     found = make(DOUBT, exchange=Exchange(None))
-    assert found.position() == Position(900, SINCE)
+    assert found.position() == Position(900)
     assert "trades before id 901 " in (found.unchecked or "")
 
 
@@ -186,3 +189,90 @@ def test_a_closed_run_stops_waiting(make: Make, clock: FakeClock) -> None:
     found = make(HIDDEN)
     clock.after(3, found.resume._closed.set)
     assert found.position() is None
+
+
+class Listed:
+    """REST that knows the newest ids of pairs, and the first id since any time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.newest: dict[str, int] = {}
+        self.first: dict[str, int] = {}
+        self.failing: dict[str, UnavailableError] = {}
+        self.asked: list[str] = []
+
+    def tickers(self, symbols: Collection[str]) -> dict[str, Ticker]:
+        self.asked.append(f"tickers of {len(symbols)}")
+        return {symbol: Ticker(1, self.newest[symbol]) for symbol in symbols if symbol in self.newest}
+
+    def first_id_at(self, symbol: str, moment: int) -> int | None:
+        self.asked.append(symbol)
+        self.clock.advance(0.1)
+        if symbol in self.failing:
+            raise self.failing[symbol]
+        assert moment == RECENT
+        return self.first.get(symbol)
+
+
+RECENT = round(time.time() * 1000) - 3_600_000
+ASKED_FOR = Checkpoint(since=RECENT, doubt="The topic trades has no trade")
+
+
+class Several:
+    """The resume of several pairs whose newest trades were not found."""
+
+    def __init__(self, clock: FakeClock, *symbols: str, checkpoint: Checkpoint = ASKED_FOR) -> None:
+        self.clock = clock
+        self.rest = Listed(clock)
+        settings = load(REQUIRED | {"symbol": None, "symbols": ",".join(symbols)})
+        self.resume = Resume(settings, cast("Rest", self.rest), clock.event())
+        pipeline = Pipeline(*symbols)
+        for lane in pipeline.ingest.lanes.values():
+            lane.of = f" of {lane.symbol}"
+            self.resume.unsettled[lane] = checkpoint
+
+    def settle(self, seconds: int = 1) -> dict[str, Start]:
+        found: dict[Lane, Start] = {}
+        for _ in range(seconds):
+            found |= self.resume.settle()
+            self.clock.advance(1)
+        return {lane.symbol: start for lane, start in found.items()}
+
+
+def test_several_pairs_are_asked_for_with_few_requests(clock: FakeClock) -> None:
+    pairs = Several(clock, *(f"P{number}USDT" for number in range(25)))
+    pairs.rest.newest = {"P0USDT": 50, "P1USDT": 60}
+    pairs.rest.first = {"P0USDT": 41}
+    found = pairs.settle()
+    assert (found["P0USDT"], found["P1USDT"]) == (Start(40, 50), Start(60, 60))
+    assert set(found.values()) == {Start(40, 50), Start(60, 60), Start(NO_TRADE)}
+    assert pairs.rest.asked == ["tickers of 20", "P0USDT", "P1USDT", "tickers of 5"]
+
+
+def test_pairs_not_traded_today_are_asked_for_if_the_topic_was_searched_from_before(clock: FakeClock) -> None:
+    since = RECENT - 48 * 3_600_000
+    pairs = Several(clock, "AUSDT", "BUSDT", checkpoint=ASKED_FOR._replace(since=since))
+    asked: list[int] = []
+    pairs.rest.first_id_at = lambda _symbol, moment: asked.append(moment)  # type: ignore[method-assign,assignment]
+    assert pairs.settle() == dict.fromkeys(("AUSDT", "BUSDT"), Start(NO_TRADE, NO_TRADE))
+    assert asked == [since, since]
+
+
+def test_asking_for_many_pairs_leaves_time_for_repair(clock: FakeClock) -> None:
+    names = [f"P{number}USDT" for number in range(25)]
+    pairs = Several(clock, *names)
+    pairs.rest.newest = dict.fromkeys(names, 9)
+    first = len(pairs.resume.settle())
+    assert first in {5, 6}
+    assert len(pairs.settle(5)) == 25 - first
+
+
+def test_a_pair_that_rest_does_not_answer_for_holds_up_no_other(clock: FakeClock) -> None:
+    names = ["AUSDT", "BUSDT", "CUSDT"]
+    pairs = Several(clock, *names)
+    pairs.rest.newest = dict.fromkeys(names, 9)
+    pairs.rest.failing = {"AUSDT": AWAY, "BUSDT": UnavailableError("Invalid symbol", lasting=True)}
+    assert pairs.settle(3) == {"BUSDT": Start(), "CUSDT": Start(9, 9)}
+    assert [lane.symbol for lane in pairs.resume.unsettled] == ["AUSDT"]
+    assert pairs.settle(400) == {"AUSDT": Start()}, "after REPAIR_OUTAGE_LIMIT"
+    assert pairs.rest.asked.count("AUSDT") < 30
