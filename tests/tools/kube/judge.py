@@ -12,6 +12,7 @@ from loader_ws_trades.sandbox import Market
 from tests.tools.chaos.outcome import COLUMNS
 from tests.tools.chaos.witness import compare
 from tests.tools.kube.life import Life
+from tests.tools.kube.manifest import Manifest
 from tests.tools.kube.outcome import End, Outcome
 
 
@@ -45,6 +46,14 @@ def judge_logs(outcome: Outcome, lives: Sequence[Life], password: str) -> None:
         for text, what in ((password, "the password"), ("Traceback", "a stack trace")):
             if text in log:
                 outcome.broken.append(f"{what} stands in {life.log}")
+
+
+def judge_shares(outcome: Outcome, lives: Sequence[Life], manifest: Manifest) -> None:
+    """Compare the pairs that each pod loads with its share."""
+    for life in lives:
+        loaded, share = life.loaded(), manifest.share(life.index)
+        if loaded != share:
+            outcome.broken.append(f"pod {life.index} loads {sorted(loaded)}, but its share is {sorted(share)}")
 
 
 def judge_topic(

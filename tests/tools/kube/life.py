@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.tools.kube import pods
 from tests.tools.kube.liveness import Liveness
 from tests.tools.processes import GuardedProcess
-from tests.tools.scrape import free_port
+from tests.tools.scrape import PREFIX, free_port, scrape
 
 REPOSITORY = Path(__file__).parents[3]
 COMMAND = (sys.executable, "-m", "loader_ws_trades", "run")  # the image's: loader-ws-trades run
@@ -79,6 +79,12 @@ class Life:
         """Ask it to end within `grace` seconds."""
         self.terminating = time.monotonic() + grace
         self._process.send_signal(signal.SIGTERM)
+
+    def loaded(self) -> set[str]:
+        """The pairs of which it has received trades, by its metrics."""
+        [port] = self.ports.values()
+        samples = scrape(port).families[f"{PREFIX}received"].samples
+        return {sample.labels["symbol"] for sample in samples if sample.value}
 
     def freeze(self) -> None:
         """Hold it (SIGSTOP): it lives, and answers nothing; only a kill ends it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,6 +92,12 @@ class Manifest:
         """The pairs that are loaded, of those that the exchange has."""
         entries = (self.variables.get("SYMBOLS") or self.variables["SYMBOL"]).split(",")
         return [symbol for symbol in LISTED if any(fnmatch.fnmatchcase(symbol, entry) for entry in entries)]
+
+    def share(self, index: int) -> set[str]:
+        """The pairs of a pod: a list is split in its order, what a pattern means by CRC-32."""
+        if "*" not in self.variables.get("SYMBOLS", ""):
+            return set(self.symbols[index :: self.indexes])
+        return {symbol for symbol in self.symbols if zlib.crc32(symbol.encode()) % self.indexes == index}
 
     def setting(self, variable: str) -> str:
         """Return the value of a setting, which may be its default."""

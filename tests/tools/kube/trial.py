@@ -12,7 +12,7 @@ from typing import Any
 from loader_ws_trades.sandbox import Exchange, Limits, Market
 from tests.tools.apache_kafka import Cluster
 from tests.tools.kube.api import Api
-from tests.tools.kube.judge import condition, judge_job, judge_logs, judge_topic
+from tests.tools.kube.judge import condition, judge_job, judge_logs, judge_shares, judge_topic
 from tests.tools.kube.kubelet import Kubelet
 from tests.tools.kube.life import Life
 from tests.tools.kube.manifest import LISTED, Manifest, granted
@@ -118,6 +118,7 @@ class Trial:
         goals = set(self._goals.values())
         self._wait(lambda: goals <= self._follower.arrivals.keys() or self._is_over(), f"{more} more trades")
         assert goals <= self._follower.arrivals.keys(), "the Job is over before its time"
+        judge_shares(self.outcome, [life for life in self._lives if not life.over], self._manifest)
 
     def evict(self, index: int = 0) -> None:
         """Have the API server evict a pod, as a drain of its node does."""
