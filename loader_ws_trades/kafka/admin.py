@@ -39,16 +39,27 @@ _TIMEOUTS = (TimeoutError, FutureTimeoutError)  # two types on Python 3.10
 
 
 class TopicAdmin(Client):
-    """Looks up `topic`; one request takes at most `seconds`."""
+    """Looks up `topic`; one request takes at most `seconds`.
+
+    The first `patience` requests without an answer raise `UnavailableError`: ask again. After that the cluster counts
+    as one that does not show what it is asked for.
+    """
 
     def __init__(
-        self, properties: KafkaProperties, topic: str, *, seconds: float = SHORT_TIMEOUT, credentials: str = ""
+        self,
+        properties: KafkaProperties,
+        topic: str,
+        *,
+        seconds: float = SHORT_TIMEOUT,
+        credentials: str = "",
+        patience: int = 0,
     ) -> None:
         super().__init__(AdminClient, properties, credentials)
         self._topic = topic
         self._seconds = seconds
+        self._patience = patience
 
-    # -- what a cluster may not show; UnavailableError only if it advertises addresses that cannot be reached
+    # -- what a cluster may not show; UnavailableError also if it advertises addresses that cannot be reached
 
     def settings(self) -> TopicSettings:
         """The topic's settings, as far as the cluster shows them."""
@@ -93,17 +104,22 @@ class TopicAdmin(Client):
 
     def _ask(self, request: Callable[[], Future[Any]]) -> Any:
         cluster = self._cluster()
-        if cluster is None or cluster.controller_id not in cluster.brokers:
+        if cluster and cluster.controller_id not in cluster.brokers:
             return None  # librdkafka would wait for a controller, which the embedded broker does not have
+        text, silent = "no answer in time", True
         try:
-            return request().result(timeout=self._seconds)
+            if cluster:
+                return request().result(timeout=self._seconds)
         except KafkaException as error:
             text, silent = error_text(error), error.args[0].code() in _SILENT
         except _TIMEOUTS:
-            text, silent = "no answer in time", True
+            pass
         log.debug("The topic %s cannot be looked up: %s", self._topic, text)
-        if silent:
+        if silent and cluster:
             check_addresses(cluster)
+        if silent and self._patience:
+            self._patience -= 1
+            raise UnavailableError(f"The topic {self._topic} cannot be looked up ({text}); check the brokers")
         return None
 
     def _cluster(self) -> ClusterMetadata | None:

@@ -24,6 +24,7 @@ from loader_ws_trades.lifecycle import Deadline, Task
 
 _NO_REPORT = "no answer from any broker"
 _STEP = 1.0  # seconds for one step of a probe
+_CERTIFICATE_STEP = 5.0  # the same where something shows a certificate, and so is known to answer
 _PROBES = 2  # addresses that are probed after one failed attempt
 _MOST = 100  # addresses that are tried at once
 _NAMES = 10  # host names that a message lists
@@ -205,7 +206,7 @@ def _certificate_fault(address: str, properties: KafkaProperties) -> str | None:
         context.load_default_certs()
     certificate = f"The certificate of the broker at {plain(address)} is"
     try:
-        with _connected(address, context):
+        with _connected(address, context, _CERTIFICATE_STEP):
             return None
     except ssl.SSLCertVerificationError as error:
         if error.verify_code not in _WRONG_NAME:
@@ -217,7 +218,7 @@ def _certificate_fault(address: str, properties: KafkaProperties) -> str | None:
         return None
     context.check_hostname = False
     names: list[str] = []
-    with contextlib.suppress(OSError), _connected(address, context) as connection:
+    with contextlib.suppress(OSError), _connected(address, context, _CERTIFICATE_STEP) as connection:
         shown = (connection.getpeercert() or {}) if isinstance(connection, ssl.SSLSocket) else {}
         names = [str(pair[1]) for pair in shown.get("subjectAltName", ())]
     held = plain(", ".join(names[:_NAMES])) or "none"
@@ -225,9 +226,9 @@ def _certificate_fault(address: str, properties: KafkaProperties) -> str | None:
 
 
 @contextlib.contextmanager
-def _connected(address: str, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+def _connected(address: str, context: ssl.SSLContext | None = None, seconds: float = _STEP) -> Iterator[socket.socket]:
     host, port = _split(address)
-    with socket.create_connection((host, port), _STEP) as raw:
+    with socket.create_connection((host, port), seconds) as raw:
         if context is None:
             yield raw
         else:

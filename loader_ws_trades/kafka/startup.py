@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 from confluent_kafka import KafkaError, KafkaException
@@ -23,6 +24,7 @@ events = Events(logging.getLogger(__name__))
 Operation = Literal["READ", "WRITE"]
 
 _PAUSE = 0.25  # seconds between two attempts
+_SILENT = 3  # attempts without an answer after which the cluster need not show a topic's settings and permissions
 _OUTAGE = 2  # attempts in a row without an answer after which an earlier rejection does not count any more
 
 
@@ -44,12 +46,17 @@ def await_topic(
         ConfigurationError: if the topic or the permission is missing, or the user rejected, beyond the grace period.
         RunError: if no broker answered until the deadline.
     """
+    # Made when first used, and kept: an attempt may be too short to connect.
+    admin = cache(lambda: TopicAdmin(client.properties, topic, patience=_SILENT))
 
     def attempt() -> None:
         try:
-            admin = _check_topic(client, topic, setting, operation)
+            _check_topic(client, topic, setting, operation)
+            allowed = admin().permissions()
+            if allowed and operation not in allowed:
+                raise access_denied(operation, f"the topic {topic}", setting, client.diagnosis.credentials)
             if check:
-                check(admin.settings())
+                check(admin().settings())
         finally:
             client.diagnosis.next_attempt()  # what is reported during the pause belongs to the next one
 
@@ -94,10 +101,8 @@ def retry_until_ready(attempt: Callable[[], None], startup: Startup, poll: Calla
     return False
 
 
-def _check_topic(client: Client, topic: str, setting: str, operation: Operation) -> TopicAdmin:
-    """Check that the cluster has `topic` and allows `operation` on it, as far as it shows that without writing.
-
-    Returns the client that looked it up, so that the caller needs no second connection.
+def _check_topic(client: Client, topic: str, setting: str, operation: Operation) -> None:
+    """Check that the cluster has `topic` and shows it to the user, who needs `operation` on it.
 
     Raises:
         ConfigurationError: if it rejects the client, has or shows no such topic, or the permission is missing.
@@ -114,11 +119,7 @@ def _check_topic(client: Client, topic: str, setting: str, operation: Operation)
         ) from error
     credentials, failure = client.diagnosis.credentials, topic_metadata(cluster, topic).error
     if failure is None:
-        admin = TopicAdmin(client.properties, topic)
-        allowed = admin.permissions()
-        if allowed and operation not in allowed:
-            raise access_denied(operation, f"the topic {topic}", setting, credentials)
-        return admin
+        return
     if failure.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
         raise access_denied(operation, f"the topic {topic}, or has no such topic", setting, credentials)
     if failure.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):

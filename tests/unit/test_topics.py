@@ -139,12 +139,16 @@ class Cluster:
         return {place: self._future() for place in places}
 
     def _future(self) -> Future[Any]:
-        future: Future[Any] = Future()
-        if isinstance(self._answer, Exception):
-            future.set_exception(self._answer)
-        else:
-            future.set_result(self._answer)
-        return future
+        return answered(self._answer)
+
+
+def answered(answer: object) -> Future[Any]:
+    future: Future[Any] = Future()
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+    return future
 
 
 def topic_admin(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> TopicAdmin:
@@ -175,6 +179,27 @@ def test_brokers_that_answer_once_advertise_an_address_that_cannot_be_reached(
     monkeypatch.setattr(admin, "unreachable", lambda _addresses, _seconds: {})
     assert not found.permissions()
     assert "The topic trades could not be read" in str(found.read_timeout())
+
+
+@pytest.mark.parametrize("silent", [3, 4])
+def test_silence_at_the_start_is_not_taken_for_a_permission_at_once(
+    monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    there = {"trades": SimpleNamespace(error=None, partitions={0: None})}
+    denied = SimpleNamespace(authorized_operations=[SimpleNamespace(name="DESCRIBE")])
+    cluster: Any = Cluster(topics=there)
+    answers: list[object] = [TimeoutError()] * silent
+    asked = Cluster(topics=there)
+    monkeypatch.setattr(asked, "describe_topics", lambda *_, **__: {"trades": answered(answers.pop(0))})
+    monkeypatch.setattr(admin, "AdminClient", lambda _properties: asked)
+    monkeypatch.setattr(admin, "unreachable", lambda _addresses, _seconds: {})
+    given = Startup(Deadline(20), 0, stopped=lambda: False)
+    answers.append(denied)
+    if silent == 4:
+        assert startup.await_topic(cluster, "trades", "kafka_topic", given, operation="WRITE")
+    else:
+        with pytest.raises(ConfigurationError, match="denies WRITE on the topic trades"):
+            startup.await_topic(cluster, "trades", "kafka_topic", given, operation="WRITE")
 
 
 NO_PARTITIONS = {"trades": SimpleNamespace(error=None, partitions={})}
