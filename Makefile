@@ -13,6 +13,8 @@ IMAGE ?= loader-ws-trades:$(VERSION)
 EXTRAS ?=
 SOURCE ?=
 BASE ?=
+# Compiled modules are kept, whatever the shell says: the tests start the loader hundreds of times.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHONS = $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
 
 .DEFAULT_GOAL := help
