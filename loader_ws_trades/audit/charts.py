@@ -88,7 +88,7 @@ class Chart:
         for moment in range(-(-self._start // step) * step, self._end + 1, step):
             at = _at(moment)
             if at is None:
-                continue
+                return  # a record may hold any time, and the calendar ends
             before, date = date, f"{at.day} {at:%b %Y}"
             if step >= _DAY:
                 yield self.x(moment), date, ""

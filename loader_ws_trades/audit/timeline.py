@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -142,10 +142,10 @@ class Timeline:
 
 
 def _merged(columns: dict[int, Column], width: int) -> dict[int, Column]:
-    found: dict[int, Column] = {}
+    found: defaultdict[int, Column] = defaultdict(Column)
     for start, column in columns.items():
-        found.setdefault(start - start % width, Column()).merge(column)
-    return found
+        found[start - start % width].merge(column)
+    return dict(found)
 
 
 def spans(columns: dict[int, Column], width: int) -> Iterator[tuple[int, int]]:
