@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 
 from loader_ws_trades.config.loading import load
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.events import Event
 from loader_ws_trades.pipeline.ingest import Ingest
@@ -12,6 +14,12 @@ from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
+
+
+@cache
+def settings_of(symbol: str) -> Settings:
+    """Settings of one pair, made once: the tests make thousands of pipelines."""
+    return load({"symbol": symbol}, needed=("symbol",))
 
 
 class SmallSink:
@@ -63,7 +71,7 @@ class Pipeline:
         )
         for symbol in symbols or ("BTCUSDT",):
             self.lane = lane(
-                load({"symbol": symbol}, needed=("symbol",)),
+                settings_of(symbol),
                 Sequencer(window),
                 self.outlet,
                 on_events=on_events or (lambda events, _why: self.events.extend(events)),

@@ -61,8 +61,9 @@ class Stage:
         )
         self.ingest, self.lane, self.outlet = pipeline.ingest, pipeline.lane, pipeline.outlet
         self.outlet.gap_seen = clock.event()
+        settings = load(GIVEN | limits)
         self.repair = Repair(
-            load(GIVEN | limits),
+            settings,
             fetch=lambda _, first: self.fetch(first),
             ingest=self.ingest,
             stopping=self.stopping,
@@ -70,7 +71,7 @@ class Stage:
             on_turn=lambda: self.look_back.turn(),  # noqa: PLW0108 - it is made below
         )
         self.look_back = LookBack(
-            load(GIVEN | limits),
+            settings,
             self.repair,
             newest=lambda _: self.newest(),
             last_ids=dict,

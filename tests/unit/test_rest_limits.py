@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -146,8 +147,8 @@ def limit(clock: FakeClock) -> WeightLimit:
 @pytest.mark.parametrize("weight", [10, 25, 400])
 def test_weight_limit_holds_in_any_60_seconds_and_is_used(limit: WeightLimit, clock: FakeClock, weight: int) -> None:
     times = sent_by(limit, clock, 300, weight)
-    for first in times:
-        used = weight * sum(first <= at < first + 60 for at in times)
+    for place, first in enumerate(times):
+        used = weight * (bisect_left(times, first + 60) - place)
         assert used <= 3000, "whatever the phase of the exchange's minute"
     assert len(times) * weight > 0.85 * min(3000, weight * 20 * 60) * 300 / 60
 

@@ -40,7 +40,8 @@ def test_generated_trades() -> None:
     assert all(earlier.time <= later.time for earlier, later in pairwise(trades))
     shared = sum(earlier.time // 1000 == later.time // 1000 for earlier, later in pairwise(trades))
     assert 0.4 < shared / past < 0.9
-    assert all(re.fullmatch(r"\d+\.\d{8}", text) for trade in trades for text in (trade.price, trade.quantity))
+    texts = {trade.price for trade in trades} | {trade.quantity for trade in trades}
+    assert all(re.fullmatch(r"\d+\.\d{8}", text) for text in texts)
     ticks = [round(float(trade.price) * 10_000) for trade in trades]
     assert {abs(later - earlier) for earlier, later in pairwise(ticks)} == {0, 1}
     assert abs(trades[-1].time / 1_000_000 - time.time()) < 60
@@ -95,8 +96,8 @@ def test_many_markets_are_as_uneven_as_the_real_ones() -> None:
     assert sum(spread) == pytest.approx(3000.0)
     assert sum(spread[:10]) == pytest.approx(1500.0, rel=0.01)
     assert 700 < sum(rate < 1 / 60 for rate in spread) < 800
-    markets = crowd(1600, 3000.0)
-    assert len({market.symbol for market in markets}) == len({market.first_id for market in markets}) == 1600
+    markets = crowd(200, 3000.0)
+    assert len({market.symbol for market in markets}) == len({market.first_id for market in markets}) == 200
     assert [market.symbol for market in markets[:2]] == ["BTCUSDT", "ETHUSDT"]
     prices = {tuple(market.history.block(0).shape.prices[:50]) for market in markets[:100]}
     assert len(prices) > 20
