@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from loader_ws_trades import streams
 from loader_ws_trades.binance import feed_thread
 from loader_ws_trades.binance.websocket import BufferedSocket
 from loader_ws_trades.cli.main import cli as run_cli
@@ -26,7 +27,7 @@ _SAMPLE = 20_000  # trades that are encoded once more, to tell encoding from pro
 _REPEATS = 5
 
 
-def _wrap(owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def _wrap(owner: object, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     setattr(owner, name, make(getattr(owner, name)))
 
 
@@ -100,7 +101,7 @@ class _Stages:
 
         _wrap(owner, name, make)
 
-    def _look(self, _publisher: Publisher, trades: Iterable[Trade]) -> None:
+    def _look(self, _publisher: Publisher, trades: Iterable[Trade], _lane: object) -> None:
         if len(self.sample) < _SAMPLE:
             self.sample += trades
 
@@ -165,6 +166,7 @@ def main() -> None:
         _take_stamps(stamps)
     else:
         stages.install()
+    _wrap(streams, "leave", lambda _: sys.exit)  # the times are still to be written
     try:
         run_cli()
     finally:
