@@ -11,7 +11,8 @@ from typing import Any
 from loader_ws_trades.lifecycle import Deadline
 
 CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
-_READ_SIZE = 256 * 1024  # bytes received at a time
+_READ_SIZE = 64 * 1024  # bytes received at a time
+_RECORD_SIZE = 16 * 1024  # bytes that a record holds at most
 
 
 class TlsSocket:
@@ -25,7 +26,6 @@ class TlsSocket:
         self._socket = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
-        self._received = bytearray(_READ_SIZE)
         self.has_more = False
         """Whether more was received than the last read has returned."""
 
@@ -43,7 +43,7 @@ class TlsSocket:
             while not self._handshake_is_over():
                 self._send()
                 limit_step(self._socket, limit)
-                self._receive()
+                self._wait()
         except ssl.SSLError:
             with contextlib.suppress(OSError):
                 self._send()  # why it failed
@@ -60,21 +60,20 @@ class TlsSocket:
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, as soon as there are some."""
         while True:
-            piece = bytearray(size)
             with contextlib.suppress(ssl.SSLWantReadError):
-                return bytes(piece[: self._read(memoryview(piece))])
-            self._receive()
+                return self._read(size)
+            self._wait()
 
-    def read_into(self, view: memoryview) -> int:
-        """Read what is there without waiting; 0 at the end of the stream.
+    def receive(self, size: int) -> bytes:
+        """At most `size` of the bytes that are there, without waiting; none at the end of the stream.
 
         Raises:
             ssl.SSLWantReadError: if it is not a complete record.
             OSError: if the connection is lost.
         """
         if not self.has_more:
-            self._take(os.readv(self._socket.fileno(), [self._received]))
-        return self._read(view)
+            self._take(os.read(self._socket.fileno(), _READ_SIZE))
+        return self._read(size)
 
     def send(self, data: bytes) -> int:
         """Send all of `data`."""
@@ -86,33 +85,34 @@ class TlsSocket:
         """Send all of `data`."""
         self.send(data)
 
-    def _receive(self) -> None:
-        self._take(self._socket.recv_into(self._received))
+    def _wait(self) -> None:
+        self._take(self._socket.recv(_READ_SIZE))
 
-    def _take(self, size: int) -> None:
-        if size:
-            self._incoming.write(memoryview(self._received)[:size])
+    def _take(self, received: bytes) -> None:
+        if received:
+            self._incoming.write(received)
         else:
             self._incoming.write_eof()
 
-    def _read(self, view: memoryview) -> int:
-        size, limit = 0, len(view)
+    def _read(self, size: int) -> bytes:
+        pieces: list[bytes] = []
         self.has_more = True
         try:
-            while size < limit and self.has_more:
-                read = self._tls.read(limit - size, view[size:])
-                self.has_more = bool(read and (self._incoming.pending or self._tls.pending()))
-                size += read  # type: ignore[operator]
+            while size and self.has_more:
+                piece = self._tls.read(min(size, _RECORD_SIZE))
+                self.has_more = bool(piece and (self._incoming.pending or self._tls.pending()))
+                pieces.append(piece)
+                size -= len(piece)
         except ssl.SSLEOFError:  # as many servers end it
             self.has_more = False
         except ssl.SSLWantReadError:
             self.has_more = False
-            if not size:
+            if not pieces:
                 raise
         finally:
             if self._outgoing.pending:
                 self._send()  # the answer to a new key
-        return size
+        return b"".join(pieces)
 
     def _send(self) -> None:
         self._socket.sendall(self._outgoing.read())

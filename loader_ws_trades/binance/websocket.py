@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException
@@ -23,7 +24,7 @@ from loader_ws_trades.binance.tls_socket import TlsSocket
 from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, StallError
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
-READ_SIZE = 256 * 1024
+READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for memory of its own
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
 
 _TEXT = 0x81  # FIN and the opcode for text
@@ -46,8 +47,8 @@ class BufferedSocket:
 
     def __init__(self, sock: socket.socket | TlsSocket) -> None:
         self._socket = sock
-        self._chunk = bytearray(READ_SIZE)
-        self._view = memoryview(self._chunk)
+        # Not the socket's own `recv`, which first asks the kernel whether it would block.
+        self._receive = sock.receive if isinstance(sock, TlsSocket) else partial(os.read, sock.fileno())
         self._data = b""
         self._at = 0
 
@@ -69,17 +70,12 @@ class BufferedSocket:
             WebSocketConnectionClosedException: at the end of the stream.
         """
         try:
-            if isinstance(self._socket, TlsSocket):
-                size = self._socket.read_into(self._view)
-            else:
-                # Not its own `recv`, which first asks the kernel whether it would block.
-                size = os.readv(self._socket.fileno(), [self._chunk])
+            piece = self._receive(READ_SIZE)
         except (ssl.SSLWantReadError, BlockingIOError):
             return False
-        if not size:
+        if not piece:
             raise WebSocketConnectionClosedException("the connection ended without a close frame")
-        piece = bytes(self._view[:size])
-        self._data = self._data[self._at :] + piece if self.has_data else piece
+        self._data = self._data[self._at :] + piece if self._at < len(self._data) else piece
         self._at = 0
         return True
 
@@ -98,13 +94,10 @@ class BufferedSocket:
         frames: list[bytes] = []
         data, at, end = self._data, self._at, len(self._data)
         while end - at >= 4 and data[at] == _TEXT:
-            size = data[at + 1]
-            if size < 126:
-                start = at + 2
-            elif size == 126:
-                start = at + 4
-                size = data[at + 2] << 8 | data[at + 3]
-            else:
+            size, start = data[at + 1], at + 2
+            if size == 126:
+                size, start = data[at + 2] << 8 | data[at + 3], at + 4
+            elif size > 126:
                 break
             after = start + size
             if after > end:
@@ -221,21 +214,21 @@ class FrameReader:
             if not self._in_fragments and (frames := buffered.take_text_frames()):
                 self._deliver(frames)
                 self.last_received, partial_since = time.monotonic(), None
-            header = buffered.next_header()
-            if header:
-                self._check_size(header)
-            if header and buffered.holds(header):
-                if not header.opcode & _CONTROL:
-                    self._in_fragments = not header.final
-                # Its return value alone does not always tell whether the connection has ended.
-                if not read_frame() or not self._app.keep_running:
-                    return
-                if self.failure:  # swallowed by the library
-                    raise self.failure
-                self.last_received, partial_since = time.monotonic(), None
-                continue
-            if buffered.has_data and partial_since is None:
-                partial_since = time.monotonic()
+            if buffered.has_data:
+                header = buffered.next_header()
+                if header:
+                    self._check_size(header)
+                if header and buffered.holds(header):
+                    if not header.opcode & _CONTROL:
+                        self._in_fragments = not header.final
+                    # Its return value alone does not always tell whether the connection has ended.
+                    if not read_frame() or not self._app.keep_running:
+                        return
+                    if self.failure:  # swallowed by the library
+                        raise self.failure
+                    self.last_received, partial_since = time.monotonic(), None
+                    continue
+                partial_since = partial_since or time.monotonic()
             if not (buffered.readable or self._await_readable(poller, partial_since)):
                 return
             if not buffered.fill() and partial_since is None:
@@ -274,7 +267,7 @@ class FrameReader:
         if partial_since is not None:
             end = min(end, partial_since + STALL_LIMIT)
         while ready := poller.poll(max(0.0, end - time.monotonic()) * 1000 + 1):
-            if self._closing or ready != [(self._woken.fileno(), select.POLLIN)]:
+            if self._closing or ready[0][0] != self._woken.fileno():
                 return not self._closing
             self._woken.recv(READ_SIZE)
             self.on_wake()

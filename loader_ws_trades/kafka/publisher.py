@@ -146,7 +146,7 @@ class Publisher:
             self._put_error = run_error(error, f"Writing to the topic {topic}")
         self.accepted += taken
         lane.accepted += taken
-        if self._is_urgent:
+        if self.accepted - self._acknowledged >= self._many:
             self._hurry.set()
         return taken
 

@@ -147,7 +147,7 @@ class FrameDecoder:
         """Valid trades and rejected frames, in the order of `frames`; never raises for bad input."""
         decode = self._decode
         try:
-            trades = [decode(frame) for frame in frames]
+            trades = list(map(decode, frames))
         except BAD_INPUT:
             return self._decode_each(frames)
         return (trades, []) if self._are_ours(trades) else self._decode_each(frames)
