@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -162,7 +162,7 @@ def test_one_of_many_has_names_of_its_own() -> None:
         of_many("*", kafka_topic="{symbol}", queue_events_topic="TRADES").for_symbol("TRADES")
 
 
-@hypothesis_settings(deadline=None, max_examples=50)
+@hypothesis_settings(max_examples=50)
 @given(
     st.lists(st.text("ABCXYZ币", min_size=1, max_size=5), unique=True, min_size=2, max_size=8),
     st.integers(1, 10),
@@ -649,7 +649,7 @@ PIECES = st.sampled_from(
 ANYTHING = st.one_of(st.binary(max_size=20).map(os.fsdecode), st.lists(PIECES, max_size=6).map("".join))
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50)
+@hypothesis_settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from([option.name for option in OPTIONS]), ANYTHING, max_size=8))
 def test_any_text_gives_settings_or_sentences_without_secrets(texts: dict[str, str]) -> None:
     secret = "0xSECRET-of-the-test"

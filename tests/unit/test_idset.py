@@ -26,7 +26,7 @@ def test_ids_in_any_order_are_the_fewest_ranges() -> None:
     assert ranges([5, 3, 4, 9, 3]) == [Gap(3, 5), Gap(9, 9)]
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
 @given(
     parts=st.lists(st.tuples(st.integers(0, SPAN), st.sampled_from([0, 1, 30, 1023, 1024, 2100])), max_size=12),
     first=st.integers(0, SPAN),

@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Scripted:
     return Scripted(monkeypatch, clock)
 
 
-@examples(max_examples=30, deadline=None)
+@examples(max_examples=30)
 @given(STEPS)
 def test_each_record_counts_once_in_any_interleaving(steps: list[tuple[str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -318,7 +318,7 @@ class Interleaving(RuleBasedStateMachine):
 
 TestInterleaving = Interleaving.TestCase
 TestInterleaving.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.generate, Phase.shrink]
+    max_examples=40, stateful_step_count=30, phases=[Phase.explicit, Phase.generate, Phase.shrink]
 )
 
 
