@@ -10,7 +10,7 @@ import pytest
 
 pytest_plugins = ["tests.tools.apache_kafka.fixtures"]
 
-_SECONDS_TO_END = 5.0
+_SECONDS_TO_END = 20.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

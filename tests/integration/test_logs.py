@@ -101,7 +101,7 @@ def test_unread_standard_error_does_not_affect_delivery_or_exit_code(workflow: W
         loader = workflow.run(LOG_LEVEL="debug", **urls(exchange))
         wait_for(lambda: len(workflow.records()) > 500, "records")
         loader.process.terminate()
-        assert loader.wait(20) == 143
+        assert loader.wait() == 143
     ids = workflow.consecutive_ids()
     last = workflow.events()[-1]
     assert (last["status"], last["records_written"]) == ("interrupted", len(ids))
@@ -110,7 +110,7 @@ def test_unread_standard_error_does_not_affect_delivery_or_exit_code(workflow: W
 @pytest.mark.parametrize("command", ["run", "audit"])
 def test_unread_usage_error_keeps_its_exit_code(deaf: type[Loader], command: str) -> None:
     loader = deaf(command, "--no-such-flag")
-    assert loader.wait(20) == 2
+    assert loader.wait() == 2
     loader.close()
 
 

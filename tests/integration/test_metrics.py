@@ -35,7 +35,7 @@ def port(workflow: Workflow) -> int:
     return found
 
 
-def wait_until(port: int, name: str, least: float, seconds: float = 30, **labels: str) -> Samples:
+def wait_until(port: int, name: str, least: float, seconds: float = 60, **labels: str) -> Samples:
     """The first scrape in which a sample has come to a value."""
 
     def reached() -> Samples | None:
@@ -75,8 +75,8 @@ def test_metrics_of_a_healthy_run(workflow: Workflow, port: int) -> None:
     assert now("received_total") >= now("delivered_total")
     assert now("received_total") - now("in_flight") - now("delivered_total") < 100
     assert now.state == "loading"
-    assert 0 <= now("last_trade_age_seconds") < 5
-    assert 0 < now("connection_age_seconds") < 30
+    assert 0 <= now("last_trade_age_seconds") < 60
+    assert 0 < now("connection_age_seconds") < 60
     assert now("feed_outage_seconds") == 0
     assert now("kafka_outage_seconds") < 5
     assert now("rest_weight_used") == 20  # the check of the symbol

@@ -60,7 +60,7 @@ def test_producers_and_consumers_ask_for_a_token(issuer: tuple[str, list[bytes]]
         producer.poll(0.05)
         return "OAUTHBEARER" in producer.diagnosis.reason
 
-    wait_for(refused, "the refusal of a token", 10)
+    wait_for(refused, "the refusal of a token")
     assert asked
     with pytest.raises(
         ConfigurationError, match=r"^No token for Kafka could be fetched .* check sasl.oauthbearer.\* in KAFKA_PROP"
@@ -75,4 +75,4 @@ def test_producers_and_consumers_ask_for_a_token(issuer: tuple[str, list[bytes]]
             reader.poll(0.05)
             return len(asked) > count
 
-        wait_for(asked_again, "a question for a token", 10)
+        wait_for(asked_again, "a question for a token")

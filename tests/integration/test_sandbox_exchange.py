@@ -139,7 +139,7 @@ def test_an_unknown_stream_is_silent_but_for_pings(name: str) -> None:
 
 
 def test_the_newest_pong_answers_earlier_pings() -> None:
-    exchange = Exchange([], ping_interval=0.03, pong_timeout=0.3, limits=UNLIMITED)
+    exchange = Exchange([], ping_interval=0.05, pong_timeout=1.0, limits=UNLIMITED)
     with exchange, connected(exchange) as client:
         for count in range(30):
             payload = next_frame(client).data

@@ -67,7 +67,7 @@ def test_slow_clients_are_disconnected(port: int, monkeypatch: pytest.MonkeyPatc
                         clients.remove(client)
             return not clients
 
-        wait_for(are_cut_off, "their end", 4)
+        wait_for(are_cut_off, "their end")
 
 
 def test_failed_thread_start_frees_its_slot(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_every_command_ends_by_sigterm(
         else:
             wait_for(lambda: select.select([silent], [], [], 0)[0], "a question")
         os.kill(pid, signal.SIGTERM)
-        assert loader.wait(15) == EXIT_CODE
+        assert loader.wait() == EXIT_CODE
         assert "Traceback" not in loader.errors
         assert loader.errors == "" or moment != "at once" or command == "run"
 

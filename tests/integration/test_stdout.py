@@ -47,6 +47,6 @@ def test_reader_that_closes_the_pipe_ends_the_run_however_much_is_queued(replay:
 
 def test_ids_that_the_reader_did_not_take_are_named(replay: Loader) -> None:
     replay.process.terminate()
-    wait_for(lambda: replay.process.poll() is not None, "its end", 20)
+    wait_for(lambda: replay.process.poll() is not None, "its end")
     assert replay.process.returncode == 1
     assert "not delivered: trade ids " in replay.errors

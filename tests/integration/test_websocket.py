@@ -101,7 +101,7 @@ class Run:
             self.raised = error
 
     def ended(self) -> Exception | None:
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         return self.ending
 
@@ -177,11 +177,11 @@ def test_end_without_a_close_frame_is_reported() -> None:
 
 
 def test_silence_ends_the_connection_and_pings_break_it() -> None:
-    with connected(lambda _: None, silence_limit=0.6) as (peer, run):
+    with connected(lambda _: None, silence_limit=1.5) as (peer, run):
         for number in range(8):
             peer.send(frame(b"%d" % number, PING))
             assert peer.read_frame() == (PONG, b"%d" % number)
-            run.thread.join(0.15)
+            run.thread.join(0.25)
             assert run.thread.is_alive()
         assert isinstance(run.ended(), websocket.WebSocketTimeoutException)
 

@@ -143,9 +143,9 @@ def test_trades_missed_while_no_loader_ran_are_fetched_below_the_weight_limit(wo
         [trade] = market.trades(0, 1)
         write(kafka, workflow.topic, [record("POLUSDT", trade.id, trade.time // 1000)])
         loader = workflow.run(**urls(exchange), REST_WEIGHT_LIMIT="1500")
-        loader.wait_for_line("Gap closed", 60)
+        loader.wait_for_line("Gap closed")
         goal = market.last_id or 0
-        wait_for(lambda: workflow.last_id() >= goal, "the live stream to go on", 60)
+        wait_for(lambda: workflow.last_id() >= goal, "the live stream to go on")
         workflow.stop()
         assert loader.wait() == 0
         assert "Missing" not in loader.errors

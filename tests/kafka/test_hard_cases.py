@@ -61,7 +61,7 @@ def test_second_signal_ends_a_run_that_only_waits_for_its_last_event() -> None:
         loader.process.terminate()
         loader.wait_for_line("Stopping")
         loader.process.send_signal(signal.SIGINT)
-        assert loader.wait(30) == 143, "only the event was left to deliver; without the second signal: 600 s"
+        assert loader.wait() == 143, "only the event was left to deliver; without the second signal: 600 s"
 
 
 def test_ids_that_cannot_be_delivered_are_named_at_the_deadline() -> None:
@@ -77,7 +77,7 @@ def test_ids_that_cannot_be_delivered_are_named_at_the_deadline() -> None:
         seen = market.issued
         wait_for(lambda: market.issued > seen + 500, "trades that nobody acknowledges")
         loader.process.terminate()
-        assert loader.wait(15) == 1
+        assert loader.wait() == 1
         errors = loader.errors
     [line] = [line for line in errors.splitlines() if " ERROR   Error: Stopped by" in line]
     first, last = map(int, re.findall(r"not delivered: trade ids (\d+)-(\d+)", line)[0])
@@ -92,7 +92,7 @@ def test_first_signal_after_a_stop_command_still_delivers_the_tail(workflow: Wor
         workflow.stop()
         loader.wait_for_line("Stopping")
         loader.process.terminate()
-        assert loader.wait(30) == 0
+        assert loader.wait() == 0
     assert workflow.events()[-1]["records_written"] == len(workflow.records())
 
 

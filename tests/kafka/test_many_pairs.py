@@ -53,13 +53,13 @@ def test_a_stop_ends_all_pairs_and_the_next_run_goes_on_with_each(
         for number in (1, 2):
             before = sum(market.issued for market in markets)
             loader = many(workflow, exchange, DELIVERY=delivery, CONTROL_FROM="now")
-            wait_for(lambda: sum(market.issued for market in markets) > before + 6000, "6000 trades", 60)  # noqa: B023
+            wait_for(lambda: sum(market.issued for market in markets) > before + 6000, "6000 trades")  # noqa: B023
             loader.wait_for_line("Connected")
             if number == 1:
                 loader.process.kill()
                 loader.wait()
                 exchange_events = len(workflow.events())
-        wait_for(lambda: len(workflow.events()) > exchange_events + 2 * PAIRS, "events of each pair", 30)
+        wait_for(lambda: len(workflow.events()) > exchange_events + 2 * PAIRS, "events of each pair")
         workflow.stop()
         assert loader.wait() == 0, loader.errors
     found = ids_by_pair(workflow)
@@ -82,8 +82,8 @@ def test_each_pair_has_a_topic_and_one_without_ends_alone(
     workflow.variables["TELEMETRY_PRODUCER_ID"] = "loader-{symbol}"
     with Exchange(markets) as exchange:
         loader = many(workflow, exchange, KAFKA_TOPIC=f"{workflow.topic}-{{symbol}}", STARTUP_GRACE="1")
-        wait_for(lambda: events_of(workflow, first), "the end of the pair without a topic", 60)
-        wait_for(lambda: sum(market.issued for market in markets) > 5000, "5000 trades", 60)
+        wait_for(lambda: events_of(workflow, first), "the end of the pair without a topic")
+        wait_for(lambda: sum(market.issued for market in markets) > 5000, "5000 trades")
         loader.process.terminate()
         assert loader.wait() == 143, loader.errors
     found = ids_by_pair(workflow, *(f"{workflow.topic}-{symbol}" for symbol in others))

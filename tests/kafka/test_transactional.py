@@ -43,7 +43,7 @@ def test_a_run_commits_everything_it_reports(workflow: Workflow) -> None:
     market = Market.generated("POLUSDT", rate=2000, start="subscriber")
     with Exchange([market], faults=[Cut(after=3000), Replay(300, times=3)]) as exchange:
         loader = start(workflow, exchange)
-        wait_for(lambda: market.issued > 8000, "8000 trades issued", 60)
+        wait_for(lambda: market.issued > 8000, "8000 trades issued")
         workflow.stop()
         assert loader.wait() == 0, loader.errors
     found = workflow.consecutive_ids()
@@ -116,12 +116,12 @@ def test_killed_and_started_again_nothing_is_duplicated_or_missing(workflow: Wor
         for _ in range(5):
             loader = start(workflow, exchange)
             goal = workflow.last_id() + rng.randrange(1, 2000)
-            wait_for(lambda: workflow.last_id() > goal, "trades on the topic", 60)  # noqa: B023
+            wait_for(lambda: workflow.last_id() > goal, "trades on the topic")  # noqa: B023
             loader.process.kill()
             loader.wait()
         loader = start(workflow, exchange)
         goal = market.last_id or 0
-        wait_for(lambda: workflow.last_id() >= goal, "the last run to catch up", 60)
+        wait_for(lambda: workflow.last_id() >= goal, "the last run to catch up")
         workflow.stop()
         assert loader.wait() == 0, loader.errors
     workflow.consecutive_ids()

@@ -28,7 +28,7 @@ def kill(process: subprocess.Popen[Any]) -> None:
 
 
 @contextlib.contextmanager
-def limited(process: subprocess.Popen[Any], seconds: float = 60.0) -> Iterator[None]:
+def limited(process: subprocess.Popen[Any], seconds: float = 120.0) -> Iterator[None]:
     """Bound a block that reads what `process` writes: after `seconds` its whole group is killed and the block fails."""
     late = threading.Event()
 
@@ -95,14 +95,14 @@ class Program:
         assert found[-1], f"it ended too soon:\n{self.errors}"
         return found
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 120) -> int:
         """Its exit code, after at most `seconds`."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"still running after {seconds:g} s:\n{self.errors}") from error
 
-    def wait_for_line(self, text: str, seconds: float = 30) -> None:
+    def wait_for_line(self, text: str, seconds: float = 60) -> None:
         """Wait until standard error contains `text`."""
         try:
             wait_for(lambda: text in self.errors or self.process.poll() is not None, f"{text!r} in the log", seconds)

@@ -9,7 +9,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def wait_for(condition: Callable[[], _T], what: str, seconds: float = 30.0) -> _T:
+def wait_for(condition: Callable[[], _T], what: str, seconds: float = 60.0) -> _T:
     """The first true value of `condition`, which is polled for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # no export is marked
 from tests.tools.apache_kafka.node import QUIET
 from tests.tools.waiting import wait_for
 
-ANSWER_TIMEOUT = 30.0
+ANSWER_TIMEOUT = 60.0
 
 
 class Kafka:

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from tests.tools.processes import GuardedProcess
 
 HOST = "127.0.0.1"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 STOP_TIMEOUT = 20.0
 LOG_TAIL = 4000
 
