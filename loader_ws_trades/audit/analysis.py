@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from loader_ws_trades.audit.findings import LISTED, Findings, IdAndTime, Malformed, Span
+from loader_ws_trades.audit.findings import LISTED, Findings, Malformed, Span
 from loader_ws_trades.audit.timeline import DUPLICATES, FILLED_LATER, OUT_OF_ORDER, Timeline
-from loader_ws_trades.pipeline.events import Gap
+from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import Bounds, IdSet
 from loader_ws_trades.pipeline.records import (
     AnyRecord,
@@ -43,7 +43,7 @@ class Sequence:
 
     def __init__(self, start: int) -> None:
         self.start = start  # older trades do not belong to it
-        self.first: IdAndTime | None = None
+        self.first: Position | None = None
         self.top = _NO_ID
         self.top_time = start
         self._partition = -1  # of `top`
@@ -59,7 +59,7 @@ class Sequence:
     def advance(self, trade_id: int, partition: int, timestamp: int) -> None:
         """Add an id above all others."""
         if self.first is None:
-            self.first = IdAndTime(trade_id, timestamp)
+            self.first = Position(trade_id, timestamp)
         if trade_id != self.top + 1:
             self._end_run(trade_id)
         self.top, self.top_time, self._partition = trade_id, max(self.top_time, timestamp), partition
@@ -77,7 +77,7 @@ class Sequence:
         """Add an id below `top` that is missing."""
         self._ids.add(trade_id, trade_id)
         if self.first is None or trade_id < self.first.trade_id:
-            self.first = IdAndTime(trade_id, timestamp)
+            self.first = Position(trade_id, timestamp)
 
     def is_out_of_order(self, trade_id: int, partition: int, timestamp: int) -> bool:
         """Whether a missing id comes so soon after higher ones that nobody has filled it in on purpose."""
@@ -233,7 +233,7 @@ class Analysis:
         is_first = not found.spans.count
         if sequence.first:
             first, last = sequence.first.trade_id, sequence.top
-            found.spans.add(Span(sequence.first, IdAndTime(last, sequence.top_time)))
+            found.spans.add(Span(sequence.first, Position(last, sequence.top_time)))
         elif bounds.from_id is not None and bounds.to_id is not None:
             first, last = bounds.from_id, bounds.to_id
         else:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from loader_ws_trades.audit.findings import LISTED, Agreement, ArchiveSource, Difference, IdAndTime, Listed
+from loader_ws_trades.audit.findings import LISTED, Agreement, ArchiveSource, Difference, Listed
 from loader_ws_trades.binance.archive import Archive
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.pipeline.events import Gap
+from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import AnyRecord, Stored, decode
 from loader_ws_trades.pipeline.trade import BAD_INPUT, Trade, record_encoder
@@ -100,8 +100,8 @@ class Comparison:
             sources=[
                 ArchiveSource(file.path.name, file.sha256(), file.matches_checksum) for file in self._archive.files
             ],
-            first=IdAndTime(self._first_id, self.first_time),
-            last=IdAndTime(self._first_id + len(states) - 1, self._last_time),
+            first=Position(self._first_id, self.first_time),
+            last=Position(self._first_id + len(states) - 1, self._last_time),
             trades=self._trades,
             agree=states.count(_AGREES),
             lacking=self._listed(_UNREAD),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from loader_ws_trades.audit.timeline import Timeline
-from loader_ws_trades.pipeline.events import Gap
+from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import Bounds
 
 LISTED: Final = 20  # findings of each kind
@@ -33,18 +34,11 @@ class Malformed(NamedTuple):
     reason: str
 
 
-class IdAndTime(NamedTuple):
-    """A trade by its id and its time in milliseconds."""
-
-    trade_id: int
-    timestamp: int
-
-
 class Span(NamedTuple):
     """The ids between two resets, from the lowest to the highest."""
 
-    first: IdAndTime
-    last: IdAndTime
+    first: Position
+    last: Position
 
 
 @dataclass
@@ -108,8 +102,8 @@ class Agreement:
     """How far a topic agrees with the exchange's archive."""
 
     sources: list[ArchiveSource]
-    first: IdAndTime
-    last: IdAndTime
+    first: Position
+    last: Position
     trades: int
     """In the archive, each id once."""
     agree: int
@@ -148,6 +142,17 @@ class Findings:
         return sum(self.partitions.values())
 
     @property
+    def kinds(self) -> dict[str, Listed[Any]]:
+        """The findings by kind; `filled later` is not a fault."""
+        return {
+            "missing": self.missing,
+            "duplicates": self.duplicates,
+            "out of order": self.out_of_order,
+            "malformed": self.malformed,
+            "filled later": self.filled_later,
+        }
+
+    @property
     def faults(self) -> list[str]:
         """The kinds of faults found."""
         kinds = {
@@ -167,3 +172,63 @@ class Findings:
     def exit_code(self) -> int:
         """1 if there is a fault, or no trade in the range asked for; else 0."""
         return int(bool(self.faults) or (bool(self.bounds) and not self.spans.count))
+
+
+class Section(NamedTuple):
+    """Findings of one kind as a report lists them."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    more: int = 0
+    """How many are not listed."""
+
+
+def sections(found: Findings) -> list[Section]:
+    """All that is listed of the findings, as text."""
+    gaps, records = (("ids", "count"), _gap), (("ids", "count", "where"), _records)
+    made = [
+        _section("Missing trade ids", found.missing, *gaps),
+        _section("Duplicates", found.duplicates, *records),
+        _section("Out of order", found.out_of_order, *records),
+        _section(
+            "Malformed records", found.malformed, ("where", "reason"), lambda bad: (location(*bad[:2]), bad.reason)
+        ),
+        _section("Filled later, which is not a fault", found.filled_later, *records),
+    ]
+    if found.agreement:
+        heads = ("id", "field", "topic", "archive", "where")
+        made.append(_section("Trades that differ from the archive", found.agreement.differ, heads, _difference))
+        made.append(_section("Trade ids that are not in the archive", found.agreement.unknown, *gaps))
+    return [section for section in made if section.rows]
+
+
+def _section(title: str, kind: Listed[_T], heads: tuple[str, ...], row: Callable[[_T], tuple[str, ...]]) -> Section:
+    rows = [row(item) for item in kind.first]
+    return Section(title, heads, rows, max(0, kind.count - len(rows)))
+
+
+def _gap(gap: Gap) -> tuple[str, ...]:
+    return str(gap), counted(len(gap), "id")
+
+
+def _records(found: RecordRange) -> tuple[str, ...]:
+    ids = Gap(found.first, found.last)
+    return str(ids), counted(len(ids), "record"), location(found.partition, found.offset)
+
+
+def _difference(found: Difference) -> tuple[str, ...]:
+    return (
+        *(str(found.trade_id), found.field, found.topic, f"{found.archive} in the archive"),
+        location(found.partition, found.offset),
+    )
+
+
+def location(partition: int, offset: int) -> str:
+    """Where a record is."""
+    return f"partition {partition}, offset {offset}"
+
+
+def counted(count: int, thing: str) -> str:
+    """So many things."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loader_ws_trades.audit.findings import Agreement, Findings, IdAndTime, Listed, RecordRanges
+from loader_ws_trades.audit.findings import Agreement, Findings, RecordRanges, counted, location, sections
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.pipeline.events import Gap
+from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.text import format_time
 
@@ -79,59 +79,72 @@ def _backfills(found: Findings, settings: Settings) -> list[tuple[Gap, str]]:
     ]
 
 
-class PipeConsole(Console):
-    """A console whose reader may leave before the end, as `head` does."""
-
-    def on_broken_pipe(self) -> None:
-        """Go on without printing."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def as_text(found: Findings, settings: Settings) -> str:
+    """For people: a table, the first findings of each kind, and a verdict."""
+    return _rendered(_parts(found, settings))
 
 
-def show(found: Findings, settings: Settings) -> None:
-    """Print the findings on standard output."""
-    console = PipeConsole()
+def all_as_text(found: Mapping[str, Findings], settings: Settings) -> str:
+    """A table with a line for each of several pairs, and how to see more of a pair that has faults."""
+    table = _empty_table(f"{len(found)} pairs on topic {settings.kafka_topic}", box=SIMPLE_HEAD, padding=0)
+    table.add_column("pair", no_wrap=True)
+    for head in ("records", *Findings(Bounds()).kinds):
+        table.add_column(head, justify="right")
+    table.add_column("")
+    for symbol, one in found.items():
+        verdict = Text("fault", "red") if one.faults else Text("no trades", "red" if one.exit_code else "yellow")
+        if one.spans.count and not one.faults:
+            verdict = Text("ok", "green")
+        sizes = (one.records, *(kind.size for kind in one.kinds.values()))
+        table.add_row(symbol, *(f"{size:,}" for size in sizes), verdict)
+    if faulty := [symbol for symbol, one in found.items() if one.exit_code]:
+        text = f"Faults found in {len(faulty)} of {len(found)} pairs; --symbol {faulty[0]} lists those of one pair."
+        summary = Text(text, "bold red")
+    elif any(one.spans.count for one in found.values()):
+        summary = Text("No faults found.", "bold green")
+    else:
+        summary = Text(f"The topic {settings.kafka_topic} has no trades of these pairs.", "bold")
+    return _rendered([table, summary])
+
+
+def _rendered(parts: Iterable[Table | Text]) -> str:
+    """What a terminal, or else standard output, shows; lines of text are not wrapped."""
+    console = Console()
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    return captured.get().rstrip("\n")
+
+
+def _parts(found: Findings, settings: Settings) -> Iterator[Table | Text]:
     if found.spans.count:
-        console.print(_table(found, settings))
+        yield _table(found, settings)
     else:
         where = f" ({_range(found.bounds)})" if found.bounds else ""
         others = f"; other symbols: {_others(found)}" if found.others else ""
-        _print(console, f"The topic {settings.kafka_topic} has no trades of {settings.symbol}{where}{others}.", "bold")
-    gaps = [f"{gap} ({len(gap):,} ids)" if len(gap) > 1 else str(gap) for gap in found.missing.first]
-    _list(console, "Missing trade ids", gaps, found.missing)
-    for title, kind in (
-        ("Duplicates", found.duplicates),
-        ("Out of order", found.out_of_order),
-        ("Filled later (not a fault)", found.filled_later),
-    ):
-        lines = [f"{Gap(part.first, part.last)} at {_where(part.partition, part.offset)}" for part in kind.first]
-        _list(console, title, lines, kind)
-    lines = [f"{_where(bad.partition, bad.offset)}: {bad.reason}" for bad in found.malformed.first]
-    _list(console, "Malformed records", lines, found.malformed)
-    if found.agreement:
-        _show_agreement(console, found.agreement)
+        yield Text(f"The topic {settings.kafka_topic} has no trades of {settings.symbol}{where}{others}.", "bold")
+    for title, _, rows, more in sections(found):
+        yield Text(f"\n{title}", "bold")
+        yield from (Text(f"  {'  '.join(row)}") for row in rows)
+        if more:
+            yield Text(f"  and {more:,} more")
     if found.fillable:
-        _print(console, "\nCommands that may fill the first gaps", "bold")
-        for _, command in _backfills(found, settings):
-            _print(console, f"  {command}")
-    for partition, offset in found.hidden.items():
-        _print(console, f"\nNot audited because of an open transaction: {_where(partition, offset)} onwards", "yellow")
+        yield Text("\nCommands that may fill the first gaps", "bold")
+        yield from (Text(f"  {command}") for _, command in _backfills(found, settings))
+    for hidden in found.hidden.items():
+        yield Text(f"\nNot audited because of an open transaction: {location(*hidden)} onwards", "yellow")
     rate = found.scanned / found.seconds if found.seconds else 0.0
-    _print(console, f"\nRead {found.scanned:,} records in {found.seconds:.1f} s ({rate:,.0f} per second).")
+    yield Text(f"\nRead {found.scanned:,} records in {found.seconds:.1f} s ({rate:,.0f} per second).")
     if found.compacted:
-        _print(console, "\nThe topic is compacted, which deletes trades; set its cleanup.policy to delete.", "red")
-    _show_verdict(console, found)
-
-
-def _show_verdict(console: Console, found: Findings) -> None:
+        yield Text("\nThe topic is compacted, which deletes trades; set its cleanup.policy to delete.", "red")
     agreement = found.agreement
     for source in agreement.sources if agreement else ():
         checked = "matches" if source.matches_checksum else "not checked: there is no"
-        _print(console, f"{source.name}, SHA-256 {source.sha256} ({checked} {source.name}.CHECKSUM)")
+        yield Text(f"{source.name}, SHA-256 {source.sha256} ({checked} {source.name}.CHECKSUM)")
     if found.faults:
-        _print(console, f"Faults found: {', '.join(found.faults)}.", "bold red")
+        yield Text(f"Faults found: {', '.join(found.faults)}.", "bold red")
     elif found.spans.count:
-        _print(console, f"No faults found.{_certificate(agreement) if agreement else ''}", "bold green")
+        yield Text(f"No faults found.{_certificate(agreement) if agreement else ''}", "bold green")
 
 
 def _certificate(found: Agreement) -> str:
@@ -142,26 +155,16 @@ def _certificate(found: Agreement) -> str:
     )
 
 
-def _show_agreement(console: Console, found: Agreement) -> None:
-    lines = [
-        f"{one.trade_id} at {_where(one.partition, one.offset)}: {one.field} {one.topic}, in the archive {one.archive}"
-        for one in found.differ.first
-    ]
-    _list(console, "Trades that differ from the archive", lines, found.differ)
-    _list(console, "Trade ids that are not in the archive", [str(gap) for gap in found.unknown.first], found.unknown)
+def _empty_table(title: str, **options: Any) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", **options)
 
 
 def _table(found: Findings, settings: Settings) -> Table:
-    title = f"{settings.symbol} on topic {settings.kafka_topic}"
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table = _empty_table(f"{settings.symbol} on topic {settings.kafka_topic}", show_header=False)
 
     def row(name: str, value: str, *, is_fault: bool | None = None) -> None:
         verdict = Text("") if is_fault is None else Text("fault", "red") if is_fault else Text("ok", "green")
         table.add_row(Text(name), Text(value), verdict)
-
-    def counted(name: str, kind: Listed[Any], things: str, *, is_fault: bool = True) -> None:
-        value = f"{kind.size:,} {things} in {kind.count:,} ranges" if kind.count else "none"
-        row(name, value, is_fault=bool(kind.count) if is_fault else None)
 
     if found.bounds:
         row("range", _range(found.bounds))
@@ -173,15 +176,17 @@ def _table(found: Findings, settings: Settings) -> Table:
         row("further id resets", f"{found.spans.count - len(found.spans.first):,}")
     partitions = [f"{partition} ({count:,} records)" for partition, count in sorted(found.partitions.items())]
     row("partitions", ", ".join(partitions), is_fault=len(partitions) > 1)
-    counted("missing", found.missing, "ids")
-    counted("duplicates", found.duplicates, "records")
-    counted("out of order", found.out_of_order, "records")
-    row("malformed", f"{found.malformed.count:,}", is_fault=bool(found.malformed.count))
+    for name, kind in found.kinds.items():
+        value = counted(kind.size, "id" if kind is found.missing else "record") if kind.count else "none"
+        if kind.count < kind.size:
+            value += f" in {counted(kind.count, 'range')}"
+        if kind is not found.filled_later:
+            row(name, value, is_fault=bool(kind.count))
+        elif kind.count:
+            row(name, value)
     if agreement := found.agreement:
         differ = bool(agreement.differ.count or agreement.unknown.count)
         row("as in the archive", f"{agreement.agree:,} of {agreement.trades:,} trades", is_fault=differ)
-    if found.filled_later.count:
-        counted("filled later", found.filled_later, "records", is_fault=False)
     if found.others:
         row("other symbols", _others(found))
     return table
@@ -204,24 +209,5 @@ def _others(found: Findings) -> str:
     return ", ".join(named) + (f" and {more} more" if more else "")
 
 
-def _list(console: Console, title: str, lines: list[str], kind: Listed[Any]) -> None:
-    if not lines:
-        return
-    _print(console, f"\n{title}", "bold")
-    for line in lines:
-        _print(console, f"  {line}")
-    if kind.count > len(lines):
-        _print(console, f"  and {kind.count - len(lines):,} more")
-
-
-def _print(console: Console, line: str, style: str = "") -> None:
-    """Print a line as it is: without markup, and not wrapped."""
-    console.print(Text(line, style), soft_wrap=True)
-
-
-def _trade(trade: IdAndTime) -> str:
+def _trade(trade: Position) -> str:
     return f"{trade.trade_id}, {format_time(trade.timestamp)}"
-
-
-def _where(partition: int, offset: int) -> str:
-    return f"partition {partition}, offset {offset}"

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import msgspec
@@ -23,9 +23,8 @@ from loader_ws_trades.cli.options import (
     settings_options,
 )
 from loader_ws_trades.config import parsers as values
-from loader_ws_trades.config.settings import SHARE, Settings
+from loader_ws_trades.config.settings import SHARE
 from loader_ws_trades.errors import RunError
-from loader_ws_trades.pipeline.id_ranges import Bounds
 
 _AUDITED = ("symbol", "kafka_topic")
 
@@ -59,6 +58,7 @@ def audit(
     """
     from loader_ws_trades.audit import report  # noqa: PLC0415
     from loader_ws_trades.audit.scan import audit as read  # noqa: PLC0415
+    from loader_ws_trades.audit.scan import audit_pairs  # noqa: PLC0415
 
     bounds, faults = gather_bounds(flags)
     if archive and bounds:
@@ -73,7 +73,13 @@ def audit(
         faults=faults,
     )
     if settings.many:
-        _audit_pairs(settings, bounds, bar=not no_progress, as_json=as_json)
+        pairs = audit_pairs(settings, bounds, bar=not no_progress)
+        if as_json:
+            for symbol, one in pairs.items():
+                say(report.as_json(one, settings.for_symbol(symbol)))
+        else:
+            say(report.all_as_text(pairs, settings))
+        sys.exit(max((one.exit_code for one in pairs.values()), default=0))
     found = read(settings, bounds, bar=not no_progress, archive=archive, timed=html is not None)
     if html:
         from loader_ws_trades.audit.page import page  # noqa: PLC0415
@@ -84,23 +90,8 @@ def audit(
             raise RunError(
                 f"The report {html} cannot be written ({error.strerror}); free some disk space, or give another file"
             ) from error
-    if as_json:
-        say(report.as_json(found, settings))
-    else:
-        report.show(found, settings)
+    say((report.as_json if as_json else report.as_text)(found, settings))
     sys.exit(found.exit_code)
-
-
-def _audit_pairs(settings: Settings, bounds: Bounds, *, bar: bool, as_json: bool) -> NoReturn:
-    from loader_ws_trades.audit import overview  # noqa: PLC0415
-    from loader_ws_trades.audit.scan import audit_pairs  # noqa: PLC0415
-
-    found = audit_pairs(settings, bounds, bar=bar)
-    if as_json:
-        say(overview.as_lines(found, settings))
-    else:
-        overview.show(found, settings)
-    sys.exit(max((one.exit_code for one in found.values()), default=0))
 
 
 @command(

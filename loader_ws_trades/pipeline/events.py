@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """The last trade that needs not come again: its id, and the time (ms, 0 if unknown) of the newest one up to it."""
+    """A trade by its id and time (ms, 0 if unknown); where a run resumes, the time is of the newest one up to it."""
 
     trade_id: int
     timestamp: int = 0

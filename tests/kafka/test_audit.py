@@ -127,9 +127,9 @@ def test_every_kind_of_finding(kafka: Kafka) -> None:
     assert code == 1
     assert "\x1b" not in output
     for line in (
-        "\n  100-109 (10 ids)\n  6\n",
-        "\n  150-159 at partition 0, offset 192\n",
-        "\n  partition 0, offset 202: the price 1e-07 is ",
+        "\n  100-109  10 ids\n  6  1 id\n",
+        "\n  150-159  10 records  partition 0, offset 192\n",
+        "\n  partition 0, offset 202  the price 1e-07 is ",
         f"\n  {backfill}\n",
         "\nFaults found: missing ids, duplicates, out of order, malformed records.\n",
     ):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from loader_ws_trades.audit import analyses as module
-from loader_ws_trades.audit import overview
+from loader_ws_trades.audit import report
 from loader_ws_trades.audit.analyses import Analyses
 from loader_ws_trades.audit.findings import Findings
 from loader_ws_trades.config.loading import load
@@ -86,15 +86,10 @@ def test_the_number_of_pairs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(analysed(mixed(FAULTY), "*USD?,POLBTC")) == ["BTCUSDT", "POLBTC"]
 
 
-def test_the_overview_has_a_line_for_each_pair(capsys: pytest.CaptureFixture[str]) -> None:
-    found = analysed(mixed(FAULTY), "*")
-    lines = overview.as_lines(found, settings_of("*")).splitlines()
-    assert [(json.loads(line)["symbol"], json.loads(line)["ok"]) for line in lines] == [
-        ("BTCUSDT", True),
-        ("ETHUSDT", False),
-        ("POLBTC", False),
-    ]
-    overview.show(found, settings_of("*"))
-    shown = capsys.readouterr().out
+def test_the_report_on_several_pairs_has_a_line_for_each() -> None:
+    found, settings = analysed(mixed(FAULTY), "*"), settings_of("*")
+    lines = [json.loads(report.as_json(one, settings.for_symbol(symbol))) for symbol, one in found.items()]
+    assert [(line["symbol"], line["ok"]) for line in lines] == list(zip(PAIRS, (True, False, False), strict=True))
+    shown = report.all_as_text(found, settings)
     assert [shown.count(symbol) for symbol in PAIRS] == [1, 2, 1]
     assert "Faults found in 2 of 3 pairs; --symbol ETHUSDT lists those of one pair." in shown

@@ -30,7 +30,7 @@ OWNERS = {
     "urllib3": {"binance"},
     "prometheus_client": {"monitoring/server"},
     "pythonjsonlogger": {"logs"},
-    "rich": {"monitoring/progress", "audit/report", "audit/overview", "check/report", "sandbox"},
+    "rich": {"monitoring/progress", "audit/report", "check/report", "sandbox"},
     "websockets": {"sandbox"},
 }
 
