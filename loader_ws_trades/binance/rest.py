@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Collection, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
@@ -59,38 +58,8 @@ class _Aggregate(msgspec.Struct):
     f: int
 
 
-class Rest:
-    """A client of the REST API at `base_url`.
-
-    Args:
-        base_url: the URL before `/api/v3`.
-        stopping: ends every wait, and aborts requests.
-        weight_limit: request weight per minute to stay below.
-        timeout: seconds for connecting, and for each read.
-
-    Raises:
-        ConfigurationError: if the proxy to be used is invalid.
-    """
-
-    def __init__(
-        self, base_url: str, stopping: threading.Event, *, weight_limit: int = 3000, timeout: float = 5.0
-    ) -> None:
-        self._client = RestClient(base_url, stopping, weight_limit, timeout)
-        self.close = self._client.close
-
-    @property
-    def counted(self) -> int | None:
-        """The request weight that the exchange reported for our IP address in its latest response."""
-        return self._client.counted
-
-    @property
-    def weight_used(self) -> int:
-        """Request weight used in the last minute, by us and by others on the same IP address."""
-        return self._client.weight_used
-
-    def await_weight(self, weight: int = TRADES_WEIGHT) -> None:
-        """Wait until a request of `weight` is within our own limit, as every request does; raises as these do."""
-        self._client.await_weight(weight)
+class Rest(RestClient):
+    """A client of the REST API at `base_url`."""
 
     def time(self) -> int:
         """The exchange's clock, in ms since 1970 (source: `GET /api/v3/time`).
@@ -98,7 +67,7 @@ class Rest:
         Raises:
             UnavailableError: if the exchange does not respond as documented.
         """
-        return decoded(self._client.get("/api/v3/time", {}, TIME_WEIGHT), _Time).serverTime
+        return decoded(self.get("/api/v3/time", {}, TIME_WEIGHT), _Time).serverTime
 
     def symbol_status(self, symbol: str) -> str:
         """The trading status of `symbol`: TRADING, HALT, BREAK or CANCEL_ONLY (source: `GET /api/v3/exchangeInfo`).
@@ -115,7 +84,7 @@ class Rest:
 
     def _statuses(self, fields: dict[str, str], **bounds: int) -> dict[str, str]:
         try:
-            body = self._client.get("/api/v3/exchangeInfo", fields, SYMBOL_WEIGHT, **bounds)
+            body = self.get("/api/v3/exchangeInfo", fields, SYMBOL_WEIGHT, **bounds)
         except UnavailableError as error:
             if error.lasting or isinstance(error, MisconfiguredError):
                 raise ConfigurationError(str(error)) from error
@@ -165,7 +134,7 @@ class Rest:
             UnavailableError: if the exchange does not respond as documented.
         """
         fields = {"symbol": symbol, "fromId": first_id, "limit": ROWS}
-        body = self._client.get("/api/v3/historicalTrades", fields, TRADES_WEIGHT)
+        body = self.get("/api/v3/historicalTrades", fields, TRADES_WEIGHT)
         try:
             return decode_rows(body, symbol)
         except ValueError as error:
@@ -192,7 +161,7 @@ class Rest:
     def _tickers(self, some: list[str] | None) -> Iterator[tuple[str, Ticker]]:
         fields = {"symbols": msgspec.json.encode(some).decode()} if some else {}
         weight = TICKER_WEIGHT if some else ALL_TICKERS_WEIGHT
-        body = self._client.get("/api/v3/ticker/24hr", {**fields, "type": "MINI"}, weight)
+        body = self.get("/api/v3/ticker/24hr", {**fields, "type": "MINI"}, weight)
         for each in decoded(body, list[_Ticker]):
             yield each.symbol, Ticker(each.firstId, each.lastId)
 
@@ -206,7 +175,7 @@ class Rest:
         Raises:
             UnavailableError: if the exchange does not respond as documented, or has no trade.
         """
-        body = self._client.get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
+        body = self.get("/api/v3/trades", {"symbol": symbol, "limit": 1}, TRADES_WEIGHT)
         try:
             return decode_rows(body, symbol)[0][-1]
         except (ValueError, IndexError) as error:
@@ -222,7 +191,7 @@ class Rest:
             UnavailableError: if the exchange does not respond as documented.
         """
         fields = {"symbol": symbol, "startTime": moment, "limit": _AGGREGATES}
-        found = decoded(self._client.get("/api/v3/aggTrades", fields, AGGREGATES_WEIGHT), list[_Aggregate])
+        found = decoded(self.get("/api/v3/aggTrades", fields, AGGREGATES_WEIGHT), list[_Aggregate])
         if not found:
             return None
         first = next((row.f for row in found if row.f >= 0), None)

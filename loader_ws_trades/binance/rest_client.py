@@ -30,13 +30,21 @@ _WAIT_LINES = (10, 3600.0)  # log lines about them, per seconds
 
 
 class RestClient:
-    """Sends requests to the REST API at `base_url`; `Rest` has the arguments.
+    """Sends requests to the REST API at `base_url`.
+
+    Args:
+        base_url: the URL before `/api/v3`.
+        stopping: ends every wait, and aborts requests.
+        weight_limit: request weight per minute to stay below.
+        timeout: seconds for connecting, and for each read.
 
     Raises:
         ConfigurationError: if the proxy to be used is invalid.
     """
 
-    def __init__(self, base_url: str, stopping: threading.Event, weight_limit: int, timeout: float) -> None:
+    def __init__(
+        self, base_url: str, stopping: threading.Event, *, weight_limit: int = 3000, timeout: float = 5.0
+    ) -> None:
         self._base = base_url.rstrip("/")
         self._stopping = stopping
         self._limit = WeightLimit(weight_limit)

@@ -87,7 +87,7 @@ class ProgressLog:
         self._last += passed
         self._done = done
         parts = [] if total is None else [f"{_share(done, total):.0%} of {total}"]
-        text = ", ".join([*parts, *_texts(details), f"{rate:.0f}/s"])
+        text = ", ".join([*parts, *_texts(details), f"{rate:.0f}/s", *_left(done, total, rate)])
         extra = {"event": self._event, "state": state, **details, "rate": round(rate)}
         if total is not None:
             extra["total"] = total
@@ -135,7 +135,7 @@ class ProgressLine:
             parts = [f"{rate:,.0f}/s", *_texts(details)]
         else:
             parts = [f"{_share(done, total):.0%}", f"{done:,} of {total:,}", f"{rate:,.0f}/s"]
-            parts += [f"{format_duration((total - done) / rate)} left"] if rate else []
+            parts += _left(done, total, rate)
         with self._lock:
             self._open = True
             self._line.start()
@@ -174,6 +174,10 @@ class ProgressLine:
 
 def _share(done: int, total: int) -> float:
     return min(1.0, done / total) if total else 1.0
+
+
+def _left(done: int, total: int | None, rate: float) -> list[str]:
+    return [f"{format_duration((total - done) / rate)} left"] if total is not None and rate and done < total else []
 
 
 def _texts(details: Mapping[str, int | float]) -> list[str]:

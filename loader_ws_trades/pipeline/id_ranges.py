@@ -45,6 +45,11 @@ class IdSet:
         if tail - head > 1:
             self._fill(head + 1, tail - 1)
 
+    def include(self, first: int, last: int) -> None:
+        """Add the ids from `first` to `last`, both included, some of which may be present."""
+        for new in list(self.holes(first, last)):
+            self.add(new.first, new.last)
+
     def _set(self, chunk: int, low: int, high: int) -> None:
         bits = self._partial.get(chunk, 0) | (1 << high + 1) - (1 << low)
         if bits != _ALL:

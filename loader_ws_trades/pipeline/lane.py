@@ -163,20 +163,10 @@ class Lane:
             self._note_order()
             return dropped
 
-    def in_order(self) -> bool:
-        """Whether nothing is missing before the newest trade seen."""
-        with self._outlet.lock:
-            return self.sequencer.in_order
-
     def gap(self) -> Gap | None:
         """The missing ids that hold trades back; None if there are none, or no more trades are taken."""
         with self._outlet.lock:
             return self.sequencer.gap() if self._takes else None
-
-    @property
-    def has_gap(self) -> bool:
-        """Whether missing ids hold trades back; without the lock, for the main thread."""
-        return self._takes and not self.sequencer.in_order
 
     def standing(self) -> Standing:
         """How far its trades have come."""

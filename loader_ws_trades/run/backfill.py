@@ -20,7 +20,6 @@ from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.trade import Trade
 from loader_ws_trades.run.bounded import TradeRange, give_missing, start_range
-from loader_ws_trades.text import format_duration
 
 log = logging.getLogger(__name__)
 events = Events(log)
@@ -33,7 +32,6 @@ _RECENT_DEADLINE = 10.0  # seconds; REPAIR_DEADLINE if that is less
 _CONFIRM = 1.0  # seconds between two answers
 
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds in which they are counted
-_PROGRESS_EVERY, _PROGRESS_AT_MOST = 10.0, 300.0  # seconds between two log lines about progress, growing
 
 
 class RestProvider:
@@ -151,13 +149,12 @@ class RestProvider:
         Raises:
             RunError: if REST did not answer for `REPAIR_OUTAGE_LIMIT`, or serves us no more, for `REPAIR_DEADLINE`.
         """
-        progress = _Progress(sum(map(len, missing)))
         for wanted in missing:
             start_range(wanted, receiver.lane)
             receiver.lane.expect(wanted.last)
-            self._load(wanted, receiver, progress)
+            self._load(wanted, receiver)
 
-    def _load(self, wanted: Gap, receiver: Ingest, progress: _Progress) -> None:
+    def _load(self, wanted: Gap, receiver: Ingest) -> None:
         lane, deadline = receiver.lane, min(self._settings.repair_deadline, _RECENT_DEADLINE)
         absent_since: dict[int, float] = {}  # by the first id of a hole
         while not self._stopping.is_set() and (gap := lane.gap()) is not None:
@@ -171,7 +168,7 @@ class RestProvider:
             now = time.monotonic()
             for first in holes:
                 absent_since.setdefault(first, now)
-            progress.add(lane.fill(rows))
+            lane.fill(rows)
             while (gap := lane.gap()) is not None and (end := holes.get(gap.first)) is not None:
                 is_old = end in times and self._age(times[end], now) > deadline
                 if now < absent_since[gap.first] + (_CONFIRM if is_old else deadline):
@@ -225,26 +222,6 @@ class ArchiveProvider:
     def close(self) -> None:
         """End every wait."""
         self._stopping.set()
-
-
-class _Progress:
-    """Logs how a long load is going."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-        self._every = _PROGRESS_EVERY
-        self._began = self._logged = time.monotonic()
-
-    def add(self, trades: int) -> None:
-        self._done += trades
-        now = time.monotonic()
-        if now - self._logged < self._every or not self._done:
-            return
-        self._logged, self._every = now, min(2 * self._every, _PROGRESS_AT_MOST)
-        left = (now - self._began) * (self._total - self._done) / self._done
-        text = f"Loaded {self._done} of {self._total} trades, about {format_duration(left)} left"
-        events.info("backfill_progress", text, done=round(self._done / self._total, 4))
 
 
 def cost(settings: Settings, missing: Iterable[Gap]) -> tuple[int, float]:

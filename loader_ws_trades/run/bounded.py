@@ -7,6 +7,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableErr
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import consumer_credentials, telemetry_producer_properties
+from loader_ws_trades.kafka.reader import Record, TopicScanner
 from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.events import Gap, Position
@@ -22,8 +24,8 @@ from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import LaneKeeper, OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.lane import Lane
-from loader_ws_trades.pipeline.trade import Trade
-from loader_ws_trades.run.topic_ids import ids_on_topic
+from loader_ws_trades.pipeline.records import decode_place
+from loader_ws_trades.pipeline.trade import BAD_INPUT, Trade
 
 events = Events(logging.getLogger(__name__))
 
@@ -223,3 +225,38 @@ def consecutive(trades: list[Trade]) -> Iterator[list[Trade]]:
 def start_range(wanted: Gap, lane: Lane) -> None:
     """Expect the first trade of a range next."""
     lane.resume(Position(wanted.first - 1))
+
+
+def ids_on_topic(settings: Settings, first_id: int, last_id: int, since: int) -> IdSet:
+    """Those of the ids from `first_id` to `last_id` that are on the topic, and perhaps others.
+
+    It is read from the time `since` (ms since 1970) to its end, because backfilled trades come after newer ones.
+
+    Raises:
+        UnavailableError: if the brokers do not answer, or READ on the topic is denied.
+    """
+    found = IdSet()
+    with closing(TopicScanner(settings)) as scanner:
+        for partition, (start, end) in scanner.ranges(since).items():
+            first, last = 0, -1  # consecutive ids: to add them at once is twice as fast
+            for trade_id in _trade_ids(scanner.read(partition, start, end), settings.symbol):
+                if trade_id == last + 1:
+                    last = trade_id
+                elif first_id <= trade_id <= last_id:
+                    found.include(first, last)
+                    first = last = trade_id
+            found.include(first, last)
+    return found
+
+
+def _trade_ids(records: Iterable[Record], symbol: str) -> Iterator[int]:
+    key = symbol.encode()
+    for record in records:
+        if record.key != key or not record.value:
+            continue
+        try:
+            place = decode_place(record.value)
+        except BAD_INPUT:
+            continue
+        if place.symbol == symbol:
+            yield place.trade_id

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from loader_ws_trades.binance.feed import Feed
-from loader_ws_trades.binance.rest import Rest, Ticker
+from loader_ws_trades.binance.rest import TRADES_WEIGHT, Rest, Ticker
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.lifecycle import Deadline, Task, spawn
 from loader_ws_trades.pipeline.connection_check import ConnectionCheck
@@ -94,7 +94,7 @@ class Live(Source):
             fetch=self._fetch,
             ingest=receiver,
             stopping=self._repair_stopping,
-            await_weight=rest.await_weight,
+            await_weight=lambda: rest.await_weight(TRADES_WEIGHT),
             on_turn=on_turn,
         )
         if self._pairs:

@@ -71,8 +71,7 @@ class RecordingProvider:
             other = other or next(iter(rejected), None)
             for run in consecutive(trades):
                 begin, end = run[0].trade_id, run[-1].trade_id
-                for gap in list(self._recorded.holes(begin, end)) if begin <= last_id else [Gap(begin, end)]:
-                    self._recorded.add(gap.first, gap.last)
+                self._recorded.include(begin, end)
                 first = run[0] if first is None or begin < first.trade_id else first
                 last_id = max(last_id, end)
         if first is None:

@@ -109,7 +109,7 @@ class Stage:
     def fill(self, *streamed: int) -> None:
         self.stream(*streamed)
         self.repair_all()
-        assert self.lane.in_order() or self.stopping.is_set()
+        assert self.lane.sequencer.in_order or self.stopping.is_set()
 
     def repair_all(self) -> None:
         """Repair without time for gaps to close by themselves, until nothing is missing or the run ends."""

@@ -103,7 +103,7 @@ def test_request_during_a_pause_fails_at_once_without_asking(make: Callable[...,
 def test_wait_for_request_weight_ends_with_the_run(make: Callable[..., rest.Rest], clock: FakeClock) -> None:
     client, began = make(limit=25), clock.now
     client.trades_from("POLUSDT", 7)
-    clock.after(5, client._client._stopping.set)
+    clock.after(5, client._stopping.set)
     assert "ending" in str(refusal_of(client))
     assert (clock.now - began, Wire.asked) == (5, 1)
 

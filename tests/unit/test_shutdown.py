@@ -121,7 +121,7 @@ class Source(interfaces.Source):
     def finish(self, *, final: bool, patient: bool) -> bool:
         if not hasattr(self, "receiver"):
             return True
-        if final and patient and self.receiver.lane.has_gap and not self.finishing(self.receiver):
+        if final and patient and self.receiver.has_gap and not self.finishing(self.receiver):
             return False
         if final:
             self.receiver.give_up("the run ended")
@@ -291,7 +291,7 @@ def test_a_final_end_gives_repair_half_of_the_time(clock: FakeClock, run: Run) -
         asked.append(clock.now)
         if asked[-1] - asked[0] > 5:
             receiver.lane.fill(trades(3, 4))
-        return not receiver.lane.has_gap
+        return not receiver.has_gap
 
     source.finishing = finishing
     ended = run(source, sink, signals=(1.0,), shutdown_timeout="20")
@@ -477,7 +477,7 @@ class HangingRest:
         self.asked = threading.Event()
         self.let_go = threading.Event()
 
-    def await_weight(self) -> None: ...
+    def await_weight(self, _weight: int) -> None: ...
 
     newest_trade = None
 
