@@ -184,13 +184,13 @@ class Search:
 
     def _checkpoints(self, doubt: str | None = None, since: int | None = None) -> dict[str, Checkpoint]:
         """The newest trade of each pair, or what is known without one."""
-        found = {symbol: newest.last for symbol, newest in self._found.items()}
-        return {symbol: self._checkpoint(symbol, found.get(symbol), doubt, since) for symbol in self._symbols}
-
-    def _checkpoint(self, symbol: str, last: Position | None, doubt: str | None, since: int | None) -> Checkpoint:
-        if last:
-            return Checkpoint(last)
-        return Checkpoint(since=since, doubt=doubt and f"The topic {self._topic} has no trade of {symbol}{doubt}")
+        checkpoints = {}
+        for symbol in self._symbols:
+            newest = self._found.get(symbol)
+            unknown = doubt and f"The topic {self._topic} has no trade of {symbol}{doubt}"
+            last = newest.last if newest else None
+            checkpoints[symbol] = Checkpoint(last) if last else Checkpoint(since=since, doubt=unknown)
+        return checkpoints
 
 
 def newest_trade(settings: Settings, patience: float = 10.0) -> Checkpoint:
