@@ -20,11 +20,16 @@ _SPANS = ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1))
 
 def format_time(timestamp: int) -> str:
     """Unix milliseconds for people; out-of-range values are shown as they are."""
+    at = utc(timestamp)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else str(timestamp)
+
+
+def utc(timestamp: float) -> datetime | None:
+    """The date and time of Unix milliseconds; None if they are out of range."""
     try:
-        at = datetime.fromtimestamp(timestamp / 1000, timezone.utc)
+        return datetime.fromtimestamp(timestamp / 1000, timezone.utc)
     except (ValueError, OverflowError, OSError):
-        return str(timestamp)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return None
 
 
 def printable(foreign: str, limit: int = 200) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timezone
 from html import escape
 from typing import Final
 
-from loader_ws_trades.audit.timeline import KINDS, MISSING, Column, Timeline, spans
+from loader_ws_trades.audit.timeline import DAY, HOUR, KINDS, MINUTE, MISSING, SECOND, Column, Timeline, spans
+from loader_ws_trades.text import utc
 
 WIDTHS: Final = (920, 340)  # of each chart in pixels, for wide and for narrow screens
 _LEFT, _RIGHT, _TOP, _AXIS = 58, 14, 12, 40  # margins around the plot; below it is the axis
@@ -18,12 +18,11 @@ _SPACED = 4.0  # from this width on there is a pixel between columns
 
 _Span = tuple[float, float]
 
-_SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
 _STEPS = (
-    *(n * _SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * _MINUTE for n in (1, 2, 5, 10, 15, 30)),
-    *(n * _HOUR for n in (1, 2, 3, 6, 12)),
-    *(n * _DAY for n in (1, 2, 7, 14, 28, 56, 112, 364, 1820, 3640, 18200, 36400)),
+    *(n * SECOND for n in (1, 2, 5, 10, 15, 30)),
+    *(n * MINUTE for n in (1, 2, 5, 10, 15, 30)),
+    *(n * HOUR for n in (1, 2, 3, 6, 12)),
+    *(n * DAY for n in (1, 2, 7, 14, 28, 56, 112, 364, 1820, 3640, 18200, 36400)),
 )
 _LAGS = (
     *((1, "1 ms"), (10, "10 ms"), (100, "100 ms"), (1000, "1 s"), (10_000, "10 s"), (100_000, "100 s")),
@@ -86,16 +85,16 @@ class Chart:
         step = next((one for one in _STEPS if (self._end - self._start) / one <= most), _STEPS[-1])
         date = ""
         for moment in range(-(-self._start // step) * step, self._end + 1, step):
-            at = _at(moment)
+            at = utc(moment)
             if at is None:
                 return  # a record may hold any time, and the calendar ends
             before, date = date, f"{at.day} {at:%b %Y}"
-            if step >= _DAY:
+            if step >= DAY:
                 yield self.x(moment), date, ""
             else:
                 yield (
                     self.x(moment),
-                    f"{at:%H:%M:%S}" if step < _MINUTE else f"{at:%H:%M}",
+                    f"{at:%H:%M:%S}" if step < MINUTE else f"{at:%H:%M}",
                     date if date != before else "",
                 )
 
@@ -116,16 +115,9 @@ class Chart:
         return f'<svg {size} role="img" aria-label="{escape(self._label)}">{"".join(self._parts)}</svg>'
 
 
-def _at(moment: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(moment / 1000, timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
 def when(begin: int, end: int) -> str:
     """A span of time for people."""
-    first, last = _at(begin), _at(end)
+    first, last = utc(begin), utc(end)
     if first is None or last is None:
         return f"{begin} to {end}"
     day = f"{first.day} {first:%b %Y} "
@@ -150,13 +142,13 @@ def _round_up(value: float) -> float:
 
 def unit(timeline: Timeline) -> str:
     """In which unit the rates are given."""
-    return "minute" if timeline.columns((WIDTHS[0] - _LEFT - _RIGHT) // 2)[0] >= _MINUTE else "second"
+    return "minute" if timeline.columns((WIDTHS[0] - _LEFT - _RIGHT) // 2)[0] >= MINUTE else "second"
 
 
 def rates(timeline: Timeline) -> str:
     """Trades per minute, or per second if the topic spans a short time; what is missing is shaded."""
     name = unit(timeline)
-    each = _MINUTE if name == "minute" else _SECOND
+    each = MINUTE if name == "minute" else SECOND
 
     def draw(width: int, columns: dict[int, Column], span: int) -> str:
         chart = Chart(f"Trades per {name}", width, 200, columns, span)

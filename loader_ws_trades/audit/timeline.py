@@ -17,10 +17,10 @@ from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import AnyRecord, decode_place
 from loader_ws_trades.pipeline.trade import BAD_INPUT
 
-_SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
+SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 _WIDTHS: Final = (
-    *(_SECOND, 5 * _SECOND, 15 * _SECOND, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 4 * _HOUR, _DAY, 7 * _DAY),
-    *(28 * _DAY * 4**power for power in range(8)),
+    *(SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, DAY, 7 * DAY),
+    *(28 * DAY * 4**power for power in range(8)),
 )
 _COLUMNS = 4000  # at once in memory
 _LAG_STEPS = 4  # to a doubling, so a lag is known to a tenth
@@ -130,7 +130,7 @@ class Timeline:
     def columns(self, at_most: int) -> tuple[int, dict[int, Column]]:
         """The width of a column in milliseconds, and the columns by their start, so that few fill the whole time."""
         if not self._columns:
-            return _SECOND, {}
+            return SECOND, {}
         span = max(self._columns) - min(self._columns)
         wide = next((width for width in _WIDTHS[self._level :] if span / width < at_most - 1), _WIDTHS[-1])
         return wide, dict(sorted(_merged(self._columns, wide).items()))

@@ -1,6 +1,6 @@
 """The command line, and the commands that need no exchange and no brokers: `demo` and `sandbox`.
 
-The others are in `load`, `inspect` and `check`. What a command needs is imported when it runs, so `--help` is quick.
+The others are in `load` and `inspect`. What a command needs is imported when it runs, so `--help` is quick.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 import click
 
 from loader_ws_trades import __version__
-from loader_ws_trades.cli.check import check
 from loader_ws_trades.cli.group import Group, command
-from loader_ws_trades.cli.inspect import audit, schema, stop
+from loader_ws_trades.cli.inspect import audit, check, schema, stop
 from loader_ws_trades.cli.load import backfill, replay, run
 from loader_ws_trades.cli.options import checked_option
 from loader_ws_trades.config import parsers as values

@@ -48,6 +48,14 @@ class HiddenError(UnavailableError):
         self.offset = offset
 
 
+def no_broker(servers: object, why: str) -> UnavailableError:
+    """None of the brokers at `servers` answered."""
+    return UnavailableError(
+        f"No Kafka broker answered at {servers} ({why}); check {named('kafka_bootstrap_servers')} and that the brokers "
+        "are up and reachable"
+    )
+
+
 def run_error(error: KafkaException | KafkaError, action: str) -> RunError:
     """The error that ends a run because `action` failed."""
     kind = FencedError if cause(error).code() in _FENCED else RunError

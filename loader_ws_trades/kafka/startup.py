@@ -14,7 +14,7 @@ from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
 from loader_ws_trades.kafka.admin import SHORT_TIMEOUT, TopicAdmin, topic_metadata
 from loader_ws_trades.kafka.client import Client
-from loader_ws_trades.kafka.errors import access_denied, error_text
+from loader_ws_trades.kafka.errors import access_denied, error_text, no_broker
 from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events
@@ -113,10 +113,7 @@ def _check_topic(client: Client, topic: str, setting: str, operation: Operation)
     except KafkaException as error:
         client.poll(0)
         client.diagnosis.check(client.properties)
-        raise UnavailableError(
-            f"No Kafka broker answered at {client.properties['bootstrap.servers']} ({client.diagnosis.reason}); check "
-            f"{named('kafka_bootstrap_servers')} and that the brokers are up and reachable"
-        ) from error
+        raise no_broker(client.properties["bootstrap.servers"], client.diagnosis.reason) from error
     credentials, failure = client.diagnosis.credentials, topic_metadata(cluster, topic).error
     if failure is None:
         return

@@ -13,7 +13,7 @@ from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, LoaderError, UnavailableError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin
 from loader_ws_trades.kafka.client import Client
-from loader_ws_trades.kafka.errors import access_denied, error_text
+from loader_ws_trades.kafka.errors import access_denied, error_text, no_broker
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.kafka.startup import retry_until_ready
 from loader_ws_trades.kafka.topic_settings import TopicSettings
@@ -62,10 +62,7 @@ def _missing(client: Client, topics: Sequence[str]) -> set[str]:
     try:
         cluster: ClusterMetadata = client.list_topics(timeout=LONG_TIMEOUT)
     except KafkaException as error:
-        raise UnavailableError(
-            f"No Kafka broker answered at {client.properties['bootstrap.servers']} ({error_text(error)}); check "
-            f"{named('kafka_bootstrap_servers')} and that the brokers are up and reachable"
-        ) from error
+        raise no_broker(client.properties["bootstrap.servers"], error_text(error)) from error
     return {topic for topic in topics if topic not in cluster.topics or cluster.topics[topic].error}
 
 

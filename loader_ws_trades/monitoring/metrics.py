@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from loader_ws_trades import streams
-from loader_ws_trades.monitoring.health import STAGES
-from loader_ws_trades.monitoring.status import RunStatus, age
+from loader_ws_trades.monitoring.status import STAGES, RunStatus, age
 from loader_ws_trades.pipeline.lane import Lane
 
 BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)

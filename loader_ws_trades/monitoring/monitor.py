@@ -1,20 +1,27 @@
-"""Watches a run, and shows others how it is doing: over HTTP and by a heartbeat file, as far as settings ask for it."""
+"""Watches a run, and shows others how it is doing: over HTTP and by a heartbeat file, as far as settings ask for it.
+
+An outage of Kafka or of the exchange does not make a run unhealthy: the loader waits for them within limits of its own,
+and being killed meanwhile would only lose what it has buffered.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from loader_ws_trades.config.settings import Settings
-from loader_ws_trades.lifecycle import Activity
-from loader_ws_trades.monitoring.health import main_loop, verdict
+from loader_ws_trades.lifecycle import SLACK, Activity
 from loader_ws_trades.monitoring.heartbeat import Heartbeat
 from loader_ws_trades.monitoring.metrics import Latencies
 from loader_ws_trades.monitoring.status import RunStatus
 
 if TYPE_CHECKING:
     from loader_ws_trades.monitoring.server import MetricsServer
+
+
+_TURN = 10.0  # seconds that a turn of the main loop may take; it waits 0.4 s at most
+_START = 60.0  # seconds that a step of the start may take besides waiting for Kafka: REST, and looking up topics
 
 
 class Monitor:
@@ -52,7 +59,7 @@ class Monitor:
             self._server.start()
 
     def enter(self, stage: str) -> None:
-        """Begin one of `health.STAGES`, which may allow less time for a turn than the one before."""
+        """Begin one of `status.STAGES`, which may allow less time for a turn than the one before."""
         self.turn()
         self.stage = stage
 
@@ -86,3 +93,18 @@ class Monitor:
         """Stop serving."""
         if self._server:
             self._server.close()
+
+
+def main_loop(stage: str, turned: float, *, startup: float, shutdown: float) -> Activity:
+    """What the main thread is doing, last seen at `turned`; `startup` and `shutdown` are how long it may wait there."""
+    limit = {"starting": startup + _START, "stopping": shutdown + SLACK}.get(stage, _TURN)
+    return Activity("The main loop", f"been stuck while {stage}", turned, limit)
+
+
+def verdict(activities: Iterable[Activity], now: float) -> str | None:
+    """What is wrong, as a sentence; None if all is well."""
+    for who, what, since, limit in activities:
+        if now - since >= limit:
+            allowed = f" (limit {limit:.0f} s)" if limit else ""
+            return f"{who} has {what} for {now - since:.0f} s{allowed}"
+    return None

@@ -10,12 +10,15 @@ from loader_ws_trades.pipeline.copies import Copies
 from loader_ws_trades.pipeline.interfaces import SourceStatus
 from loader_ws_trades.pipeline.lane import Lane
 
+STAGES = ("starting", "preparing", "loading", "stopping")
+"""The stages of a run, in order: connects to Kafka, finds its starting position, loads, delivers what is left."""
+
 
 class RunStatus(NamedTuple):
     """A run at one moment, read from the counters of its parts; counters are since the start of the run."""
 
     stage: str = "starting"
-    """One of `health.STAGES`."""
+    """One of `STAGES`."""
     source: SourceStatus = SourceStatus()
     lanes: Sequence[Lane] = ()
     """All pairs that the run has loaded, those that have ended included."""

@@ -28,9 +28,9 @@ def _hang_while_exists(flag: Path) -> None:
 
 def _shorten() -> None:
     from loader_ws_trades.binance import feed_thread  # noqa: PLC0415 - see the end
-    from loader_ws_trades.monitoring import health  # noqa: PLC0415 - see the end
+    from loader_ws_trades.monitoring import monitor  # noqa: PLC0415 - see the end
 
-    vars(health).update(_TURN=3.0, _START=3.0, SLACK=2.0)
+    vars(monitor).update(_TURN=3.0, _START=3.0, SLACK=2.0)
     vars(feed_thread).update(SLACK=2.0)
 
 

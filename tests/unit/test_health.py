@@ -9,9 +9,8 @@ import pytest
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.lifecycle import SLACK, Activity
-from loader_ws_trades.monitoring.health import STAGES, main_loop, verdict
-from loader_ws_trades.monitoring.monitor import Monitor
-from loader_ws_trades.monitoring.status import RunStatus
+from loader_ws_trades.monitoring.monitor import Monitor, main_loop, verdict
+from loader_ws_trades.monitoring.status import STAGES, RunStatus
 from loader_ws_trades.pipeline.interfaces import SourceStatus
 from tests.unit.clock import FakeClock
 from tests.unit.test_config import REQUIRED
