@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 
@@ -49,6 +50,11 @@ def printable(foreign: str, limit: int = 200) -> str:
             break
         shown.append(piece)
     return "".join(shown)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names for a message, at most so many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def redacted_url(value: str) -> str:

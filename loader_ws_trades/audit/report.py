@@ -17,7 +17,7 @@ from loader_ws_trades.audit.findings import Agreement, Findings, RecordRanges, c
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.text import format_time
+from loader_ws_trades.text import format_time, listed
 
 _COMMANDS = 10  # gaps for which the backfill command is shown
 _SYMBOLS = 10  # other symbols shown in the table
@@ -204,9 +204,7 @@ def _range(bounds: Bounds) -> str:
 
 
 def _others(found: Findings) -> str:
-    named = [f"{name} {count:,}" for name, count in found.others.most_common(_SYMBOLS)]
-    more = len(found.others) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more else "")
+    return listed([f"{name} {count:,}" for name, count in found.others.most_common()], _SYMBOLS)
 
 
 def _trade(trade: Position) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade, decode_rows
+from loader_ws_trades.text import listed
 
 events = Events(logging.getLogger(__name__))
 
@@ -105,12 +106,12 @@ class Rest(RestClient):
         statuses = self.trading_symbols()
         if unknown := [name for name in names if name not in statuses]:
             raise ConfigurationError(
-                f"The exchange does not know {_listed(unknown)}; check {named('symbols')}, whose pairs are written "
-                "without a separator, like BTCUSDT"
+                f"The exchange does not know {listed(unknown, _NAMED)}; check {named('symbols')}, whose pairs are "
+                "written without a separator, like BTCUSDT"
             )
         if halted := [f"{name} ({statuses[name]})" for name in names if statuses[name] != "TRADING"]:
             text = f"{len(halted)} of {len(names)} pairs are not trading, so they have no trades until that changes"
-            events.warn("symbol_halted", f"{text}: {_listed(halted)}")
+            events.warn("symbol_halted", f"{text}: {listed(halted, _NAMED)}")
         return statuses
 
     def check_symbol(self, symbol: str) -> None:
@@ -206,9 +207,3 @@ class Rest(RestClient):
             first = since[0]
             if first > begin or begin == 0:
                 return first
-
-
-def _listed(names: Collection[str]) -> str:
-    """Names for a message, of bounded length."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(islice(names, _NAMED)) + more

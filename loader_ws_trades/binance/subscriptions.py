@@ -11,6 +11,7 @@ import msgspec
 
 from loader_ws_trades.binance.stream_urls import stream_name
 from loader_ws_trades.logs import Throttle
+from loader_ws_trades.text import listed
 
 # The exchange allows five frames a second, pongs included, but has closed connections for messages 250 ms apart.
 _APART = 0.5  # seconds between two messages
@@ -27,7 +28,7 @@ class _Request(NamedTuple):
     sent: float
 
     def __str__(self) -> str:
-        return f"{self.method} for {', '.join(self.pairs[:_NAMED])}{', ...' if len(self.pairs) > _NAMED else ''}"
+        return f"{self.method} for {listed(self.pairs, _NAMED)}"
 
 
 class Subscriptions:

@@ -22,6 +22,7 @@ from loader_ws_trades.config.symbols import is_pattern
 from loader_ws_trades.errors import ConfigurationError, UnavailableError
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.pipeline.trade import FrameDecoder, Trade
+from loader_ws_trades.text import listed
 
 _MAX_SKEW = 1.0  # seconds
 _WEIGHT_PER_IP = 6000  # the exchange's limit; exceeding ours is reported here, not waited for
@@ -150,8 +151,7 @@ class ExchangeSteps:
         if not self.pairs:
             return warned(f"No pair that is trading matches, so a run waits for one; check {named('symbols')}")
         halted = [f"{pair} ({statuses[pair]})" for pair in self.pairs if statuses.get(pair) != "TRADING"]
-        more = f" and {len(halted) - _NAMED} more" if len(halted) > _NAMED else ""
-        text = f"No trades come of {', '.join(halted[:_NAMED])}{more} until that changes"
+        text = f"No trades come of {listed(halted, _NAMED)} until that changes"
         return passed(f"{len(self.pairs)} pairs", *([text] if halted else []))
 
     def _await_trade(self, base_url: str) -> Result:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -26,30 +26,28 @@ class Command(click.Command):
             # Newer versions of click list arguments too, which have no help of their own.
             if record and isinstance(parameter, click.Option):
                 sections.setdefault(_section(parameter.name or ""), []).append(record)
-        for title in sorted(sections, key=_SECTIONS.index):
+        for title in filter(sections.__contains__, _SECTIONS):
             with formatter.section(title):
                 formatter.write_dl(sections[title])
 
 
-_SECTIONS = ("Options", "Workflow", "Exchange", "Kafka", "Commands and telemetry", "Limits", "Log")
+# By the beginnings of their settings' names; all other settings are of the workflow.
+_SECTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "Options": (),
+    "Workflow": (),
+    "Exchange": ("binance_", "feed_", "max_connection", "gap_", "repair_", "rest_"),
+    "Kafka": ("kafka_", "ca_path", "resume", "delivery", "transaction_"),
+    "Commands and telemetry": ("queue_control", "queue_events", "control_", "telemetry_interval"),
+    "Limits": ("max_records", "duration", "startup_", "shutdown_timeout"),
+    "Log": ("log_",),
+}
 
 
 def _section(name: str) -> str:
     """The section of the help that lists the option called `name`."""
     if name not in {option.name for option in OPTIONS}:
         return "Options"
-    if name.startswith("log_"):
-        return "Log"
-    if name.startswith(("queue_control", "queue_events", "control_", "telemetry_interval")):
-        return "Commands and telemetry"
-    if name.startswith(("binance_", "feed_", "max_connection", "gap_", "repair_", "rest_")):
-        return "Exchange"
-    if name.startswith(("kafka_", "ca_path", "resume", "delivery", "transaction_")):
-        return "Kafka"
-    return "Limits" if name in _LIMITS else "Workflow"
-
-
-_LIMITS = {"max_records", "duration", "startup_timeout", "startup_grace", "shutdown_timeout"}
+    return next((title for title, starts in _SECTIONS.items() if starts and name.startswith(starts)), "Workflow")
 
 
 class Group(click.Group):

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 from loader_ws_trades.config import files
 from loader_ws_trades.text import printable
 
+# Day, time of day, fraction of a second, and hours and minutes of the offset.
 _ISO = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s*([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,]([0-9]{1,9}))?)?)\s*(?:[Zz]|([+-][0-9]{2}):?([0-9]{2}))?)?"
 )
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -167,52 +168,41 @@ def moment(value: str) -> int:
     match = _ISO.fullmatch(value)
     if not match:
         raise ValueError(fault)
-    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
-    fraction, zone = Decimal(f"0.{match[7] or 0}"), match[8] or "Z"
+    day, clock, fraction, hours, minutes = match.groups()
     try:
-        offset = timedelta(0) if zone in "Zz" else timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
-        at = datetime(year, month, day, hour, minute, second, tzinfo=timezone(-offset if zone[0] == "-" else offset))
+        at = datetime.fromisoformat(f"{day}T{re.split('[.,]', clock or '00:00')[0]}{hours or '+00'}:{minutes or '00'}")
     except ValueError as error:
         raise ValueError(fault) from error
     since = at - datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return since // timedelta(milliseconds=1) + ceil(fraction * 1000)
+    return since // timedelta(milliseconds=1) + ceil(Decimal(f"0.{fraction or 0}") * 1000)
 
 
-def trade_id(value: str) -> int:
-    """A trade's id, from 0."""
-    if not re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        raise ValueError(f"is {quoted(value)}, which is not a trade id; use a whole number")
-    return int(value)
-
-
-def count(value: str) -> int:
-    """A whole number from 1."""
-    if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or int(value) < 1:
-        raise ValueError(f"is {quoted(value)}, which is not a whole number from 1 to {10**18 - 1}")
-    return int(value)
-
-
-def count_to(most: int, why: str) -> Callable[[str], int]:
-    """A whole number from 1 to `most`; `why` says what allows no more."""
+def whole(least: int, most: int, kind: str) -> Callable[[str], int]:
+    """A whole number from `least` to `most`; `kind` says what it must be."""
 
     def parse(value: str) -> int:
-        if (found := count(value)) > most:
-            raise ValueError(f"is {quoted(value)}, which is out of range; use at most {most}, {why}")
-        return found
+        if not re.fullmatch(r"[0-9]{1,18}", value.strip()) or not least <= int(value) <= most:
+            raise ValueError(f"is {quoted(value)}, which is not {kind}")
+        return int(value)
 
     return parse
 
 
+trade_id = whole(0, 10**18 - 1, "a trade id; use a whole number")
+count = whole(1, 10**18 - 1, f"a whole number from 1 to {10**18 - 1}")
+
+
+def count_to(most: int, why: str) -> Callable[[str], int]:
+    """A whole number from 1 to `most`; `why` says what allows no more."""
+    return whole(1, most, f"a whole number from 1 to {most}, {why}")
+
+
 def port(value: str) -> int:
     """A port to listen on."""
-    if not re.fullmatch(r"[0-9]{1,5}", value.strip()) or not 1 <= int(value) <= 65535:
-        advice = "use a number from 1 to 65535"
-        if value.startswith("tcp://"):
-            advice = (
-                "Kubernetes sets this variable for a Service of that name; set enableServiceLinks: false in the pod"
-            )
-        raise ValueError(f"is {quoted(value)}, which is not a port; {advice}")
-    return int(value)
+    advice = "use a number from 1 to 65535"
+    if value.startswith("tcp://"):
+        advice = "Kubernetes sets this variable for a Service of that name; set enableServiceLinks: false in the pod"
+    return whole(1, 65535, f"a port; {advice}")(value)
 
 
 def speed(value: str) -> float:

@@ -53,7 +53,8 @@ class Settings:
         "them all.",
     )
     job_completion_index: int | None = _option(
-        pairs.index, "Zero-based share of SYMBOLS to load; Kubernetes sets it in an Indexed Job."
+        parsers.whole(0, 10**9, "a whole number from 0"),
+        "Zero-based share of SYMBOLS to load; Kubernetes sets it in an Indexed Job.",
     )
     job_completions: int | None = _option(
         parsers.count,

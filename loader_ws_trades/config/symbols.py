@@ -56,13 +56,6 @@ def matching(entries: Iterable[str], trading: Iterable[str], share: tuple[int, i
     return [name for name in found if zlib.crc32(name.encode()) % shares == place]
 
 
-def index(value: str) -> int:
-    """A zero-based index."""
-    if not re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        raise ValueError(f"is {values.quoted(value)}, which is not a whole number from 0")
-    return int(value)
-
-
 def split(entries: tuple[str, ...], place: int | None, shares: int | None) -> tuple[str, ...]:
     """The entries of share `place` of a list; a list with a pattern is split by name later, so all of them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from operator import itemgetter
 
 _KEPT = 600.0  # seconds
 _AT_MOST = 10_000  # ranges; the oldest are forgotten first
@@ -13,37 +14,30 @@ class GivenUp:
     """Ranges of ids, added in ascending order and kept for a while."""
 
     def __init__(self) -> None:
-        self._firsts: list[int] = []
-        self._lasts: list[int] = []
-        self._times: list[float] = []
+        self._ranges: list[tuple[int, int, float]] = []  # first, last, when
 
     def add(self, first: int, last: int) -> None:
         """Add the ids from `first` to `last`, which are above all added before."""
-        now = time.monotonic()
-        if self._lasts and self._lasts[-1] == first - 1:
-            self._lasts[-1], self._times[-1] = last, now
-            return
-        if len(self._times) == _AT_MOST:
-            self._forget(max(_AT_MOST // 2, bisect_left(self._times, now - _KEPT)))
-        self._firsts.append(first)
-        self._lasts.append(last)
-        self._times.append(now)
+        now, ranges = time.monotonic(), self._ranges
+        if ranges and ranges[-1][1] == first - 1:
+            first = ranges.pop()[0]
+        elif len(ranges) == _AT_MOST:
+            del ranges[: max(_AT_MOST // 2, bisect_left(ranges, now - _KEPT, key=itemgetter(2)))]
+        ranges.append((first, last, now))
 
     @property
     def newest(self) -> int:
         """The highest of the ids; -1 if there is none."""
-        return self._lasts[-1] if self._lasts else -1
+        return self._ranges[-1][1] if self._ranges else -1
 
     def has(self, trade_id: int, expected: int) -> bool:
         """Whether an id below the `expected` one was given up recently, or last, with nothing emitted since."""
-        place = bisect_left(self._lasts, trade_id)
-        if place == len(self._lasts) or trade_id < self._firsts[place]:
+        place = bisect_left(self._ranges, trade_id, key=itemgetter(1))
+        if place == len(self._ranges):
             return False
-        return self._times[place] > time.monotonic() - _KEPT or self._lasts[place] == expected - 1
-
-    def _forget(self, count: int) -> None:
-        del self._firsts[:count], self._lasts[:count], self._times[:count]
+        first, last, given_up_at = self._ranges[place]
+        return first <= trade_id and (given_up_at > time.monotonic() - _KEPT or last == expected - 1)
 
     def clear(self) -> None:
         """Start over with a new sequence of ids."""
-        self._forget(len(self._times))
+        self._ranges.clear()
