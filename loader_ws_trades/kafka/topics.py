@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from loader_ws_trades.config.settings import named
-from loader_ws_trades.errors import ConfigurationError, LoaderError, UnavailableError
+from loader_ws_trades.errors import ConfigurationError, LoaderError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin
 from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import access_denied, error_text, no_broker

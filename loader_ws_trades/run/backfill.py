@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise, takewhile
@@ -19,7 +18,7 @@ from loader_ws_trades.pipeline.events import Gap
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.trade import Trade
-from loader_ws_trades.run.bounded import TradeRange, give_missing, start_range
+from loader_ws_trades.run.bounded import TradeProvider, TradeRange, give_missing, start_range
 
 log = logging.getLogger(__name__)
 events = Events(log)
@@ -34,7 +33,7 @@ _CONFIRM = 1.0  # seconds between two answers
 _LINES = (30, 600.0)  # log lines of a kind, and the seconds in which they are counted
 
 
-class RestProvider:
+class RestProvider(TradeProvider):
     """Trades within bounds, from REST.
 
     Args:
@@ -47,7 +46,7 @@ class RestProvider:
     def __init__(self, settings: Settings, bounds: Bounds) -> None:
         self._settings = settings
         self._bounds = bounds
-        self._stopping = threading.Event()
+        super().__init__()
         self._rest = Rest(settings.binance_rest_url, self._stopping, weight_limit=settings.rest_weight_limit)
         self._warnings = Throttle(log, *_LINES)
 
@@ -193,20 +192,14 @@ class RestProvider:
         receiver.reject(rejected)
         return rows
 
-    def close(self) -> None:
-        """End every wait."""
-        self._stopping.set()
 
-
-class ArchiveProvider:
+class ArchiveProvider(TradeProvider):
     """The trades of the exchange's public archive files: `paths`, zip or csv, of one symbol."""
-
-    rest_weight = 0
 
     gives = "archive"
 
     def __init__(self, paths: Iterable[str], symbol: str) -> None:
-        self._stopping = threading.Event()
+        super().__init__()
         self._archive = Archive(paths, symbol, self._stopping)
 
     def survey(self) -> TradeRange | None:
@@ -218,10 +211,6 @@ class ArchiveProvider:
         """Hand over the trades of the ranges."""
         batches = takewhile(lambda _: not self._stopping.is_set(), self._archive.batches())
         give_missing(batches, missing, receiver.lane, "the archive does not have them", self._stopping)
-
-    def close(self) -> None:
-        """End every wait."""
-        self._stopping.set()
 
 
 def cost(settings: Settings, missing: Iterable[Gap]) -> tuple[int, float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from operator import attrgetter
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from loader_ws_trades.config.settings import Settings, named
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
@@ -41,24 +42,31 @@ class TradeRange(NamedTuple):
     first_time: int
 
 
-class TradeProvider(Protocol):
+class TradeProvider(ABC):
     """Where the trades of a bounded run come from."""
 
     gives: str
     """The source of its trades in their records' headers."""
 
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
     @property
     def rest_weight(self) -> int:
         """Request weight of the last minute; 0 without REST."""
+        return 0
 
+    @abstractmethod
     def survey(self) -> TradeRange | None:
         """Find out what is available of what was asked for; None if nothing. May take long."""
 
+    @abstractmethod
     def load(self, missing: list[Gap], receiver: Ingest) -> None:
         """Hand over the trades of the ranges `missing`, which ascend; skip those that do not exist."""
 
     def close(self) -> None:
         """End every wait; may be called again."""
+        self._stopping.set()
 
 
 class Bounded(Source):

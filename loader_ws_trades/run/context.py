@@ -25,7 +25,7 @@ from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.outlet import Outlet
 from loader_ws_trades.pipeline.sequencer import WINDOW, Sequencer
 from loader_ws_trades.run.lanes import Lanes
-from loader_ws_trades.run.reporting import Rejections, Reporter
+from loader_ws_trades.run.reporting import Reporter, rejections
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class RunContext:
         self.ingest = Ingest(
             self._outlet,
             stamp_source=self._stamp_source,
-            on_rejected=Rejections(source).note,
+            on_rejected=rejections(source),
             on_read=(lambda received: latencies.note(sink.accepted, received)) if latencies else None,
         )
         self.lanes = Lanes(

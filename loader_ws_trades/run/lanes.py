@@ -15,13 +15,13 @@ from loader_ws_trades.config.symbols import filled, is_pattern
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.kafka.telemetry import Telemetry
 from loader_ws_trades.lifecycle import Deadline, Startup, StopReason
-from loader_ws_trades.logs import Events
+from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.id_ranges import ranges
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import Sink, Source, Undelivered
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.missing import listed
-from loader_ws_trades.run.reporting import Reporter, gap_lines, log
+from loader_ws_trades.run.reporting import GAP_LINES, Reporter, log
 
 events = Events(log)
 
@@ -57,7 +57,7 @@ class Lanes:
         self._telemetry = telemetry
         self._make = make
         self._stop = stop
-        self._lines = gap_lines()
+        self._lines = Throttle(log, *GAP_LINES)
         self._reporters: dict[Lane, Reporter] = {}
         self._has_begun = False
         self._started: SimpleQueue[list[Lane]] = SimpleQueue()

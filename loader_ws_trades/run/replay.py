@@ -19,7 +19,7 @@ from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.sequencer import Sequencer
 from loader_ws_trades.pipeline.stamps import StampingDecoder
 from loader_ws_trades.pipeline.trade import RejectedFrame, Trade
-from loader_ws_trades.run.bounded import TradeRange, consecutive, give_missing
+from loader_ws_trades.run.bounded import TradeProvider, TradeRange, consecutive, give_missing
 from loader_ws_trades.run.frame_file import read_frames
 
 events = Events(logging.getLogger(__name__))
@@ -34,7 +34,7 @@ _LONGEST_WAIT = 3600.0  # seconds of one wait; a longer pause takes several
 _LOGGED_FROM = 10.0  # seconds of a pause that is logged
 
 
-class RecordingProvider:
+class RecordingProvider(TradeProvider):
     """The trades of a file of frames, one a line.
 
     Args:
@@ -46,14 +46,13 @@ class RecordingProvider:
     gives = "recording"
 
     def __init__(self, path: str | Path, symbol: str, speed: float) -> None:
+        super().__init__()
         self._path = path
         self._symbol = symbol
         self._decoder = StampingDecoder({symbol}, self.gives)
         self._speed = speed
-        self._stopping = threading.Event()
         self._recorded = IdSet()
         self._first_id = 0
-        self.rest_weight = 0
 
     def survey(self) -> TradeRange:
         """Read the whole file for the ids that it contains.
@@ -87,10 +86,6 @@ class RecordingProvider:
         """Hand over the trades of the ranges, at the recorded pace."""
         ascending, why = self._ascending(receiver), "the recording does not have them"
         give_missing(ascending, missing, receiver.lane, why, self._stopping)
-
-    def close(self) -> None:
-        """End every wait."""
-        self._stopping.set()
 
     def _ascending(self, receiver: Ingest) -> Iterator[list[Trade]]:
         # It waits only for what the file contains further on, so what it holds is bounded by the file's disorder.

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.logs import Events, Throttle
 from loader_ws_trades.pipeline.events import Event, Gap, Late, Reset
 from loader_ws_trades.pipeline.interfaces import Source
 from loader_ws_trades.pipeline.lane import Lane
-from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds, listed
+from loader_ws_trades.pipeline.missing import IN_A_MESSAGE, MissingIds
 from loader_ws_trades.pipeline.trade import RejectedFrame
 
 log = logging.getLogger(__name__)
 events = Events(log)
 
-_GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; the end of the run names the others
+GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; the end of the run names the others
 
 
-class Rejections:
-    """Logs the frames that are not trades. `note` may be called in any thread."""
+def rejections(source: Source) -> Callable[[RejectedFrame, int], bool]:
+    """Logs a frame that is not a trade, unless the source understands it; returns whether it does. For any thread."""
+    lines = Throttle(log, per_kind=1)
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._lines = Throttle(log, per_kind=1)
-
-    def note(self, frame: RejectedFrame, connection: int) -> bool:
-        """Log a frame, unless the source understands it; returns whether it does."""
-        understood = self._source.rejected(frame, connection)
+    def note(frame: RejectedFrame, connection: int) -> bool:
+        understood = source.rejected(frame, connection)
         if not understood:
             text = f"Rejected an unexpected frame ({frame.kind}): {frame.detail}"
-            self._lines.warn(frame.kind, text, event="frame_rejected", frame=frame.kind)
+            lines.warn(frame.kind, text, event="frame_rejected", frame=frame.kind)
         return understood
 
-
-def gap_lines() -> Throttle:
-    """Log lines about missing ids, for all pairs of a run together."""
-    return Throttle(log, *_GAP_LINES)
+    return note
 
 
 class Reporter:
@@ -64,19 +58,16 @@ class Reporter:
                 self._lines.warn("ids_reset", text, first=event.first, last=event.last)
                 self._source.keep_only(event.connection)
             elif isinstance(event, Late):
-                text = f"Trade ids {event}{self._of} came after they had been given up and stay missing; run backfill"
-                text += " to add them"
+                text = f"Trade ids {event}{self._of} came after they were given up and stay missing; backfill adds them"
                 self._lines.warn("late_trades", text, first=event.first, last=event.last)
         gaps = [event for event in events if isinstance(event, Gap)]
         if not gaps:
             return
         self._missing.add(gaps)
         first, more = gaps[:IN_A_MESSAGE], gaps[IN_A_MESSAGE:]
-        text = ", ".join(map(str, first)) + (f" and {len(more)} more ranges" if more else "")
-        count = sum(map(len, first))
-        logged = self._lines.warn(
-            "missing", f"Missing trade ids{self._of} {text} ({why})", ids=listed(first), count=count
-        )
+        ids, others = ", ".join(map(str, first)), f" and {len(more)} more ranges" if more else ""
+        text = f"Missing trade ids{self._of} {ids}{others} ({why})"
+        logged = self._lines.warn("missing", text, ids=ids, count=sum(map(len, first)))
         self._unlogged.add(more if logged else gaps)
 
     def message(self, lane: Lane, trouble: str | None, reason: str = "") -> str:

@@ -416,7 +416,7 @@ def test_a_reset_names_the_gap_before_it_and_closes_other_connections(
 def test_late_trades_are_logged_and_counted(clock: FakeClock, logged: pytest.LogCaptureFixture, run: Run) -> None:
     source, sink = Source(*trades(1, 4, 2, 3)), Sink(clock)
     run(source, sink, signals=(1.0,), gap_repair="off")
-    assert any(message.startswith("Trade ids 2-3 came after they had been given up") for message in logged.messages)
+    assert any(message.startswith("Trade ids 2-3 came after they were given up") for message in logged.messages)
     assert any("late 2" in message for message in logged.messages)
 
 
