@@ -15,11 +15,17 @@ SLACK = 30.0  # seconds added to each limit, for a machine that is short of CPU
 
 
 class Task:
-    """A named daemon thread that runs one function; its end, with or without an exception, is a `Future`."""
+    """A named daemon thread that runs one function; its end, with or without an exception, is a `Future`.
 
-    def __init__(self, name: str, target: Callable[[], None]) -> None:
+    An exception also goes to `on_death`, in that thread.
+    """
+
+    def __init__(
+        self, name: str, target: Callable[[], None], on_death: Callable[[BaseException], None] = lambda _error: None
+    ) -> None:
         self.future: Future[None] = Future()
         self._target = target
+        self._on_death = on_death
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
@@ -27,6 +33,7 @@ class Task:
             self._target()
         except BaseException as error:
             self.future.set_exception(error)
+            self._on_death(error)
         else:
             self.future.set_result(None)
 
@@ -42,14 +49,7 @@ class Task:
 
 def spawn(name: str, target: Callable[[], None], on_death: Callable[[BaseException], None]) -> Task:
     """Run `target` in a thread called `name`; an exception that ends it goes to `on_death`, in that thread."""
-    task = Task(name, target)
-
-    def ended(future: Future[None]) -> None:
-        error = future.exception()
-        if error is not None:
-            on_death(error)
-
-    task.future.add_done_callback(ended)
+    task = Task(name, target, on_death)
     task.start()
     return task
 

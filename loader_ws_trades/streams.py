@@ -121,7 +121,7 @@ class StandardError(io.TextIOWrapper):
         self._changed = threading.Condition()  # held briefly, never while writing
         self._thread: threading.Thread | None = None
         self._since: float | None = None  # since when the current line is being written
-        self._told = 0  # dropped lines reported so far
+        self._reported = 0  # dropped lines reported so far
         self._ended = False
         self.note: Callable[[int], str] = "{} lines of the log were dropped\n".format
         """Makes the line that reports how many were dropped."""
@@ -173,8 +173,8 @@ class StandardError(io.TextIOWrapper):
                     self._changed.wait()
                 self._since = time.monotonic()
                 line, dropped = self._queue.take(), self._queue.dropped
-            if dropped > self._told and self._write_all(self.note(dropped - self._told).encode()):
-                self._told = dropped
+            if dropped > self._reported and self._write_all(self.note(dropped - self._reported).encode()):
+                self._reported = dropped
             written = self._write_all(line)
             with self._changed:
                 self._since = None

@@ -20,8 +20,7 @@ from loader_ws_trades.kafka.newest import Newest
 from loader_ws_trades.kafka.reader import TopicScanner
 from loader_ws_trades.lifecycle import Deadline
 from loader_ws_trades.pipeline.events import Position
-from loader_ws_trades.pipeline.records import decode_place
-from loader_ws_trades.pipeline.trade import BAD_INPUT
+from loader_ws_trades.pipeline.records import place_in
 from loader_ws_trades.text import format_time
 
 _FIRST_SCAN = 60_000  # milliseconds before the newest record where the first scan starts
@@ -145,13 +144,7 @@ class Search:
             for record in self._scanner.read(number, starts[number], end):
                 self._saw_any = True
                 wanted = sought.get(record.key or b"")
-                if wanted is None or not record.value:
-                    continue
-                try:
-                    place = decode_place(record.value)
-                except BAD_INPUT:
-                    continue
-                if place.symbol == wanted:
+                if wanted and (place := place_in(record.value, wanted)):
                     self._found[wanted].take(place.trade_id, place.timestamp)
 
     def _limit_reached(self, scanned_from: int | None) -> dict[str, Checkpoint]:

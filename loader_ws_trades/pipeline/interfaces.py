@@ -78,8 +78,8 @@ class SourceStatus(NamedTuple):
 class Source(Protocol):
     """Where trades come from, in threads of its own. Subclasses inherit the methods that do nothing here."""
 
-    gives: str = "stream"
-    """Where the trades come from that it gives, for `RECORD_HEADERS`; what fills gaps comes from REST."""
+    origin: str = "stream"
+    """The `source` of its trades for `RECORD_HEADERS`; what fills gaps comes from REST."""
 
     def status(self) -> SourceStatus:
         """How it is doing; may be called in any thread."""

@@ -47,6 +47,15 @@ decode_place = msgspec.json.Decoder(Place).decode
 _decode_loose = msgspec.json.Decoder(_Loose).decode
 
 
+def place_in(value: bytes | None, symbol: str) -> Place | None:
+    """What identifies the trade of a record; None if it holds no trade of `symbol`."""
+    try:
+        place = decode_place(value or b"")
+    except BAD_INPUT:
+        return None
+    return place if place.symbol == symbol else None
+
+
 def may_differ(moment: int, timestamp: int) -> bool:
     """Whether a record's `timestamp` may differ from the time of its trade, because a clock set it."""
     return timestamp < 0 or moment > timestamp + FAR_AHEAD_MS

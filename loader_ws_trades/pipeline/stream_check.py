@@ -64,7 +64,7 @@ class _Stream:
 
     def __init__(self, now: float, interval: float) -> None:
         self.streamed: dict[int, int] = {}  # what each connection brought last
-        self.spoke_at = now
+        self.last_trade_at = now
         self.ask_at = now + interval
         self.baseline = -1  # what REST reported before the first trade
         self.suspected: tuple[int, float] | None = None  # the id that REST reported, and until when it may arrive
@@ -138,28 +138,28 @@ class StreamCheck:
         if stream is None:
             stream = self._streams[lane] = _Stream(now, self._interval)
         streamed = lane.standing().newest_streamed
-        # While the sink is full the stream is not read, so it cannot speak.
+        # While the sink is full the stream is not read, so it cannot bring one.
         if not self._is_open(lane.symbol) or lane.full:
             stream.suspected, stream.ask_at = None, now + self._interval
             self._due.pop(lane, None)
         elif any(trade_id not in (-1, stream.streamed.get(number, -1)) for number, trade_id in streamed.items()):
-            self._speaks(lane, stream, now, streamed)
+            self._note_trades(lane, stream, now, streamed)
         elif stream.suspected is not None:
             newest, until = stream.suspected
             if now >= until:
                 stream.suspected = None
-                self._is_silent(lane, stream, now, newest)
+                self._note_silence(lane, stream, now, newest)
         elif now >= stream.ask_at:
             stream.ask_at = now + self._interval
             self._due.setdefault(lane, now)
 
-    def _speaks(self, lane: Lane, stream: _Stream, now: float, streamed: dict[int, int]) -> None:
+    def _note_trades(self, lane: Lane, stream: _Stream, now: float, streamed: dict[int, int]) -> None:
         if stream.silent:
-            lasted = format_duration(now - stream.spoke_at)
+            lasted = format_duration(now - stream.last_trade_at)
             self._lines.info("stream_speaks", f"Trades{lane.of} from the stream again after {lasted}")
             self._pauses[self._group(lane.symbol)].reset()
         stream.silent, stream.suspected, lane.trouble = False, None, None
-        stream.streamed, stream.spoke_at, stream.ask_at = streamed, now, now + self._interval
+        stream.streamed, stream.last_trade_at, stream.ask_at = streamed, now, now + self._interval
         self._due.pop(lane, None)
 
     def _ask(self, lanes: Sequence[Lane], now: float) -> None:
@@ -184,11 +184,11 @@ class StreamCheck:
                 newest=newest,
             )
         elif newest > seen and stream.silent:
-            self._is_silent(lane, stream, now, newest)
+            self._note_silence(lane, stream, now, newest)
         elif newest > seen:
             stream.suspected = newest, now + LAG
 
-    def _is_silent(self, lane: Lane, stream: _Stream, now: float, newest: int) -> None:
+    def _note_silence(self, lane: Lane, stream: _Stream, now: float, newest: int) -> None:
         if stream.baseline >= 0:
             lane.start_after(stream.baseline)
             stream.baseline = -1
@@ -201,8 +201,8 @@ class StreamCheck:
         if replaced or not stream.silent:
             self._lines.warn(
                 "stream_silent",
-                f"No trade{lane.of} from the stream for {format_duration(now - stream.spoke_at)}, but REST has newer "
-                f"ones up to id {newest}; fetching them{' and replacing the connection' if replaced else ''}",
+                f"No trade{lane.of} from the stream for {format_duration(now - stream.last_trade_at)}, but REST has "
+                f"newer ones up to id {newest}; fetching them{' and replacing the connection' if replaced else ''}",
                 newest=newest,
             )
         stream.silent, lane.trouble = True, "the stream is silent, trades are fetched from REST"

@@ -41,7 +41,7 @@ class RestProvider(TradeProvider):
         bounds: ids or times; one of them must say where to begin.
     """
 
-    gives = "rest"
+    origin = "rest"
 
     def __init__(self, settings: Settings, bounds: Bounds) -> None:
         self._settings = settings
@@ -196,7 +196,7 @@ class RestProvider(TradeProvider):
 class ArchiveProvider(TradeProvider):
     """The trades of the exchange's public archive files: `paths`, zip or csv, of one symbol."""
 
-    gives = "archive"
+    origin = "archive"
 
     def __init__(self, paths: Iterable[str], symbol: str) -> None:
         super().__init__()

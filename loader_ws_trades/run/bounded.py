@@ -17,7 +17,7 @@ from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableErr
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.checkpoint import newest_trade
 from loader_ws_trades.kafka.properties import consumer_credentials, telemetry_producer_properties
-from loader_ws_trades.kafka.reader import Record, TopicScanner
+from loader_ws_trades.kafka.reader import TopicScanner
 from loader_ws_trades.lifecycle import Task, spawn
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.events import Gap, Position
@@ -25,8 +25,8 @@ from loader_ws_trades.pipeline.id_ranges import IdSet
 from loader_ws_trades.pipeline.ingest import Ingest
 from loader_ws_trades.pipeline.interfaces import LaneKeeper, OnDeath, Source, SourceStatus
 from loader_ws_trades.pipeline.lane import Lane
-from loader_ws_trades.pipeline.records import decode_place
-from loader_ws_trades.pipeline.trade import BAD_INPUT, Trade
+from loader_ws_trades.pipeline.records import place_in
+from loader_ws_trades.pipeline.trade import Trade
 
 events = Events(logging.getLogger(__name__))
 
@@ -45,7 +45,7 @@ class TradeRange(NamedTuple):
 class TradeProvider(ABC):
     """Where the trades of a bounded run come from."""
 
-    gives: str
+    origin: str
     """The source of its trades in their records' headers."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Bounded(Source):
         self._scan = scan
         self._beyond = beyond
         self._task: Task | None = None
-        self.gives = provider.gives
+        self.origin = provider.origin
         self.missing: list[Gap] = []
         self.total: int | None = None
         """How many trades are to be loaded, once that is known."""
@@ -243,28 +243,17 @@ def ids_on_topic(settings: Settings, first_id: int, last_id: int, since: int) ->
     Raises:
         UnavailableError: if the brokers do not answer, or READ on the topic is denied.
     """
-    found = IdSet()
+    found, key = IdSet(), settings.symbol.encode()
     with closing(TopicScanner(settings)) as scanner:
         for partition, (start, end) in scanner.ranges(since).items():
             first, last = 0, -1  # consecutive ids: to add them at once is twice as fast
-            for trade_id in _trade_ids(scanner.read(partition, start, end), settings.symbol):
-                if trade_id == last + 1:
-                    last = trade_id
-                elif first_id <= trade_id <= last_id:
+            for record in scanner.read(partition, start, end):
+                if record.key != key or not (place := place_in(record.value, settings.symbol)):
+                    continue
+                if place.trade_id == last + 1:
+                    last += 1
+                elif first_id <= place.trade_id <= last_id:
                     found.include(first, last)
-                    first = last = trade_id
+                    first = last = place.trade_id
             found.include(first, last)
     return found
-
-
-def _trade_ids(records: Iterable[Record], symbol: str) -> Iterator[int]:
-    key = symbol.encode()
-    for record in records:
-        if record.key != key or not record.value:
-            continue
-        try:
-            place = decode_place(record.value)
-        except BAD_INPUT:
-            continue
-        if place.symbol == symbol:
-            yield place.trade_id

@@ -70,7 +70,7 @@ class RunContext:
         self.monitor = Monitor(settings, self.status)
         latencies = self.monitor.latencies
         self._copies = Copies() if settings.feed_connections > 1 else None  # of all pairs
-        self._stamp_source = source.gives if settings.record_headers == "on" else None
+        self._stamp_source = source.origin if settings.record_headers == "on" else None
         self._outlet: Outlet[Lane] = Outlet(
             sink.put,
             limit=settings.max_records,

@@ -43,13 +43,13 @@ class RecordingProvider(TradeProvider):
         speed: multiple of the recorded pace; infinite is as fast as they can be taken.
     """
 
-    gives = "recording"
+    origin = "recording"
 
     def __init__(self, path: str | Path, symbol: str, speed: float) -> None:
         super().__init__()
         self._path = path
         self._symbol = symbol
-        self._decoder = StampingDecoder({symbol}, self.gives)
+        self._decoder = StampingDecoder({symbol}, self.origin)
         self._speed = speed
         self._recorded = IdSet()
         self._first_id = 0
