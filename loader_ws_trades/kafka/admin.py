@@ -63,14 +63,12 @@ class TopicAdmin(Client):
 
     def settings(self) -> TopicSettings:
         """The topic's settings, as far as the cluster shows them."""
-        resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
-        configs = self._ask(lambda: self._client.describe_configs([resource], request_timeout=self._seconds)[resource])
-        return TopicSettings(self._topic, {name: entry.value for name, entry in (configs or {}).items()})
+        return next(iter(self.settings_of([self._topic])), TopicSettings(self._topic, None))
 
     def settings_of(self, topics: Sequence[str]) -> list[TopicSettings]:
         """Those of many topics, by one request, as far as the cluster shows them."""
         resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
-        asked = self._ask_each(lambda: self._client.describe_configs(resources, request_timeout=self._seconds))
+        asked = self._ask(lambda: self._client.describe_configs(resources, request_timeout=self._seconds))
         return [
             TopicSettings(resource.name, {name: entry.value for name, entry in configs.items()})
             for resource, configs in asked
@@ -78,49 +76,38 @@ class TopicAdmin(Client):
 
     def permissions(self) -> set[str]:
         """The operations on the topic that the user is allowed; empty if the cluster does not show them."""
-        return _operations(self._ask(lambda: self._describe([self._topic])[self._topic]))
+        return self.permissions_of([self._topic]).get(self._topic, set())
 
     def permissions_of(self, topics: Sequence[str]) -> dict[str, set[str]]:
         """The same of many topics, by one request; only those that the cluster shows."""
-        return {topic: _operations(found) for topic, found in self._ask_each(lambda: self._describe(topics))}
-
-    def _describe(self, topics: Sequence[str]) -> Mapping[str, Future[Any]]:
-        found: Mapping[str, Future[Any]] = self._client.describe_topics(
-            TopicCollection(list(topics)), request_timeout=self._seconds, include_authorized_operations=True
+        asked = self._ask(
+            lambda: self._client.describe_topics(
+                TopicCollection(list(topics)), request_timeout=self._seconds, include_authorized_operations=True
+            )
         )
-        return found
+        return {topic: {each.name for each in found.authorized_operations or ()} for topic, found in asked}
 
-    def _ask_each(self, request: Callable[[], Mapping[_Key, Future[Any]]]) -> Iterator[tuple[_Key, Any]]:
-        cluster = self._cluster()
-        if cluster is None or cluster.controller_id not in cluster.brokers:
-            return  # as in `_ask`
-        for key, asked in request().items():
-            try:
-                yield key, asked.result(timeout=2 * self._seconds)
-            except KafkaException as error:  # noqa: PERF203 - it waits for the network
-                log.debug("%s cannot be looked up: %s", key, error_text(error))
-            except _TIMEOUTS:
-                return
-
-    def _ask(self, request: Callable[[], Future[Any]]) -> Any:
+    def _ask(self, request: Callable[[], Mapping[_Key, Future[Any]]]) -> Iterator[tuple[_Key, Any]]:
+        """What the cluster answers about each of the things asked for, up to the first silence."""
         cluster = self._cluster()
         if cluster and cluster.controller_id not in cluster.brokers:
-            return None  # librdkafka would wait for a controller, which the embedded broker does not have
-        text, silent = "no answer in time", True
-        try:
-            if cluster:
-                return request().result(timeout=self._seconds)
-        except KafkaException as error:
-            text, silent = error_text(error), error.args[0].code() in _SILENT
-        except _TIMEOUTS:
-            pass
-        log.debug("The topic %s cannot be looked up: %s", self._topic, text)
-        if silent and cluster:
+            return  # librdkafka would wait for a controller, which the embedded broker does not have
+        silence = None if cluster else "no answer in time"
+        for key, asked in request().items() if cluster else ():
+            try:
+                yield key, asked.result(timeout=self._seconds)
+            except KafkaException as error:
+                log.debug("%s cannot be looked up: %s", key, error_text(error))
+                silence = error_text(error) if error.args[0].code() in _SILENT else None
+            except _TIMEOUTS:
+                silence = "no answer in time"
+            if silence:
+                break
+        if silence and cluster:
             check_addresses(cluster)
-        if silent and self._patience:
+        if silence and self._patience:
             self._patience -= 1
-            raise UnavailableError(f"The topic {self._topic} cannot be looked up ({text}); check the brokers")
-        return None
+            raise UnavailableError(f"The topic {self._topic} cannot be looked up ({silence}); check the brokers")
 
     def _cluster(self) -> ClusterMetadata | None:
         try:
@@ -192,10 +179,6 @@ class TopicAdmin(Client):
             raise UnavailableError(f"the topic {self._topic} cannot be read (no answer in time)") from error
         except KafkaException as error:
             raise unreadable(self._topic, error) from error
-
-
-def _operations(found: Any) -> set[str]:
-    return {operation.name for operation in found.authorized_operations or ()} if found else set()
 
 
 def partitions(client: Any, topic: str) -> list[int]:

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from loader_ws_trades.config.settings import named
-from loader_ws_trades.errors import ConfigurationError, LoaderError
+from loader_ws_trades.errors import ConfigurationError, LoaderError, UnavailableError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin
 from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import access_denied, error_text, no_broker
@@ -50,7 +50,10 @@ def check_topics(
         retry_until_ready(look, startup, threading.Event().wait)
     allowed = [topic for topic in topics if topic not in refused]
     batch_size = int(properties.get("batch.size", _BATCH_SIZE))
-    for found in admin.settings_of(allowed) if admin and allowed else ():
+    shown: list[TopicSettings] = []
+    with contextlib.suppress(UnavailableError):  # then the brokers' answers to what is written decide
+        shown = admin.settings_of(allowed) if admin and allowed else []
+    for found in shown:
         try:
             _check(found, batch_size)
         except ConfigurationError as error:  # noqa: PERF203 - once a pair

@@ -129,10 +129,10 @@ class Cluster:
         """Nothing to serve."""
 
     def describe_configs(self, resources: list[Any], **_options: object) -> dict[Any, Future[Any]]:
-        return {resources[0]: self._future()}
+        return {resources[0]: self._future()} if self._answer else {}
 
     def describe_topics(self, _topics: Any, **_options: object) -> dict[str, Future[Any]]:
-        return {"trades": self._future()}
+        return {"trades": self._future()} if self._answer else {}
 
     def list_offsets(self, places: dict[Any, Any], **_options: object) -> dict[Any, Future[Any]]:
         assert places, "librdkafka rejects an empty request"
