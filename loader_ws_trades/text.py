@@ -53,7 +53,7 @@ def printable(foreign: str, limit: int = 200) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """Names for a message, at most so many."""
+    """Names for a message, which lists `most` of them and counts the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -102,7 +102,7 @@ class Comparison:
             last=Position(self._first_id + len(states) - 1, self._last_time),
             trades=self._trades,
             agree=states.count(_AGREES),
-            lacking=self._listed(_UNREAD),
+            missing=self._listed(_UNREAD),
             differ=differ,
             unknown=self._listed(_UNKNOWN),
         )

@@ -108,7 +108,7 @@ class Agreement:
     """In the archive, each id once."""
     agree: int
     """Ids whose records are all as in the archive."""
-    lacking: Listed[Gap]
+    missing: Listed[Gap]
     differ: Listed[Difference]
     """The ids, and the first of their fields that differ."""
     unknown: Listed[Gap]

@@ -131,8 +131,8 @@ def _read(
 
 def compared(found: Findings, agreement: Agreement) -> Findings:
     """Findings that take the archive's word for which ids exist."""
-    lacking = agreement.lacking
-    return replace(found, agreement=agreement, missing=lacking, fillable=lacking.first)
+    missing = agreement.missing
+    return replace(found, agreement=agreement, missing=missing, fillable=missing.first)
 
 
 def _until_hidden(records: Iterator[Record], hidden: dict[int, int], partition: int) -> Iterator[Record]:

@@ -19,7 +19,7 @@ from loader_ws_trades.pipeline.interfaces import FrameReceiver, OnDeath
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = (300, 300.0)  # the exchange's limit: connection attempts, per seconds
-_KEPT = 5  # one in so many attempts is reserved for when no connection is open
+_KEPT = 5  # every fifth attempt is reserved for when no connection is open
 _LINES = (30, 600.0)  # log lines of each kind, per seconds: a connection may flap for days
 
 

@@ -12,7 +12,7 @@ from loader_ws_trades.logs import Events
 events = Events(logging.getLogger(__name__))
 
 _ABSENT = 3  # look-ups in a row without a pair after which it is gone
-_BELIEVED = 10  # a look-up that lost more than one in so many pairs is not believed
+_BELIEVED = 10  # a look-up that lost more than a tenth of the pairs is not believed
 
 
 class Change(NamedTuple):

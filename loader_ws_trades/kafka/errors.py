@@ -1,4 +1,4 @@
-"""What librdkafka reports, as errors of ours: foreign text made printable, and what a code means for the caller."""
+"""What librdkafka reports, as our errors: foreign text made printable, and what a code means for the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""confluent-kafka's producer, with errors of ours."""
+"""confluent-kafka's producer, with our errors."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class TopicSettings:
             )
 
     def check_size(self, setting: str) -> None:
-        """Check that any record of ours can be written.
+        """Check that all our records can be written.
 
         Raises:
             ConfigurationError: if none can.
@@ -131,11 +131,11 @@ def delivery_error(error: KafkaError, topic: str, setting: str, timestamp: int |
         limit = _AFTER if timestamp > time.time() * 1000 else _BEFORE
         return ConfigurationError(
             f"The topic {topic} rejects a record with the timestamp {format_time(timestamp)} {why}; raise its {limit} "
-            f"({_DIFFERENCE} before Kafka 3.6), lift what else it requires of records, {check}"
+            f"({_DIFFERENCE} before Kafka 3.6), relax what else it requires of records, {check}"
         )
     if code in (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD, KafkaError.POLICY_VIOLATION):
         return ConfigurationError(
-            f"The topic {topic} rejects our records {why}; lift what its settings or the cluster's policies require of "
-            f"records, {check}"
+            f"The topic {topic} rejects our records {why}; relax what its settings or the cluster's policies require "
+            f"of records, {check}"
         )
     return run_error(error, f"Writing a record to the topic {topic}")

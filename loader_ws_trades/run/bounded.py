@@ -1,4 +1,4 @@
-"""A source that has an end: the trades of a range that are missing on the topic, ascending, whoever provides them."""
+"""A source that has an end: the trades of a range that are missing on the topic, ascending, from any provider."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Bounded(Source):
             resumes=self._topic and self._scan,  # the next run finds on the topic what is still missing
         )
 
-    def prepare(self, receiver: Ingest | None = None, lanes: LaneKeeper | None = None) -> None:  # noqa: ARG002 - the port's
+    def prepare(self, receiver: Ingest | None = None, lanes: LaneKeeper | None = None) -> None:  # noqa: ARG002 - the interface's
         """Find out which trades are missing on the topic.
 
         Raises:
@@ -124,7 +124,7 @@ class Bounded(Source):
         self.total = sum(map(len, self.missing))
         count, ids = len(self.missing), f"{wanted.first_id}-{wanted.last_id}"
         text = f"{self.total} trades to load, of ids {ids}, in {count} range(s)"
-        events.info("lacking", text, lacking=self.total, ranges=count)
+        events.info("to_load", text, trades=self.total, ranges=count)
 
     def _up_to_newest(self, wanted: TradeRange) -> TradeRange | None:
         newest = self._reading(lambda: newest_trade(self._settings))
@@ -175,7 +175,7 @@ class Bounded(Source):
         """Whether all has been brought."""
         return self._task is not None and self._task.join(0) and self._task.future.exception() is None
 
-    def finish(self, *, final: bool, patient: bool) -> bool:  # noqa: ARG002 - the port's
+    def finish(self, *, final: bool, patient: bool) -> bool:  # noqa: ARG002 - the interface's
         """Whether nothing more comes."""
         return self.join(0)
 

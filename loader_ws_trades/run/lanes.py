@@ -65,7 +65,7 @@ class Lanes:
         self._ended: dict[Lane, StopReason] = {}  # whose last event is still to be sent
         self._due: list[tuple[float, int, Lane]] = []  # a heap: when the next event is due
         self._order = count()
-        self._failure: StopReason | None = None  # the gravest of the pairs that have ended
+        self._failure: StopReason | None = None  # the most serious one of the pairs that have ended
         self.all: list[Lane] = []
         """All that there have been."""
         if not settings.many:
@@ -167,7 +167,7 @@ class Lanes:
         return message
 
     def _stop_without_pairs(self) -> None:
-        """End the run if no pair is left, and none may join; if one has failed, with the gravest failure."""
+        """End the run if no pair is left, and none may join; if one has failed, with the most serious failure."""
         if self._ingest.lanes or self._ended:
             return
         if self._failure:

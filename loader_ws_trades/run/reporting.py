@@ -16,7 +16,7 @@ from loader_ws_trades.pipeline.trade import RejectedFrame
 log = logging.getLogger(__name__)
 events = Events(log)
 
-GAP_LINES = (200, 3600.0)  # log lines about missing ids in so many seconds; the end of the run names the others
+GAP_LINES = (200, 3600.0)  # log lines about missing ids, per seconds; the others are listed at the end of the run
 
 
 def rejections(source: Source) -> Callable[[RejectedFrame, int], bool]:

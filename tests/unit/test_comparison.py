@@ -73,7 +73,7 @@ def test_a_topic_with_all_trades_in_any_order_agrees(agreed: Agreed, archive: Pa
     random.Random(1).shuffle(values)
     found = agreed([*values, value(FIRST), value(99), value(200), value(150, symbol='"BTCUSDT"'), None, b"{"])
     assert (found.trades, found.agree) == (len(IDS), len(IDS))
-    assert found.lacking.count == found.differ.count == found.unknown.count == 0
+    assert found.missing.count == found.differ.count == found.unknown.count == 0
     assert (found.first, found.last) == ((100, TIME + 100), (199, TIME + 199))
     assert found.sources == [ArchiveSource(archive.name, hashlib.sha256(archive.read_bytes()).hexdigest(), False)]
 
@@ -81,10 +81,10 @@ def test_a_topic_with_all_trades_in_any_order_agrees(agreed: Agreed, archive: Pa
 def test_the_range_is_that_of_the_archive_and_its_holes_are_not_missing(agreed: Agreed, archive: Path) -> None:
     assert Comparison([archive], SYMBOL).bounds == Bounds(100, 199)
     found = agreed([value(trade_id) for trade_id in IDS if trade_id not in {139, 150, 151, 199}])
-    assert found.lacking.first == [Gap(139, 139), Gap(150, 151), Gap(199, 199)]
-    assert (found.lacking.count, found.lacking.size, found.agree) == (3, 4, len(IDS) - 4)
+    assert found.missing.first == [Gap(139, 139), Gap(150, 151), Gap(199, 199)]
+    assert (found.missing.count, found.missing.size, found.agree) == (3, 4, len(IDS) - 4)
     judged = compared(Findings(Bounds()), found)
-    assert (judged.faults, judged.missing, judged.fillable) == (["missing ids"], found.lacking, found.lacking.first)
+    assert (judged.faults, judged.missing, judged.fillable) == (["missing ids"], found.missing, found.missing.first)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_range_is_that_of_the_archive_and_its_holes_are_not_missing(agreed: 
 def test_each_field_is_compared_digit_by_digit(agreed: Agreed, name: str, ours: str, theirs: str) -> None:
     found = agreed([value(trade_id, **({name: ours} if trade_id == 150 else {})) for trade_id in IDS])
     assert found.differ.first == [Difference(150, 0, IDS.index(150), name, ours, theirs)]
-    assert (found.differ.count, found.agree, found.lacking.count) == (1, len(IDS) - 1, 0)
+    assert (found.differ.count, found.agree, found.missing.count) == (1, len(IDS) - 1, 0)
     assert compared(Findings(Bounds()), found).faults == ["trades that differ from the archive"]
 
 
@@ -108,7 +108,7 @@ def test_each_field_is_compared_digit_by_digit(agreed: Agreed, name: str, ours: 
 def test_a_record_that_differs_counts_beside_one_that_agrees(agreed: Agreed, first_is_right: bool) -> None:
     both = [value(150), value(150, price="9.00000000")]
     found = agreed(both if first_is_right else both[::-1])
-    assert (found.agree, found.differ.count, found.lacking.size) == (0, 1, len(IDS) - 1)
+    assert (found.agree, found.differ.count, found.missing.size) == (0, 1, len(IDS) - 1)
 
 
 def test_other_white_space_is_no_difference(agreed: Agreed) -> None:
