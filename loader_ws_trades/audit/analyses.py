@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from loader_ws_trades.audit.analysis import Analysis
 from loader_ws_trades.audit.findings import Findings
 from loader_ws_trades.config import parsers
+from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.config.symbols import is_pattern
 from loader_ws_trades.pipeline.id_ranges import Bounds
 from loader_ws_trades.pipeline.records import AnyRecord, symbol_in
@@ -18,16 +19,13 @@ _PAIRS = 10_000  # at most: a topic may have any keys
 class Analyses:
     """Takes the records of a topic and hands each to the analysis of its pair.
 
-    Args:
-        chosen: which of some pairs are to be audited.
-        entries: names, which are audited even if the topic does not have them, and patterns.
-        bounds: the range of trades of each pair.
+    The names in `settings.symbols` are audited even if the topic does not have them.
     """
 
-    def __init__(self, chosen: Callable[[Iterable[str]], list[str]], entries: Iterable[str], bounds: Bounds) -> None:
-        self._chosen = chosen
+    def __init__(self, settings: Settings, bounds: Bounds) -> None:
+        self._chosen = settings.chosen
         self._bounds = bounds
-        named = {entry for entry in entries if not is_pattern(entry)} & set(chosen(()))
+        named = {entry for entry in settings.symbols or () if not is_pattern(entry)} & set(settings.chosen(()))
         self._pairs = {name: Analysis(name, bounds) for name in sorted(named)}
 
     def take(self, records: Iterable[AnyRecord]) -> None:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from loader_ws_trades.audit.timeline import DAY, HOUR, KINDS, MINUTE, MISSING, SECOND, Column, Timeline, spans
-from loader_ws_trades.text import utc
+from loader_ws_trades.text import format_time, utc
 
 WIDTHS: Final = (920, 340)  # of each chart in pixels, for wide and for narrow screens
 _LEFT, _RIGHT, _TOP, _AXIS = 58, 14, 12, 40  # margins around the plot; below it is the axis
@@ -115,14 +115,9 @@ class Chart:
         return f'<svg {size} role="img" aria-label="{escape(self._label)}">{"".join(self._parts)}</svg>'
 
 
-def when(begin: int, end: int) -> str:
-    """A span of time for people."""
-    first, last = utc(begin), utc(end)
-    if first is None or last is None:
-        return f"{begin} to {end}"
-    day = f"{first.day} {first:%b %Y} "
-    ends = f"{last:%H:%M:%S}" if first.date() == last.date() else f"{last.day} {last:%b %Y} {last:%H:%M:%S}"
-    return f"{day}{first:%H:%M:%S} to {ends} UTC"
+def period(begin: int, end: int) -> str:
+    """A period of time, for people."""
+    return f"{format_time(begin)} to {format_time(end)}"
 
 
 def _drawn(timeline: Timeline, draw: Callable[[int, dict[int, Column], int], str]) -> str:
@@ -157,10 +152,10 @@ def rates(timeline: Timeline) -> str:
         top = step * -(-greatest // step)
         chart.scale((level * step / top, f"{level * step:,g}") for level in range(round(top / step) + 1))
         for begin, end in spans(columns, span):
-            chart.box((begin, end), (0, 1), "gap", f"missing ids, {when(begin, end)}", least=_SHORTEST_MARK)
+            chart.box((begin, end), (0, 1), "gap", f"missing ids, {period(begin, end)}", least=_SHORTEST_MARK)
         for start, column in columns.items():
             if column.trades:
-                title = f"{column.trades:,} trades, {when(start, start + span)}"
+                title = f"{column.trades:,} trades, {period(start, start + span)}"
                 chart.box((start, start + span), (0, column.trades * each / span / top), "bar", title)
         return chart.svg()
 
@@ -184,7 +179,7 @@ def findings(timeline: Timeline) -> str:
             for start, column in columns.items():
                 if count := column.marks[kind]:
                     end = max(start + span, column.missing_until if kind == MISSING else 0)
-                    title = f"{count:,} {kind}, {when(start, end)}"
+                    title = f"{count:,} {kind}, {period(start, end)}"
                     chart.box((start, end), (low, high), kind.replace(" ", "-"), title, least=_SHORTEST_MARK)
         return chart.svg()
 

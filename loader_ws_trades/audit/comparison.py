@@ -97,7 +97,9 @@ class Comparison:
         differ: Listed[Difference] = Listed(count=states.count(_DIFFERS), size=states.count(_DIFFERS))
         differ.first = list(self._differences())
         return Agreement(
-            sources=[ArchiveSource(file.path.name, file.sha256(), file.matches_checksum) for file in self._archive.files],
+            sources=[
+                ArchiveSource(file.path.name, file.sha256(), file.matches_checksum) for file in self._archive.files
+            ],
             first=Position(self._first_id, self.first_time),
             last=Position(self._first_id + len(states) - 1, self._last_time),
             trades=self._trades,

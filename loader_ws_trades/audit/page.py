@@ -12,7 +12,6 @@ from loader_ws_trades.audit.findings import Agreement, Findings, Section, sectio
 from loader_ws_trades.audit.timeline import Timeline
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.pipeline.events import Gap
-from loader_ws_trades.text import format_time
 
 _TEMPLATE = resources.files("loader_ws_trades") / "audit" / "page.html"
 _NO_FAULTS = {"records", "filled later"}
@@ -49,7 +48,7 @@ def _range(found: Findings) -> str:
     if not found.spans.first:
         return "no trades"
     first, last = found.spans.first[0].first, found.spans.first[-1].last
-    return f"{charts.when(first.timestamp, last.timestamp)}, trade ids {Gap(first.trade_id, last.trade_id)}"
+    return f"{charts.period(first.timestamp, last.timestamp)}, trade ids {Gap(first.trade_id, last.trade_id)}"
 
 
 def _tiles(found: Findings) -> list[str]:
@@ -85,7 +84,7 @@ def _agreement(found: Agreement) -> str:
     rows = [
         ("as in the archive", f"{found.agree:,} of {found.trades:,} trades"),
         ("ids", str(Gap(found.first.trade_id, found.last.trade_id))),
-        ("times", f"{format_time(found.first.timestamp)} to {format_time(found.last.timestamp)}"),
+        ("times", charts.period(found.first.timestamp, found.last.timestamp)),
     ]
     for source in found.sources:
         checked = "matches its .CHECKSUM" if source.matches_checksum else "no .CHECKSUM beside it"

@@ -66,7 +66,7 @@ def audit_pairs(settings: Settings, bounds: Bounds, *, bar: bool) -> dict[str, F
         ConfigurationError: as `audit`, or if the topic of a pair cannot have its name.
     """
     if PLACE not in settings.kafka_topic:
-        analyses = Analyses(settings.chosen, settings.symbols or (), bounds)
+        analyses = Analyses(settings, bounds)
         with _opened(settings) as scanner:
             read = _read(scanner, settings, bounds.since, [analyses.take], bar=bar)
         return {symbol: replace(found, **read) for symbol, found in analyses.findings().items()}

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from loader_ws_trades.check.steps import Result, exit_code
+from loader_ws_trades.text import format_duration
 
 _STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red", "skip": "dim"}
 _MAX_WIDTH = 100
@@ -26,10 +27,11 @@ def show(run: Callable[[Callable[[str], None]], Iterable[Result]], console: Cons
     with console.status("") as status:
         for result in run(lambda name: status.update(f"{name} ...")):
             results.append(result)
-            columns = Column(width=4), Column(width=16), Column(width=6, justify="right"), Column()
+            columns = Column(width=4), Column(width=16), Column(width=9, justify="right"), Column()
             row = Table.grid(*columns, padding=(0, 2, 0, 0))
             verdict = Text(result.verdict, _STYLES[result.verdict])
-            row.add_row(verdict, result.name, _duration(result), Text(result.text))
+            lasted = "-" if result.verdict == "skip" else format_duration(result.seconds)
+            row.add_row(verdict, result.name, lasted, Text(result.text))
             console.print(row, width=width)
     names = {verdict: [each.name for each in results if each.verdict == verdict] for verdict in ("FAIL", "warn")}
     if names["FAIL"]:
@@ -51,9 +53,3 @@ def as_json(results: list[Result]) -> str:
     ]
     code = exit_code(results)
     return json.dumps({"ok": code == 0, "exit_code": code, "lines": lines})
-
-
-def _duration(result: Result) -> str:
-    if result.verdict == "skip":
-        return "-"
-    return f"{result.seconds:.1f} s" if result.seconds >= 1 else f"{result.seconds * 1000:.0f} ms"

@@ -28,7 +28,7 @@ def settings_of(symbols: str, **changed: str) -> Settings:
 
 def analysed(topic: Topic, symbols: str, bounds: Bounds = Bounds(), **changed: str) -> dict[str, Findings]:  # noqa: B008
     settings = settings_of(symbols, **changed)
-    analyses = Analyses(settings.chosen, settings.symbols or (), bounds)
+    analyses = Analyses(settings, bounds)
     for begin in range(0, len(topic.records), 7):
         analyses.take(topic.records[begin : begin + 7])
     return analyses.findings()
