@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
@@ -76,19 +75,6 @@ class Group(click.Group):
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             ctx.exit(128 + signal.SIGINT)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or suggest similar ones."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            meant = difflib.get_close_matches(args[0], self.list_commands(ctx))
-            # Newer versions of click suggest them too.
-            if meant and "Did you mean" not in error.format_message():
-                raise click.UsageError(f"{error.message} Did you mean {' or '.join(meant)}?", ctx) from error
-            raise
 
 
 def say(text: str) -> None:

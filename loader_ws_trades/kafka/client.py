@@ -15,27 +15,14 @@ from confluent_kafka import KafkaError, KafkaException
 
 from loader_ws_trades.config.settings import named
 from loader_ws_trades.errors import ConfigurationError
-from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
+from loader_ws_trades.kafka.diagnosis import LONGEST_LINE, BrokerDiagnosis
 from loader_ws_trades.kafka.errors import plain
 from loader_ws_trades.kafka.properties import SETTINGS_OF, KafkaProperties
 from loader_ws_trades.text import printable
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 1000  # characters of a debug line
 _Client = TypeVar("_Client")
-
-
-class _LogLines:
-    """Takes librdkafka's log lines, which are all at debug level for us."""
-
-    def __init__(self, diagnosis: BrokerDiagnosis) -> None:
-        self._diagnosis = diagnosis
-
-    def log(self, _level: int, line: str, *parts: object) -> None:
-        text = line % parts
-        log.debug("librdkafka: %s", printable(text, _LONGEST))
-        self._diagnosis.note_line(text)
 
 
 class Client:
@@ -74,11 +61,11 @@ def create(
     """
 
     def note(error: KafkaError) -> None:
-        log.debug("Kafka client: %s", printable(error.str(), _LONGEST))
+        log.debug("Kafka client: %s", printable(error.str(), LONGEST_LINE))
         diagnosis.note_error(error.name(), error.str())
 
     try:
-        return factory({**properties, "error_cb": note, "logger": _LogLines(diagnosis)})
+        return factory({**properties, "error_cb": note, "logger": diagnosis})
     except KafkaException as error:
         raise _rejected(error.args[0].str(), error) from error
     except Exception as error:  # confluent-kafka reads some properties itself, and fails with whatever it fails

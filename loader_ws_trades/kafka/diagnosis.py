@@ -8,6 +8,7 @@ same: only an answer that nothing else could give counts.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import socket
 import ssl
@@ -21,7 +22,11 @@ from loader_ws_trades.errors import ConfigurationError
 from loader_ws_trades.kafka.errors import plain
 from loader_ws_trades.kafka.properties import KafkaProperties
 from loader_ws_trades.lifecycle import Deadline, Task
+from loader_ws_trades.text import printable
 
+log = logging.getLogger(__name__)
+
+LONGEST_LINE = 1000  # characters of a debug line
 _NO_REPORT = "no answer from any broker"
 _STEP = 1.0  # seconds for one step of a probe
 _CERTIFICATE_STEP = 5.0  # the same where something shows a certificate, and so is known to answer
@@ -64,6 +69,12 @@ class BrokerDiagnosis:
         self._rejection: str | None = None
         self._untrusted = False
         self._closed: dict[str, None] = {}  # addresses that were connected and closed, the last one at the end
+
+    def log(self, _level: int, line: str, *parts: object) -> None:
+        """Take a line as librdkafka's logger; all of them are at debug level for us."""
+        text = line % parts
+        log.debug("librdkafka: %s", printable(text, LONGEST_LINE))
+        self.note_line(text)
 
     def note_error(self, name: str, text: str) -> None:
         """Take an error by its name in librdkafka, like `_SSL`, and its text."""
