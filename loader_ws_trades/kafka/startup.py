@@ -24,7 +24,7 @@ events = Events(logging.getLogger(__name__))
 Operation = Literal["READ", "WRITE"]
 
 _PAUSE = 0.25  # seconds between two attempts
-_SILENT = 3  # attempts without an answer after which the cluster need not show a topic's settings and permissions
+SILENT = 3  # attempts without an answer after which the cluster need not show a topic's settings and permissions
 _OUTAGE = 2  # attempts in a row without an answer after which an earlier rejection does not count any more
 
 
@@ -47,7 +47,7 @@ def await_topic(
         RunError: if no broker answered until the deadline.
     """
     # Made when first used, and kept: an attempt may be too short to connect.
-    admin = cache(lambda: TopicAdmin(client.properties, topic, patience=_SILENT))
+    admin = cache(lambda: TopicAdmin(client.properties, topic, patience=SILENT))
 
     def attempt() -> None:
         try:

@@ -10,12 +10,12 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from loader_ws_trades.config.settings import named
-from loader_ws_trades.errors import ConfigurationError, LoaderError, UnavailableError
+from loader_ws_trades.errors import ConfigurationError, LoaderError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin
 from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import access_denied, error_text, no_broker
 from loader_ws_trades.kafka.properties import KafkaProperties
-from loader_ws_trades.kafka.startup import retry_until_ready
+from loader_ws_trades.kafka.startup import SILENT, retry_until_ready
 from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Startup
 
@@ -33,31 +33,26 @@ def check_topics(
         RunError: if no broker answered until the deadline.
     """
     client = Client(AdminClient, properties, credentials)
-    admin = TopicAdmin(properties, topics[0], seconds=LONG_TIMEOUT) if topics else None
+    admin = TopicAdmin(properties, topics[0], seconds=LONG_TIMEOUT, patience=SILENT) if topics else None
+    batch_size = int(properties.get("batch.size", _BATCH_SIZE))
     refused: dict[str, LoaderError] = {}
 
     def look() -> None:
         refused.clear()
         refused.update((topic, _does_not_exist(topic)) for topic in _missing(client, topics))
         present = [topic for topic in topics if topic not in refused]
-        for topic, allowed in admin.permissions_of(present).items() if admin and present else ():
-            if allowed and "WRITE" not in allowed:
-                refused[topic] = access_denied("WRITE", f"the topic {topic}", "kafka_topic", credentials)
+        if admin and present:
+            for topic, allowed in admin.permissions_of(present).items():
+                if allowed and "WRITE" not in allowed:
+                    refused[topic] = access_denied("WRITE", f"the topic {topic}", "kafka_topic", credentials)
+            for found in admin.settings_of(present):
+                if fault := _fault(found, batch_size):
+                    refused.setdefault(found.topic, fault)
         if refused:
             raise refused[min(refused)]
 
     with contextlib.suppress(ConfigurationError):  # of some of the pairs
         retry_until_ready(look, startup, threading.Event().wait)
-    allowed = [topic for topic in topics if topic not in refused]
-    batch_size = int(properties.get("batch.size", _BATCH_SIZE))
-    shown: list[TopicSettings] = []
-    with contextlib.suppress(UnavailableError):  # then the brokers' answers to what is written decide
-        shown = admin.settings_of(allowed) if admin and allowed else []
-    for found in shown:
-        try:
-            _check(found, batch_size)
-        except ConfigurationError as error:  # noqa: PERF203 - once a pair
-            refused[found.topic] = error
     return refused
 
 
@@ -75,10 +70,14 @@ def _does_not_exist(topic: str) -> ConfigurationError:
     )
 
 
-def _check(found: TopicSettings, batch_size: int) -> None:
-    found.check("kafka_topic")
-    if found.max_batch_size < batch_size:
-        raise ConfigurationError(
-            f"The topic {found.topic} accepts at most {found.max_batch_size:.0f} bytes at once; raise its "
-            f"max.message.bytes, or lower batch.size with {named('kafka_properties')}"
-        )
+def _fault(found: TopicSettings, batch_size: int) -> ConfigurationError | None:
+    try:
+        found.check("kafka_topic")
+    except ConfigurationError as error:
+        return error
+    if found.max_batch_size >= batch_size:
+        return None
+    return ConfigurationError(
+        f"The topic {found.topic} accepts at most {found.max_batch_size:.0f} bytes at once; raise its "
+        f"max.message.bytes, or lower batch.size with {named('kafka_properties')}"
+    )

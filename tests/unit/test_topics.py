@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.errors import ConfigurationError, RunError, UnavailableError
-from loader_ws_trades.kafka import admin, reader, startup
+from loader_ws_trades.kafka import admin, reader, startup, topics
 from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.diagnosis import BrokerDiagnosis
 from loader_ws_trades.kafka.errors import run_error
@@ -121,7 +121,7 @@ class Cluster:
         broker = SimpleNamespace(host="kafka-1", port=9092)
         self._metadata = SimpleNamespace(controller_id=controller, brokers={1: broker}, topics=topics or {})
 
-    def list_topics(self, _topic: str, timeout: float) -> Any:
+    def list_topics(self, _topic: str = "", *, timeout: float) -> Any:
         assert timeout > 0
         return self._metadata
 
@@ -181,25 +181,29 @@ def test_brokers_that_answer_once_advertise_an_address_that_cannot_be_reached(
     assert "The topic trades could not be read" in str(found.read_timeout())
 
 
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("silent", [3, 4])
 def test_silence_at_the_start_is_not_taken_for_a_permission_at_once(
-    monkeypatch: pytest.MonkeyPatch, silent: int
+    monkeypatch: pytest.MonkeyPatch, silent: int, many: bool
 ) -> None:
-    there = {"trades": SimpleNamespace(error=None, partitions={0: None})}
     denied = SimpleNamespace(authorized_operations=[SimpleNamespace(name="DESCRIBE")])
-    cluster: Any = Cluster(topics=there)
-    answers: list[object] = [TimeoutError()] * silent
-    asked = Cluster(topics=there)
-    monkeypatch.setattr(asked, "describe_topics", lambda *_, **__: {"trades": answered(answers.pop(0))})
-    monkeypatch.setattr(admin, "AdminClient", lambda _properties: asked)
+    answers: list[object] = [*[TimeoutError()] * silent, denied]
+    cluster: Any = Cluster(topics={"trades": SimpleNamespace(error=None, partitions={0: None})})
+    monkeypatch.setattr(cluster, "describe_topics", lambda *_, **__: {"trades": answered(answers.pop(0))})
+    for module in (admin, topics):
+        monkeypatch.setattr(module, "AdminClient", lambda _properties: cluster)
     monkeypatch.setattr(admin, "unreachable", lambda _addresses, _seconds: {})
-    given = Startup(Deadline(20), 0, stopped=lambda: False)
-    answers.append(denied)
-    if silent == 4:
-        assert startup.await_topic(cluster, "trades", "kafka_topic", given, operation="WRITE")
-    else:
-        with pytest.raises(ConfigurationError, match="denies WRITE on the topic trades"):
+    monkeypatch.setattr(startup, "_PAUSE", 0)
+    given, why = Startup(Deadline(20), 0, stopped=lambda: False), None
+    try:
+        if many:
+            why = topics.check_topics({}, ["trades"], given, credentials="the user").get("trades")
+        else:
             startup.await_topic(cluster, "trades", "kafka_topic", given, operation="WRITE")
+    except ConfigurationError as error:
+        why = error
+    assert (why is None) == (silent == 4)
+    assert why is None or "denies WRITE on the topic trades" in str(why)
 
 
 NO_PARTITIONS = {"trades": SimpleNamespace(error=None, partitions={})}
