@@ -20,6 +20,8 @@ def frames_file(folder: Path) -> Path:
     if SHARED.exists():
         return SHARED
     made = folder / "frames.jsonl.gz"
+    if made.exists():  # generated again, its trades would have other times
+        return made
     market = Market.generated("POLUSDT", rate=1000, seed=40, past=COUNT)
     with gzip.open(made, "wt") as file:
         for trade in market.trades(0, COUNT):
