@@ -52,6 +52,11 @@ def printable(foreign: str, limit: int = 200) -> str:
     return "".join(shown)
 
 
+def counted(count: int, thing: str) -> str:
+    """How many there are of a thing: "1 id", "1,000 ids"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def listed(names: Sequence[str], most: int) -> str:
     """Names for a message, which lists `most` of them and counts the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from loader_ws_trades.audit.timeline import Timeline
 from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import Bounds
+from loader_ws_trades.text import counted
 
 LISTED: Final = 20  # findings of each kind
 
@@ -218,17 +219,10 @@ def _records(found: RecordRange) -> tuple[str, ...]:
 
 
 def _difference(found: Difference) -> tuple[str, ...]:
-    return (
-        *(str(found.trade_id), found.field, found.topic, f"{found.archive} in the archive"),
-        location(found.partition, found.offset),
-    )
+    archive, where = f"{found.archive} in the archive", location(found.partition, found.offset)
+    return str(found.trade_id), found.field, found.topic, archive, where
 
 
 def location(partition: int, offset: int) -> str:
     """Where a record is."""
     return f"partition {partition}, offset {offset}"
-
-
-def counted(count: int, thing: str) -> str:
-    """So many things."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loader_ws_trades.audit.findings import Agreement, Findings, RecordRanges, counted, location, sections
+from loader_ws_trades.audit.findings import Agreement, Findings, RecordRanges, location, sections
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.pipeline.events import Gap, Position
 from loader_ws_trades.pipeline.id_ranges import Bounds
-from loader_ws_trades.text import format_time, listed
+from loader_ws_trades.text import counted, format_time, listed
 
 _COMMANDS = 10  # gaps for which the backfill command is shown
 _SYMBOLS = 10  # other symbols shown in the table

@@ -17,7 +17,7 @@ from loader_ws_trades.binance.stream_urls import combined_url, length_in_url, st
 from loader_ws_trades.binance.subscriptions import Subscriptions
 from loader_ws_trades.lifecycle import spawn
 from loader_ws_trades.pipeline.trade import ACKNOWLEDGEMENT, RejectedFrame
-from loader_ws_trades.text import format_duration, redacted_url
+from loader_ws_trades.text import counted, format_duration, redacted_url
 
 _PAIRS = 200  # pairs of a group at most; the exchange allows 1,024 streams on a connection
 _URL_LENGTH = 7000  # characters that their streams may have in a URL; the exchange takes URLs of 8,000
@@ -103,7 +103,7 @@ class Group:
     @property
     def of(self) -> str:
         """How many pairs it has, to be added to a sentence; empty in a feed for one pair."""
-        return f" for {len(self.pairs)} pair{'' if len(self.pairs) == 1 else 's'}" if self._settings.many else ""
+        return f" for {counted(len(self.pairs), 'pair')}" if self._settings.many else ""
 
     def note_answer(self, frame: RejectedFrame, connection: int) -> bool:
         """Take the exchange's answer to a message; returns whether it is one to ours."""

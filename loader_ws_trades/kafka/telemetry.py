@@ -16,6 +16,7 @@ from loader_ws_trades.kafka.properties import TELEMETRY_QUEUE, producer_credenti
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events, Throttle, redacted
+from loader_ws_trades.text import counted
 
 log = logging.getLogger(__name__)
 events = Events(log)
@@ -108,7 +109,7 @@ class Telemetry:
         """Discard what is not delivered."""
         left = len(self._producer)
         if left:
-            text = f"{left} telemetry event(s) could not be delivered in time, the last one among them"
+            text = f"{counted(left, 'telemetry event')} could not be delivered in time, the last one among them"
             events.error("telemetry_lost", text, lost=left)
             self._given_up = True
             self._producer.purge(Deadline(0.5))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from loader_ws_trades import streams
-from loader_ws_trades.monitoring.status import STAGES, RunStatus, age
+from loader_ws_trades.monitoring.status import STAGES, RunStatus, age, seconds_since
 from loader_ws_trades.pipeline.lane import Lane
 
 BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -180,7 +180,7 @@ METRICS: Final = (
     _gauge(
         "connection_age_seconds",
         "Time since the current connection was opened; 0 while there is none.",
-        lambda run: run.connection_age,
+        lambda run: seconds_since(run.source.connected_since),
     ),
     _gauge(
         "last_trade_age_seconds",
@@ -202,9 +202,13 @@ METRICS: Final = (
     _gauge(
         "kafka_outage_seconds",
         "Time without an acknowledgement from Kafka while records wait; else 0.",
-        lambda run: run.kafka_outage,
+        lambda run: seconds_since(run.undelivered_since),
     ),
-    _gauge("feed_outage_seconds", "Time without a connection to the exchange; else 0.", lambda run: run.feed_outage),
+    _gauge(
+        "feed_outage_seconds",
+        "Time without a connection to the exchange; else 0.",
+        lambda run: seconds_since(run.source.disconnected_since),
+    ),
     _counter(
         "log_lines_dropped_total",
         "Log lines dropped because they could not be written, or nobody read them in time.",

@@ -40,29 +40,9 @@ class RunStatus(NamedTuple):
         return sum(map(count, self.lanes))
 
     @property
-    def last_trade(self) -> int:
-        """Trade time of the newest trade passed on, in milliseconds since 1970; 0 before the first."""
-        return max((lane.sequencer.last_time for lane in self.lanes), default=0)
-
-    @property
     def lag(self) -> float | None:
-        """Seconds since the last trade, by the exchange's clock and ours; None before the first one."""
-        return age(self.last_trade)
-
-    @property
-    def kafka_outage(self) -> float:
-        """Seconds without an acknowledgement while records wait; 0 if none wait."""
-        return _since(self.undelivered_since)
-
-    @property
-    def feed_outage(self) -> float:
-        """Seconds without a connection to the exchange; 0 while there is one."""
-        return _since(self.source.disconnected_since)
-
-    @property
-    def connection_age(self) -> float:
-        """Seconds since the current connection was opened; 0 while there is none."""
-        return _since(self.source.connected_since)
+        """Seconds since the newest trade passed on, by the exchange's clock and ours; None before the first one."""
+        return age(max((lane.sequencer.last_time for lane in self.lanes), default=0))
 
     def counts(self) -> dict[str, int]:
         """What happened to the trades, for the last log line."""
@@ -82,5 +62,6 @@ def age(trade_time: int) -> float | None:
     return max(0.0, time.time() - trade_time / 1000) if trade_time else None
 
 
-def _since(moment: float | None) -> float:
+def seconds_since(moment: float | None) -> float:
+    """Seconds since a moment (monotonic); 0 if there is none."""
     return 0.0 if moment is None else max(0.0, time.monotonic() - moment)

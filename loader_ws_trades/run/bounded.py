@@ -27,6 +27,7 @@ from loader_ws_trades.pipeline.interfaces import LaneKeeper, OnDeath, Source, So
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.records import place_in
 from loader_ws_trades.pipeline.trade import Trade
+from loader_ws_trades.text import counted
 
 events = Events(logging.getLogger(__name__))
 
@@ -123,7 +124,7 @@ class Bounded(Source):
             self._reading(lambda: self._check_topic(wanted))
         self.total = sum(map(len, self.missing))
         count, ids = len(self.missing), f"{wanted.first_id}-{wanted.last_id}"
-        text = f"{self.total} trades to load, of ids {ids}, in {count} range(s)"
+        text = f"{self.total} trades to load, of ids {ids}, in {counted(count, 'range')}"
         events.info("to_load", text, trades=self.total, ranges=count)
 
     def _up_to_newest(self, wanted: TradeRange) -> TradeRange | None:
