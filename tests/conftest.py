@@ -7,8 +7,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.tools.apache_kafka.fixtures"]
+
+# For all examples, whichever module is imported first: a machine under load is no fault of theirs.
+settings.register_profile("unlimited", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unlimited")
 
 _SECONDS_TO_END = 20.0
 

@@ -328,7 +328,7 @@ def test_delayed_trades_may_be_overtaken() -> None:
     with exchange_with(Delay(0.1, share=10, overtaking=True, connection=1)) as exchange, connected(exchange) as client:
         found = ids(client, 2000)
     late = sum(trade_id < highest for trade_id, highest in zip(found, accumulate(found, max), strict=True))
-    assert 100 < late < 300
+    assert 0 < late < 300, "200, unless the exchange stalls for longer than the delay"
     assert len(set(found)) == len(found)
 
 

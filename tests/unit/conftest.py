@@ -7,16 +7,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from loader_ws_trades.logs import LOGGER
 from tests.unit.clock import clock
 
 __all__ = ["clock"]
-
-# A machine under load is no fault of an example.
-settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unit")
 
 
 @pytest.fixture
