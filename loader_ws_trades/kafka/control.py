@@ -26,7 +26,8 @@ _PARTITIONS = 30.0  # seconds between two checks for new partitions
 _RETRY = 1.0  # seconds until a failed check is repeated
 _HIDDEN = 3.0  # seconds between two checks for commands hidden by an open transaction
 _WARNINGS = (100, 3600.0)  # ignored records that are logged as a warning, and the seconds they are counted over
-_POLL = 0.4  # seconds between two looks at what has arrived
+_POLL = 0.4  # seconds that a look at what has arrived may wait
+_LOOK = 1.0  # seconds between two looks once all earlier commands are read
 
 
 class Command(msgspec.Struct):
@@ -115,7 +116,7 @@ class Control:
                 record = self._reader.poll(0 if self._reader.at_end else _POLL)
                 if record is None and self.caught_up.is_set():
                     # The client's own wait would wake up five times a second, and `close` could not interrupt it.
-                    self._stopping.wait(_POLL)
+                    self._stopping.wait(_LOOK)
                 elif record is not None:
                     self._last_received = time.monotonic()
                     if self._is_stop(record):

@@ -30,8 +30,8 @@ from loader_ws_trades.run.reporting import Reporter, rejections
 log = logging.getLogger(__name__)
 
 TURN = 0.1  # seconds that one turn of the main loop may wait for delivery reports
-IDLE_TURN = 0.4  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
-_LOOK = 0.4  # seconds between two looks at how the run is doing, which cost more than the rest of a turn
+IDLE_TURN = 0.5  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
+_LOOK = 0.5  # seconds between two looks at how the run is doing, which cost more than the rest of a turn
 
 
 class RunContext:
