@@ -24,8 +24,9 @@ from loader_ws_trades.sandbox import (
     ServerShutdown,
     Skip,
 )
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.loader import Loader, Workflow, check_events, urls
-from tests.tools.scrape import Samples, ask, free_port, scrape
+from tests.tools.scrape import Samples, ask, scrape
 from tests.tools.waiting import wait_for
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from loader_ws_trades.sandbox import EmbeddedBroker, Exchange, Market
 from tests.tools import stuck
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.loader import Loader, Workflow, urls, workflow_on
-from tests.tools.scrape import ask, free_port, scrape
+from tests.tools.scrape import ask, scrape
 from tests.tools.waiting import wait_for
 
 

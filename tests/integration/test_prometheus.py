@@ -15,10 +15,11 @@ import yaml
 
 from loader_ws_trades.sandbox import Cut, Exchange, Hole, Market, Skip
 from tests.tools import panels
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.docs import DOCKER
 from tests.tools.loader import Workflow, urls
 from tests.tools.processes import GuardedProcess
-from tests.tools.scrape import ask, free_port
+from tests.tools.scrape import ask
 from tests.tools.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="there is no prometheus")

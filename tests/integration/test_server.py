@@ -13,7 +13,8 @@ import pytest
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.monitoring import server
 from loader_ws_trades.monitoring.status import RunStatus
-from tests.tools.scrape import ask, free_port
+from tests.tools.apache_kafka.cluster import free_port
+from tests.tools.scrape import ask
 from tests.tools.waiting import wait_for
 
 AT_ONCE = 16  # as CONTRIBUTING.md says

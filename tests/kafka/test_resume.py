@@ -15,8 +15,9 @@ from loader_ws_trades.sandbox import Exchange, Market
 from tests.kafka.test_checkpoint import record, write
 from tests.kafka.test_transactional import open_transaction
 from tests.tools.apache_kafka import Kafka
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.loader import Loader, Workflow, urls, workflow_on
-from tests.tools.scrape import ask, free_port, scrape
+from tests.tools.scrape import ask, scrape
 from tests.tools.waiting import wait_for
 
 HIDDEN = "an open transaction hides"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -13,12 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 PREFIX = "loader_ws_trades_"
 _open = build_opener(ProxyHandler({})).open  # ignores proxies of the environment
-
-
-def free_port() -> int:
-    """A port that was free just now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Answer(NamedTuple):

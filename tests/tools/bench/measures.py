@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.bench import latency, many, rates, redundancy
 from tests.tools.bench.arena import Arena
 from tests.tools.bench.contenders import CONTENDERS, LOADER, Contender
 from tests.tools.bench.exchange import MarketSpec
 from tests.tools.bench.process import Measured
 from tests.tools.bench.results import Results
-from tests.tools.scrape import ask, free_port
+from tests.tools.scrape import ask
 from tests.tools.topics import read_topic
 from tests.tools.waiting import wait_for
 

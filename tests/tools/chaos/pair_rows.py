@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +9,7 @@ from functools import partial
 from loader_ws_trades.sandbox import Cut, Delist, List, Market, RestStatus, Silent, Skip, crowd
 from tests.tools.chaos.exchange_rows import REPAIR
 from tests.tools.chaos.outage_rows import broker_down
+from tests.tools.chaos.process_rows import killed
 from tests.tools.chaos.stage import Scenario, Stage
 from tests.tools.chaos.trial import Trial
 from tests.tools.loader import check_events
@@ -55,24 +55,6 @@ def _is_fair(trial: Trial) -> None:
     with trial.promise():
         assert len(counters.attempts) < 20, "a storm of connections"
         assert counters.requests.total() < 300, "a storm of requests"
-
-
-def killed(stage: Stage, **settings: str) -> None:
-    chance = random.Random(stage.seed)
-    with stage.trial(markets=_markets(stage)) as trial:
-        for number in range(6):
-            loader = trial.start(**settings)
-            if number == 0 or chance.random() < 0.5:
-                # Each pair must have come to something: an empty topic obliges nobody.
-                trial.let_load(chance.randrange(1, 1000), 180)
-            else:
-                trial.let_pass(chance.uniform(0.0, 3.0))
-            loader.process.kill()
-            loader.wait()
-        trial.healed_now()
-        trial.start(**settings)
-        trial.let_load(500, 180)
-        trial.stop()
 
 
 def broker_restarted(stage: Stage, **settings: str) -> None:
@@ -149,7 +131,7 @@ def _both(row: int, title: str, play: Callable[..., None], *, alone: bool) -> li
 
 SCENARIOS = [
     *_both(30, f"{_PAIRS} pairs: cuts, skipped ids, REST 429", cut_skipped_rejected, alone=False),
-    *_both(30, f"{_PAIRS} pairs: kill -9, 6 times", killed, alone=False),
+    *_both(30, f"{_PAIRS} pairs: kill -9, 6 times", partial(killed, lives=6, markets=_markets), alone=False),
     *_both(30, f"{_PAIRS} pairs: broker restarted", broker_restarted, alone=True),
     *_both(31, "pairs listed, delisted, halted and silent among live ones", come_and_gone, alone=False),
     *_both(31, "a topic missing among several", topic_missing, alone=False),

@@ -7,17 +7,19 @@ import random
 import re
 import socket
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from loader_ws_trades.sandbox import Cut, Malformed, Skip
+from loader_ws_trades.sandbox import Cut, Malformed, Market, Skip
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.chaos import refused
 from tests.tools.chaos.outage_rows import broker_down
 from tests.tools.chaos.shifted_clock import write_offset
 from tests.tools.chaos.stage import Scenario, Stage
 from tests.tools.loader import Loader
-from tests.tools.scrape import ask, free_port
+from tests.tools.scrape import ask
 from tests.tools.unread import WAYS, unread
 from tests.tools.waiting import wait_for
 
@@ -38,14 +40,18 @@ def rejected_at_start(stage: Stage) -> None:
         line.broken.append(f"{line.detect} s to detect, where the limit is 30")
 
 
-def killed(stage: Stage, **settings: str) -> None:
-    """Kill -9 at 20 random moments: while it loads, or whatever it does by then, the start included."""
+def killed(
+    stage: Stage, lives: int = 20, markets: Callable[[Stage], Sequence[Market]] = lambda _: (), **settings: str
+) -> None:
+    """Kill -9 at random moments: while it loads, or whatever it does by then, the start included."""
     chance = random.Random(stage.seed)
-    with stage.trial() as trial:
-        for number in range(20):
+    with stage.trial(markets=markets(stage)) as trial:
+        for number in range(lives):
             loader = trial.start(**settings)
-            # The first one must have come to something: an empty topic obliges nobody.
-            if number == 0 or chance.random() < 0.5:
+            if number == 0:
+                # Each pair must have come to something: an empty topic obliges nobody.
+                trial.let_load(chance.randrange(1, 1000), 180)
+            elif chance.random() < 0.5:
                 goal = trial.loaded + chance.randrange(1, 2000)
                 wait_for(lambda: trial.loaded > goal, "trades on the topic", 60)  # noqa: B023
             else:
@@ -54,7 +60,7 @@ def killed(stage: Stage, **settings: str) -> None:
             loader.wait()
         trial.healed_now()
         trial.start(**settings)
-        trial.let_load(2000, 180)  # twenty lives may have used up the minute's request weight
+        trial.let_load(1000, 180)  # the lives before may have used up the minute's request weight
         trial.stop()
 
 

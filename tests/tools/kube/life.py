@@ -9,10 +9,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.tools.apache_kafka.cluster import free_port
 from tests.tools.kube import pods
 from tests.tools.kube.liveness import Liveness
 from tests.tools.processes import GuardedProcess
-from tests.tools.scrape import PREFIX, free_port, scrape
+from tests.tools.scrape import PREFIX, scrape
 
 REPOSITORY = Path(__file__).parents[3]
 COMMAND = (sys.executable, "-m", "loader_ws_trades", "run")  # the image's: loader-ws-trades run
