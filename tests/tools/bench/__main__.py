@@ -58,7 +58,7 @@ def run(
             for contender in contenders:
                 contender.prepare()
             results = Results(_about(now, contenders, quick=quick))
-            with Cluster(Path(folder, "kafka")) as cluster:
+            with Cluster(Path(folder, "kafka"), optimized=True) as cluster:
                 arena = Arena(Path(folder), cluster)
                 bench = Bench(arena, results, scale, contenders, lambda text: click.echo(text, err=True))
                 for part in parts or BY_DEFAULT:
