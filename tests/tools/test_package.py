@@ -54,8 +54,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def scripts(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of scripts of an environment that has the wheel, and what it needs."""
     folder = tmp_path_factory.mktemp("environment")
-    make(sys.executable, "-m", "venv", folder)
-    make(folder / "bin" / "python", "-m", "pip", "install", "--no-compile", built[1])
+    make(sys.executable, "-m", "venv", "--without-pip", folder)
+    make(sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--no-compile", built[1])
     return folder / "bin"
 
 
