@@ -103,7 +103,7 @@ NEXT = range(FIRST, FIRST + 2000)
         ([Freeze(0.2, pings=True, at_id=FIRST + 100)], NEXT),
         ([HalfOpen(0.2, at_id=FIRST + 50)], NEXT),
     ],
-    ids=str,
+    ids=["skip", "hole", "duplicates", "reset", "two resets", "freeze", "freeze with pings", "half open"],
 )
 def test_ids_on_the_stream(faults: list[Fault], expected: list[int]) -> None:
     with exchange_with(*faults) as exchange, connected(exchange) as client:
