@@ -280,7 +280,7 @@ def test_ctrl_c(kafka: Kafka) -> None:
 def test_the_progress_bar_and_colours_on_a_terminal(
     kafka: Kafka, flags: list[str], colours: bool, has_bar: bool
 ) -> None:
-    topic = created(kafka, topic_of(*range(100_000)))
+    topic = created(kafka, topic_of(*range(20_000)))
     environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
     environment |= {name: str(value) for name, value in variables(kafka.bootstrap_servers, topic).items()}
     environment |= {"TERM": "xterm", "COLUMNS": "100"} | ({} if colours else {"NO_COLOR": "1"})
