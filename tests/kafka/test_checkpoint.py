@@ -138,11 +138,11 @@ def test_a_broker_without_look_up_by_time() -> None:
 
 
 def test_trades_missed_while_no_loader_ran_are_fetched_below_the_weight_limit(workflow: Workflow, kafka: Kafka) -> None:
-    market = Market.generated("POLUSDT", rate=500, past=50_000)
+    market = Market.generated("POLUSDT", rate=500, past=20_000)
     with Exchange([market]) as exchange:
         [trade] = market.trades(0, 1)
         write(kafka, workflow.topic, [record("POLUSDT", trade.id, trade.time // 1000)])
-        loader = workflow.run(**urls(exchange), REST_WEIGHT_LIMIT="1500")
+        loader = workflow.run(**urls(exchange), REST_WEIGHT_LIMIT="900")
         loader.wait_for_line("Gap closed")
         goal = market.last_id or 0
         wait_for(lambda: workflow.last_id() >= goal, "the live stream to go on")
@@ -150,6 +150,6 @@ def test_trades_missed_while_no_loader_ran_are_fetched_below_the_weight_limit(wo
         assert loader.wait() == 0
         assert "Missing" not in loader.errors
         found = workflow.ids()
-        assert exchange.counters.peak_weight <= 1500
+        assert exchange.counters.peak_weight <= 900
     assert found == list(range(trade.id, trade.id + len(found)))
-    assert len(found) > 50_000
+    assert len(found) > 20_000
