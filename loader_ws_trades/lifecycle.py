@@ -145,7 +145,7 @@ class StopReason:
         return self.exit_code > 128
 
     @property
-    def gravity(self) -> int:
+    def severity(self) -> int:
         """An error outranks any other reason, and an error of the configuration any other error."""
         return self.exit_code if self.status == "error" else 0
 

@@ -32,7 +32,7 @@ events = Events(logging.getLogger(__name__))
 
 _MANY = 10_000  # undelivered records at which they are served at once, as they count towards the producer's queue
 _REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
-_LOCAL = (1, False)  # the gravity of what librdkafka reports by itself: records purged, the producer's state
+_LOCAL = (1, False)  # the severity of what librdkafka reports by itself: records purged, the producer's state
 _BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
@@ -69,8 +69,8 @@ class Publisher:
         self.accepted = 0  # written by `put` only
         self._acknowledged = 0  # this and the next two are written by delivery reports only
         self._failed: list[Undelivered] = []
-        self._failure: LoaderError | None = None  # the gravest, as `_gravity` says
-        self._gravity = (0, False)  # its exit code, and whether a broker's answer says it
+        self._failure: LoaderError | None = None  # the most serious, as `_severity` says
+        self._severity = (0, False)  # its exit code, and whether a broker's answer says it
         self._put_error: RunError | None = None  # written by `put` only
         self._served_late = 0
         self._served = False  # whether the last `poll` served some that had not gathered
@@ -187,9 +187,9 @@ class Publisher:
         stored = msgspec.json.decode(message.value() or b"", type=_Stored)
         self._failed.append((stored.symbol, stored.trade_id))
         found = delivery_error(error, message.topic() or self._topic, "kafka_topic", stored.timestamp)
-        gravity = found.exit_code, error.code() > 0
-        if gravity > self._gravity:
-            self._failure, self._gravity = found, gravity
+        severity = found.exit_code, error.code() > 0
+        if severity > self._severity:
+            self._failure, self._severity = found, severity
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
@@ -244,7 +244,7 @@ class Publisher:
                 error = fatal
             if not self._unacknowledged:
                 break
-        return self._failure if self._failure and self._gravity > _LOCAL else error
+        return self._failure if self._failure and self._severity > _LOCAL else error
 
     @property
     def delivered(self) -> int:

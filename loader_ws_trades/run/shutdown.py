@@ -86,11 +86,11 @@ class Shutdown:
         return sink.give_up(Deadline(self._deadline.remaining / 2)) + waiting
 
     def _note_reasons(self) -> None:
-        """Take the reasons that came after the first: a graver one outranks it, a second signal shortens the rest."""
+        """Take the reasons that came after the first: a worse one outranks it, a second signal shortens the rest."""
         with contextlib.suppress(Empty):
             while True:
                 more = self._context.mailbox.get_nowait()
-                if more.gravity > self._reason.gravity:
+                if more.severity > self._reason.severity:
                     self._reason = more
                 if more.by_a_signal and self._signalled:
                     events.warn("hurried", f"{more.message} again: at most {_HURRIED:g} s left to deliver the rest")

@@ -182,7 +182,7 @@ def test_the_run_ends_once_no_pair_is_left_unless_others_may_join(stage: Make, s
     assert waits or run.mailbox.get() == StopReason.complete("All pairs have ended")
 
 
-def test_the_gravest_failure_ends_the_run_if_no_pair_is_left(stage: Make) -> None:
+def test_the_worst_failure_ends_the_run_if_no_pair_is_left(stage: Make) -> None:
     run = stage("*")
     run.sink.refused = {"BTCUSDT": ConfigurationError("no topic")}
     [lane] = run.lanes.add(["BTCUSDT", "ETHUSDT"])

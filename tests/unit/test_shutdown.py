@@ -364,7 +364,7 @@ def test_a_thread_that_hangs_with_the_lock_does_not_keep_the_ids_from_being_name
         (RunError("Something died"), RunError("The feed died"), 1),
     ],
 )
-def test_the_gravest_reason_counts_and_of_equal_ones_the_first(
+def test_the_worst_reason_counts_and_of_equal_ones_the_first(
     clock: FakeClock, run: Run, during: LoaderError | None, while_draining: LoaderError, code: int
 ) -> None:
     source, sink = Source(*trades(1)), Sink(clock)

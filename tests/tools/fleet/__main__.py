@@ -34,7 +34,7 @@ def main(symbols: int, rate: float, seconds: float, partitions: int, topic_each:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     load = f"load {os.getloadavg()[0]:.1f} at the start"
     try:
-        with tempfile.TemporaryDirectory(prefix="fleet-") as folder, Cluster(Path(folder)) as cluster:
+        with tempfile.TemporaryDirectory(prefix="fleet-") as folder, Cluster(Path(folder), optimized=True) as cluster:
             report = play(cluster, plan, broker=cluster.nodes[0].pid)
     except UnavailableError as error:
         raise click.ClickException(str(error)) from error
