@@ -67,7 +67,7 @@ fleet: $(DEV_READY)  ## Load 20 symbols at once from one set of variables, and r
 kube-test: $(DEV_READY)  ## Run the Jobs of docker/k8s on Kubernetes' own Job controller, without a cluster (ARGS='-k fleet')
 	$(BIN)/python -m tests.tools.kube $(ARGS)
 
-bench: $(DEV_READY)  ## Measure the loader next to other ways to do its work, in 13 minutes (QUICK=1 ALONE=1 BEFORE=folder PARTS='saturation latency' BURSTS=180 OUT=file)
+bench: $(DEV_READY)  ## Measure the loader next to other ways to do its work, in 18 minutes (QUICK=1 ALONE=1 BEFORE=folder PARTS='saturation latency' BURSTS=180 OUT=file)
 	$(BIN)/python -m tests.tools.bench run $(if $(QUICK),--quick) $(if $(ALONE),--alone) $(if $(BEFORE),--before '$(BEFORE)') $(if $(BURSTS),--bursts $(BURSTS)) $(if $(OUT),--out '$(OUT)') $(PARTS)
 
 bench-compare: $(DEV_READY)  ## Show two results of `make bench` side by side (A=file B=file)
