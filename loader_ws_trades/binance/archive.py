@@ -141,7 +141,7 @@ class Archive:
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _PROGRESS_EVERY
             done = min(1.0, self._read / max(1, sum(file.size for file in self.files)))
-            events.info("archive_checked", f"Checking the archive, {100 * done:.0f} % done", done=round(done, 4))
+            events.info("archive_checked", f"Checking the archive, {100 * done:.0f}% done", done=round(done, 4))
 
 
 class _NotSortedError(Exception):

@@ -129,7 +129,7 @@ class KafkaSteps:
                 found += Search(self._settings.for_symbol(pairs[0]), pairs, scanner).run(_ANSWER).values()
         doubts = [each.doubt for each in found if each.doubt]
         if doubts:
-            return warned(f"{len(doubts)} of {len(found)} pairs may have older trades: {doubts[0]}; run backfill")
+            return warned(f"{len(doubts)} of {len(found)} pairs may lack earlier trades: {doubts[0]}; run backfill")
         return passed(f"{sum(each.last is not None for each in found)} of {len(found)} pairs resume")
 
     def _find_checkpoint(self) -> Result:

@@ -21,6 +21,7 @@ from loader_ws_trades.cli.options import (
 )
 from loader_ws_trades.config import parsers as values
 from loader_ws_trades.config.settings import OPTIONS, Settings
+from loader_ws_trades.text import counted
 
 if TYPE_CHECKING:
     from loader_ws_trades.pipeline.interfaces import Sink, Source
@@ -138,9 +139,11 @@ def backfill(
     if not dry_run:
         _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="backfill")
     source.prepare()
-    requests, minutes = (0, 0.0) if archive else cost(settings, source.missing)
-    ranges = f"{len(source.missing)} range{'' if len(source.missing) == 1 else 's'}"
-    say(f"{source.total} trades in {ranges}: {requests} requests, about {minutes:.1f} minutes")
+    needed = f"{counted(source.total, 'trade')} in {counted(len(source.missing), 'range')}"
+    if not archive:
+        requests, minutes = cost(settings, source.missing)
+        needed += f": {counted(requests, 'request')}, about {minutes:.1f} minutes"
+    say(needed)
 
 
 @command(

@@ -154,7 +154,7 @@ def _read_env_file(named: str | None) -> tuple[dict[str, str | None], list[str],
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         if named is None:
             return {}, [], []  # a directory may be a virtual environment
-        raise ConfigurationError(f"--env-file names {path!r}, which is not a file; use a readable one") from error
+        raise ConfigurationError(f"--env-file: {path!r} is not a file; name a readable one") from error
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigurationError(f"Cannot read the file {path!r} ({why}); it must be UTF-8 text") from error

@@ -45,4 +45,4 @@ def _to_the_end(descriptor: int, most: int, seconds: float) -> bytes:
         found += piece
         if len(found) > most:
             raise OSError(errno.EFBIG, f"more than {most} bytes")
-    raise TimeoutError(errno.ETIMEDOUT, f"not written completely within {seconds:g} s")
+    raise TimeoutError(errno.ETIMEDOUT, f"its writer did not finish within {seconds:g} s")

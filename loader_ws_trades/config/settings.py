@@ -124,7 +124,7 @@ class Settings:
     )
     stream_check_interval: float = _option(
         parsers.seconds,
-        "Ask REST whether a pair has newer trades after this long without one (weight 2 for 20 pairs).",
+        "Ask REST whether a pair has newer trades after this long without one (request weight 2 per 20 pairs).",
         default="60",
     )
     feed_connections: int = _option(
@@ -150,7 +150,7 @@ class Settings:
     resume: str = _option(parsers.choice("on", "off"), "Resume after the newest trade on the topic.", default="on")
     resume_limit: int = _option(
         parsers.count,
-        "If more trades than this are missing at startup, report them instead of fetching them.",
+        "If more trades than this are missing in a gap, report them instead of fetching them.",
         default="1000000",
     )
     resume_scan_limit: int = _option(

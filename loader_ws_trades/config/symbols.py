@@ -75,9 +75,9 @@ def split(entries: tuple[str, ...], place: int | None, shares: int | None) -> tu
         )
     if place >= len(entries) and not by_name:
         last = len(entries) - 1
-        held = f"{len(entries)} pairs, 0 to {last}" if last else "one pair, 0"
+        held = f"{len(entries)} pairs (indexes 0 to {last})" if last else "one pair (index 0)"
         raise ValueError(
-            f"is {place}, but SYMBOLS (--symbols) has {held}; set the completions of the Job, and "
+            f"is {place}, but SYMBOLS (--symbols) has {held}; lower the Job's completions, and "
             "JOB_COMPLETIONS (--job-completions) if it is set, to at most the number of pairs"
         )
     return entries if by_name else entries[place :: shares or len(entries)]

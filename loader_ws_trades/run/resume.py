@@ -166,7 +166,7 @@ class Resume:
                 text = f"Cannot look up yet where {len(self.unsettled)} pairs resume: {error}; retrying"
                 self._lines.warn("resume_unknown", text)
             else:
-                self.waits = f"waiting for REST to find the position: {error}"
+                self.waits = f"waiting for REST to report where to resume: {error}"
             return {}
         self._lines.warn("resume_unchecked", f"REST did not return the position to resume from: {error}")
         given_up = [lane] if error.lasting else list(self.unsettled)

@@ -70,7 +70,7 @@ def test_a_dry_run_prints_the_cost_and_loads_nothing(workflow: Workflow, market:
     with Exchange([market]) as exchange:
         flags = ("--from-id", str(market.first_id), "--to-id", str(market.first_id + 9999), "--dry-run")
         loader = backfill(workflow, exchange, *flags)
-        assert loader.output() == "10000 trades in 1 range: 10 requests, about 0.1 minutes\n"
+        assert loader.output() == "10,000 trades in 1 range: 10 requests, about 0.1 minutes\n"
     assert not workflow.records()
     assert not workflow.events()
 

@@ -269,7 +269,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     (
         THREE | {"job_completion_index": "3", "job_completions": "4"},
-        "JOB_COMPLETION_INDEX (--job-completion-index) is 3, but SYMBOLS (--symbols) has 3 pairs, 0 to 2; set the ",
+        "JOB_COMPLETION_INDEX (--job-completion-index) is 3, but SYMBOLS (--symbols) has 3 pairs (indexes 0 to 2); ",
     ),
     (
         THREE | {"job_completions": "0"},

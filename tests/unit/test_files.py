@@ -33,7 +33,7 @@ def test_fifo_is_read_until_its_writer_closes_it(tmp_path: Path) -> None:
 def test_fifo_without_a_writer_times_out(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with pytest.raises(TimeoutError, match=r"not written completely within 0\.01 s"):
+    with pytest.raises(TimeoutError, match=r"its writer did not finish within 0\.01 s"):
         files.read(fifo, seconds=0.01)
     writing = os.open(fifo, os.O_RDWR)  # there is a writer, who writes and does not end
     try:
