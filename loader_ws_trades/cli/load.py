@@ -139,11 +139,11 @@ def backfill(
     if not dry_run:
         _load(settings, lambda: source, stdout=stdout, status=not no_progress, kind="backfill")
     source.prepare()
-    needed = f"{counted(source.total, 'trade')} in {counted(len(source.missing), 'range')}"
+    work = f"{counted(source.total or 0, 'trade')} in {counted(len(source.missing), 'range')}"
     if not archive:
         requests, minutes = cost(settings, source.missing)
-        needed += f": {counted(requests, 'request')}, about {minutes:.1f} minutes"
-    say(needed)
+        work += f": {counted(requests, 'request')}, about {minutes:.1f} minutes"
+    say(work)
 
 
 @command(
