@@ -41,7 +41,7 @@ demo: $(READY)  ## Load from a simulated exchange that loses the connection and 
 	$(BIN)/loader-ws-trades demo $(ARGS)
 
 unit: $(DEV_READY)  ## Run the tests that need neither a broker nor a socket (ARGS='-k name')
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit $(ARGS)
 
 test: $(DEV_READY)  ## Run the tests, against Apache Kafka where Java can be had (ARGS='-k name')
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
