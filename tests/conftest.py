@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.tools.apache_kafka.fixtures"]
 
-# For all examples, whichever module is imported first: a machine under load is no fault of theirs.
+# Set before any test module is imported. On a loaded machine, a correct example may take long.
 settings.register_profile("unlimited", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unlimited")
 

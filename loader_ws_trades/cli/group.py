@@ -80,7 +80,7 @@ class Group(click.Group):
 def say(text: str) -> None:
     """Print on standard output; a reader that has gone away, as `head` does, is not an error."""
     try:
-        click.echo(text, color=True)  # whoever made the text knows whether colors are wanted
+        click.echo(text, color=True)  # the text has colors only where they are wanted
     except BrokenPipeError:
         # The interpreter flushes once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

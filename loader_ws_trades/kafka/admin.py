@@ -88,7 +88,7 @@ class TopicAdmin(Client):
         return {topic: {each.name for each in found.authorized_operations or ()} for topic, found in asked}
 
     def _ask(self, request: Callable[[], Mapping[_Key, Future[Any]]]) -> Iterator[tuple[_Key, Any]]:
-        """What the cluster answers about each of the things asked for, up to the first silence."""
+        """What the cluster answers about each thing asked for, up to the first that gets no answer."""
         cluster = self._cluster()
         if cluster and cluster.controller_id not in cluster.brokers:
             return  # librdkafka would wait for a controller, which the embedded broker does not have

@@ -113,6 +113,11 @@ def consumer_properties(settings: Settings) -> KafkaProperties:
     }
 
 
+def batch_size(properties: KafkaProperties) -> int:
+    """The most bytes that a producer sends to a partition at once."""
+    return int(properties.get("batch.size", 1_000_000))  # librdkafka's default
+
+
 def producer_credentials(settings: Settings) -> str:
     """The settings with the credentials for writing, for messages."""
     if settings.kafka_sasl_mechanism == "OAUTHBEARER":

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from loader_ws_trades.config.settings import Settings
@@ -16,7 +15,7 @@ from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.kafka.delivery_outage import DeliveryOutage
 from loader_ws_trades.kafka.errors import FencedError, run_error
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import KafkaProperties, producer_credentials, trade_producer_properties
+from loader_ws_trades.kafka.properties import batch_size, producer_credentials, trade_producer_properties
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.kafka.topic_settings import TopicSettings, delivery_error
 from loader_ws_trades.kafka.topics import check_topics
@@ -24,6 +23,7 @@ from loader_ws_trades.lifecycle import Deadline, Startup
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.pipeline.lane import Lane
+from loader_ws_trades.pipeline.records import decode_place
 from loader_ws_trades.pipeline.stamps import record_headers
 from loader_ws_trades.pipeline.trade import FAR_AHEAD_MS, Trade
 from loader_ws_trades.text import format_time
@@ -33,17 +33,10 @@ events = Events(logging.getLogger(__name__))
 _MANY = 10_000  # undelivered records at which they are served at once, as they count towards the producer's queue
 _REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
 _LOCAL = (1, False)  # the severity of what librdkafka reports by itself: records purged, the producer's state
-_BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
 _Report = Callable[[KafkaError | None, Message], None]
 _Route = tuple[str, bytes, Callable[[Trade], str], _Report | None]  # topic, key, encoder, delivery report
-
-
-class _Stored(msgspec.Struct):
-    trade_id: int
-    timestamp: int
-    symbol: str
 
 
 def _latest_time() -> int:
@@ -89,12 +82,8 @@ class Publisher:
     def _make_producer(self) -> Producer:
         properties = trade_producer_properties(self._settings, self._kind)
         if self._max_batch_size is not None:
-            properties["batch.size"] = min(self._max_batch_size, self._batch_size(properties))
+            properties["batch.size"] = min(self._max_batch_size, batch_size(properties))
         return Producer(properties, self._report, credentials=producer_credentials(self._settings))
-
-    @staticmethod
-    def _batch_size(properties: KafkaProperties) -> int:
-        return int(properties.get("batch.size", _BATCH_SIZE))
 
     def open(self, startup: Startup) -> None:
         """Wait until the topic can be written to, or the start is cancelled.
@@ -118,7 +107,7 @@ class Publisher:
 
     def _check_topic_settings(self, found: TopicSettings) -> None:
         found.check("kafka_topic")
-        if found.max_batch_size < self._batch_size(self._producer.properties):
+        if found.max_batch_size < batch_size(self._producer.properties):
             # The records queued during an outage would otherwise be rejected as one batch.
             self._max_batch_size = int(found.max_batch_size)
             self._producer = self._make_producer()
@@ -184,7 +173,7 @@ class Publisher:
         if error is None:
             self._acknowledged += 1
             return
-        stored = msgspec.json.decode(message.value() or b"", type=_Stored)
+        stored = decode_place(message.value() or b"")
         self._failed.append((stored.symbol, stored.trade_id))
         found = delivery_error(error, message.topic() or self._topic, "kafka_topic", stored.timestamp)
         severity = found.exit_code, error.code() > 0

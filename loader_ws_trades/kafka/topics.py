@@ -14,12 +14,10 @@ from loader_ws_trades.errors import ConfigurationError, LoaderError
 from loader_ws_trades.kafka.admin import LONG_TIMEOUT, TopicAdmin
 from loader_ws_trades.kafka.client import Client
 from loader_ws_trades.kafka.errors import access_denied, error_text, no_broker
-from loader_ws_trades.kafka.properties import KafkaProperties
+from loader_ws_trades.kafka.properties import KafkaProperties, batch_size
 from loader_ws_trades.kafka.startup import SILENT, retry_until_ready
 from loader_ws_trades.kafka.topic_settings import TopicSettings
 from loader_ws_trades.lifecycle import Startup
-
-_BATCH_SIZE = 1_000_000  # librdkafka's default of `batch.size`
 
 
 def check_topics(
@@ -34,7 +32,7 @@ def check_topics(
     """
     client = Client(AdminClient, properties, credentials)
     admin = TopicAdmin(properties, topics[0], seconds=LONG_TIMEOUT, patience=SILENT) if topics else None
-    batch_size = int(properties.get("batch.size", _BATCH_SIZE))
+    size = batch_size(properties)
     refused: dict[str, LoaderError] = {}
 
     def look() -> None:
@@ -46,7 +44,7 @@ def check_topics(
                 if allowed and "WRITE" not in allowed:
                     refused[topic] = access_denied("WRITE", f"the topic {topic}", "kafka_topic", credentials)
             for found in admin.settings_of(present):
-                if fault := _fault(found, batch_size):
+                if fault := _fault(found, size):
                     refused.setdefault(found.topic, fault)
         if refused:
             raise refused[min(refused)]
@@ -70,12 +68,12 @@ def _does_not_exist(topic: str) -> ConfigurationError:
     )
 
 
-def _fault(found: TopicSettings, batch_size: int) -> ConfigurationError | None:
+def _fault(found: TopicSettings, size: int) -> ConfigurationError | None:
     try:
         found.check("kafka_topic")
     except ConfigurationError as error:
         return error
-    if found.max_batch_size >= batch_size:
+    if found.max_batch_size >= size:
         return None
     return ConfigurationError(
         f"The topic {found.topic} accepts at most {found.max_batch_size:.0f} bytes at once; raise its "

@@ -98,7 +98,7 @@ class ProgressLog:
 
 
 class ProgressLine:
-    """A line on the terminal, below the log lines; drawn by the caller of `show`, so that there is no thread to end."""
+    """A line on the terminal, below the log lines; `show` draws it, so it needs no thread."""
 
     def __init__(self, logger: logging.Logger) -> None:
         from rich.console import Console  # noqa: PLC0415 - a run without a terminal need not load it

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from msgspec.structs import asdict
 
 from loader_ws_trades.pipeline.trade import FrameDecoder, RejectedFrame, Symbols, Trade
 
@@ -26,7 +25,20 @@ class StampedTrade(Trade, gc=False, tag_field="e", tag="trade"):
 def stamped(trades: Iterable[Trade], source: str) -> list[Trade]:
     """Trades that were received now, from `source`."""
     received = time.time_ns()
-    return [StampedTrade(**{**asdict(trade), "received": received, "source": source}) for trade in trades]
+    return [
+        StampedTrade(
+            trade.trade_id,
+            trade.price,
+            trade.quantity,
+            trade.timestamp,
+            trade.is_buyer_maker,
+            trade.symbol,
+            event_time=trade.event_time if isinstance(trade, StampedTrade) else 0,
+            received=received,
+            source=source,
+        )
+        for trade in trades
+    ]
 
 
 class StampingDecoder(FrameDecoder):

@@ -19,6 +19,7 @@ from loader_ws_trades.pipeline.events import Position
 from loader_ws_trades.pipeline.interfaces import LaneKeeper
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.run.resume import NO_TRADE, Resume, Start
+from loader_ws_trades.text import counted, listed
 
 log = logging.getLogger(__name__)
 events = Events(log)
@@ -86,10 +87,8 @@ class Pairs:
         self._listing.update(self._statuses())
         self._look_at = time.monotonic() + self._settings.symbols_refresh
         pairs = self._listing.pairs
-        more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
-        listed = f": {', '.join(pairs[:_NAMED])}{more}" if pairs else "; waiting for one to be listed"
-        plural = "" if len(pairs) == 1 else "s"
-        events.info("symbols", f"Loading {len(pairs)} pair{plural}{listed}", pairs=len(pairs))
+        which = f": {listed(pairs, _NAMED)}" if pairs else "; waiting for one to be listed"
+        events.info("symbols", f"Loading {counted(len(pairs), 'pair')}{which}", pairs=len(pairs))
 
     def _statuses(self) -> Mapping[str, str]:
         names = [entry for entry in self._settings.symbols or () if not is_pattern(entry)]

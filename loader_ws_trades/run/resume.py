@@ -96,7 +96,7 @@ class Resume:
         self.waits = None
         if len(lanes) > 1:
             text = f"Resuming {len(found)} of {len(lanes)} pairs after their newest trades on the topic"
-            more = f", and {len(self.unsettled)} as soon as REST has said where" if self.unsettled else ""
+            more = f", and {len(self.unsettled)} once REST has reported where" if self.unsettled else ""
             events.info("resume", text + more, pairs=len(lanes), resumed=len(found))
         return found
 
@@ -107,7 +107,7 @@ class Resume:
         elif checkpoint.since is not None:
             self.unsettled[lane] = checkpoint
         elif checkpoint.doubt:
-            self._say_unchecked(lane, checkpoint, None)
+            self._report_unchecked(lane, checkpoint, None)
         if lane.of:
             return  # one line for all
         if last:
@@ -135,7 +135,7 @@ class Resume:
             else:
                 self._patience = None
                 self._backoff.reset()
-                self._say_unchecked(lane, checkpoint, start.last)
+                self._report_unchecked(lane, checkpoint, start.last)
                 del self.unsettled[lane]
         return settled
 
@@ -171,10 +171,10 @@ class Resume:
         self._lines.warn("resume_unchecked", f"REST did not return the position to resume from: {error}")
         given_up = [lane] if error.lasting else list(self.unsettled)
         for each in given_up:
-            self._say_unchecked(each, self.unsettled.pop(each), None)
+            self._report_unchecked(each, self.unsettled.pop(each), None)
         return dict.fromkeys(given_up, Start())
 
-    def _say_unchecked(self, lane: Lane, checkpoint: Checkpoint, last: int | None) -> None:
+    def _report_unchecked(self, lane: Lane, checkpoint: Checkpoint, last: int | None) -> None:
         which = "the first live one"
         if last is not None and last != NO_TRADE and checkpoint.since is not None:
             which = f"id {last + 1} (time {format_time(checkpoint.since)})"

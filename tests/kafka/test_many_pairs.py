@@ -126,7 +126,7 @@ def test_pairs_beyond_the_scan_limit_join_at_the_first_trade_of_the_scanned_time
     write(kafka, workflow.topic, [*old, *others, record("BUSDT", known, now - 5000)])
     with Exchange(list(markets.values())) as exchange:
         loader = many(workflow, exchange, ",".join(markets), RESUME_SCAN_LIMIT="500")
-        loader.wait_for_line("Resuming 1 of 3 pairs after their newest trades on the topic, and 2 as soon as REST")
+        loader.wait_for_line("Resuming 1 of 3 pairs after their newest trades on the topic, and 2 once REST")
         found: dict[str, list[int]] = {}
 
         def has_all() -> bool:
