@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import time
+from functools import lru_cache
 from typing import TextIO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -109,9 +110,20 @@ class _Redaction(logging.Filter):
 
 def secrets(settings: Settings) -> list[str]:
     """All secret values, longest first, for redaction."""
-    found = {settings.kafka_password_producer, settings.kafka_password_consumer}
-    found.update(value for _, value in settings.kafka_properties or () if len(value) >= 8)
-    for address in (*parsers.url_list(settings.binance_ws_url or ""), settings.binance_rest_url):
+    return _secrets(
+        (settings.kafka_password_producer, settings.kafka_password_consumer),
+        settings.kafka_properties or (),
+        (*parsers.url_list(settings.binance_ws_url or ""), settings.binance_rest_url),
+    )
+
+
+@lru_cache(maxsize=8)
+def _secrets(
+    passwords: tuple[str | None, ...], properties: tuple[tuple[str, str], ...], addresses: tuple[str | None, ...]
+) -> list[str]:
+    found = set(passwords)
+    found.update(value for _, value in properties if len(value) >= 8)
+    for address in addresses:
         parts = urlsplit(address or "")
         held = parts.password or parts.username or ""  # the user may be a token
         found |= {held, unquote(held)}
