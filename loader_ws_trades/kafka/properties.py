@@ -63,9 +63,9 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
         "message.timeout.ms": 0,
         # Java's default partitioner, so that one symbol stays on one partition whoever writes it.
         "partitioner": "murmur2_random",
-        # At 2,000 trades/s a fifth of the requests and a third of the broker's CPU of 0 ms, with 2.5 ms to the
-        # acknowledgement at p99; with 5 ms it would be 5.8. The table is in tests/README.md.
-        "linger.ms": 2,
+        # Trades of a connection that come quickly are read together (`binance.websocket.READ_PACE`). Those of several
+        # connections still share requests if they wait: a third of librdkafka's CPU with 1,600 pairs at 3,000/s.
+        "linger.ms": 2 if settings.many else 0,
     }
 
 

@@ -10,9 +10,11 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -148,6 +150,34 @@ def test_frames_split_at_random_are_read_as_by_the_library(seed: int) -> None:
         assert run.ending is None
     assert got == expected
     assert pongs == pings
+
+
+@pytest.mark.parametrize("pace", [60.0, 0.0])
+def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pace: float) -> None:
+    pauses: list[float] = []
+    over = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        over.wait(60)
+
+    monkeypatch.setattr(wire, "READ_PACE", pace)
+    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    got: list[list[bytes]] = []
+    with connected(got.append) as (peer, _):
+        for number in (1, 2):
+            peer.send(frame(b"%d" % number))
+            wait_for(lambda: len(got) >= number, "a frame that is read at once")  # noqa: B023 - called here
+        if pace:
+            wait_for(lambda: pauses, "the pause")
+        for number in (3, 4, 5):
+            peer.send(frame(b"%d" % number))
+        assert len(got) == 2 or not pace
+        over.set()
+        wait_for(lambda: sum(map(len, got)) == 5, "the rest")
+    assert b"".join(map(b"".join, got)) == b"12345"
+    assert all(0 < seconds <= pace for seconds in pauses)
+    assert bool(pauses) == bool(pace)
 
 
 def test_close_frame_ends_the_connection_with_its_code() -> None:
