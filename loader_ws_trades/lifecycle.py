@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 SLACK = 30.0  # seconds added to each limit, for a machine that is short of CPU
@@ -73,6 +75,23 @@ class Deadline:
     def shorten(self, seconds: float) -> None:
         """Bring the end to at most `seconds` from now."""
         self._end = min(self._end, time.monotonic() + seconds)
+
+
+class Wakeup:
+    """Ends the wait of a thread, from any thread and from a signal handler, where `threading.Event` may deadlock."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """End the wait, or the next one if nothing waits."""
+        if self._calls.empty():
+            self._calls.put(None)
+
+    def wait(self, timeout: float) -> None:
+        """Wait for `set`, for at most `timeout` seconds."""
+        with contextlib.suppress(Empty):
+            self._calls.get(timeout=timeout)
 
 
 class Backoff:
@@ -153,3 +172,16 @@ class StopReason:
     def failed(cls, message: str, exit_code: int = 1) -> StopReason:
         """The run cannot continue."""
         return cls("error", message, exit_code)
+
+
+class Mailbox(SimpleQueue[StopReason]):
+    """Where reasons to stop arrive, from any thread and from signal handlers."""
+
+    on_put: Callable[[], None] | None = None
+    """Called after each one; wakes the thread that acts on them."""
+
+    def put(self, item: StopReason, block: bool = True, timeout: float | None = None) -> None:
+        """As the queue's."""
+        super().put(item, block, timeout)
+        if self.on_put:
+            self.on_put()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,7 +18,7 @@ from loader_ws_trades.kafka.properties import batch_size, producer_credentials, 
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.kafka.topic_settings import TopicSettings, delivery_error
 from loader_ws_trades.kafka.topics import check_topics
-from loader_ws_trades.lifecycle import Deadline, Startup
+from loader_ws_trades.lifecycle import Deadline, Startup, Wakeup
 from loader_ws_trades.logs import Events
 from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.pipeline.lane import Lane
@@ -30,7 +29,7 @@ from loader_ws_trades.text import format_time
 
 events = Events(logging.getLogger(__name__))
 
-_MANY = 10_000  # undelivered records at which they are served at once, as they count towards the producer's queue
+_MANY = 2_000  # undelivered records at which their reports are served at once: milliseconds without the feed
 _REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
 _LOCAL = (1, False)  # the severity of what librdkafka reports by itself: records purged, the producer's state
 
@@ -68,7 +67,7 @@ class Publisher:
         self._served_late = 0
         self._served = False  # whether the last `poll` served some that had not gathered
         self._many = min(_MANY, settings.kafka_queue_records // 4)
-        self._hurry = threading.Event()  # set by `put` once delivery reports must not gather any longer
+        self._hurry = Wakeup()  # set once delivery reports must not gather any longer
         self._draining = False
         self._outage = DeliveryOutage(settings.kafka_outage_limit, lambda: self._producer.diagnosis.reason)
         self._latest = _latest_time()  # renewed by `poll`, so that `put` does not read the clock
@@ -183,8 +182,9 @@ class Publisher:
     def poll(self, timeout: float) -> None:
         """Serve delivery reports for at most `timeout` seconds.
 
-        Being woken for each one costs as much as writing its trade. So once one was served, the next ones gather for
-        `timeout` and are served together, unless they are many or the run ends.
+        Being woken for each one costs as much as writing its trade. So they gather for `timeout` and are served
+        together, unless they are many or the run ends. With metrics, one is served as it comes before others gather,
+        so that its delay is known.
 
         Raises:
             ConfigurationError: if a record was rejected because of the topic's settings.
@@ -192,8 +192,7 @@ class Publisher:
         """
         self._latest = _latest_time()
         before = self._acknowledged, self.delivered
-        self._hurry.clear()
-        gather = self._served and not self._is_urgent
+        gather = (self._served or not self._settings.metrics_port) and not self._is_urgent
         if gather:
             self._hurry.wait(timeout)
             timeout = 0
@@ -205,6 +204,10 @@ class Publisher:
         if gather:
             self._served_late = self.delivered
         self._outage.watch(self.in_flight, progress=progress or not self._has_pending)
+
+    def wake(self) -> None:
+        """End the wait of `poll`; safe in any thread and in a signal handler."""
+        self._hurry.set()
 
     @property
     def _is_urgent(self) -> bool:

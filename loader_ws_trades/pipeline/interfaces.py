@@ -80,6 +80,8 @@ class Source(Protocol):
 
     origin: str = "stream"
     """The `source` of its trades for `RECORD_HEADERS`; what fills gaps comes from REST."""
+    ends: bool = False
+    """Whether it ends by itself, so that someone waits for that."""
 
     def status(self) -> SourceStatus:
         """How it is doing; may be called in any thread."""
@@ -160,6 +162,9 @@ class Sink(Protocol):
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports; raises if the run cannot continue."""
+
+    def wake(self) -> None:
+        """End the wait of `poll`; safe in any thread and in a signal handler."""
 
     def drain(self) -> None:
         """Deliver accepted trades without waiting to batch them with more."""

@@ -81,6 +81,8 @@ class Bounded(Source):
         beyond: whether to continue past the newest trade on the topic, where a live loader may be writing.
     """
 
+    ends = True
+
     def __init__(self, settings: Settings, provider: TradeProvider, *, topic: bool, scan: bool, beyond: bool) -> None:
         self._settings = settings
         self._provider = provider

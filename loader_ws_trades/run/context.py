@@ -29,8 +29,9 @@ from loader_ws_trades.run.reporting import Reporter, rejections
 
 log = logging.getLogger(__name__)
 
-TURN = 0.1  # seconds that one turn of the main loop may wait for delivery reports
-IDLE_TURN = 0.5  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
+TURN = 0.1  # seconds that one turn of the main loop may wait if more is due than delivery reports: commits, an end
+LOADING_TURN = 0.25  # the same while only delivery reports come
+IDLE_TURN = 1.0  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
 _LOOK = 0.5  # seconds between two looks at how the run is doing, which cost more than the rest of a turn
 
 
@@ -137,7 +138,11 @@ class RunContext:
     def turn(self) -> float:
         """Seconds that the next turn of the main loop may wait for delivery reports."""
         before, self._accepted = self._accepted, self.sink.accepted
-        return IDLE_TURN if before == self._accepted and not self.sink.in_flight else TURN
+        if self.source.ends:
+            return TURN
+        if before == self._accepted and not self.sink.in_flight:
+            return IDLE_TURN
+        return TURN if self.settings.delivery == "transactional" else LOADING_TURN
 
     @property
     def all_delivered(self) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import LoaderError
@@ -14,7 +14,7 @@ from loader_ws_trades.kafka.admin import TopicAdmin
 from loader_ws_trades.kafka.control import Control
 from loader_ws_trades.kafka.properties import consumer_properties
 from loader_ws_trades.kafka.startup import retry_until_ready
-from loader_ws_trades.lifecycle import Deadline, Startup, StopReason, Task
+from loader_ws_trades.lifecycle import Deadline, Mailbox, Startup, StopReason, Task
 from loader_ws_trades.logs import Events
 from loader_ws_trades.monitoring.progress import Display, ProgressLog
 from loader_ws_trades.pipeline.interfaces import Sink, Source
@@ -43,7 +43,7 @@ def run(
         reports: whether the run sends telemetry and obeys commands.
         display: shows the progress; log lines do if it is left out.
     """
-    mailbox: SimpleQueue[StopReason] = SimpleQueue()
+    mailbox = Mailbox()
     display = display or ProgressLog(log, "status")
     with signals_to(mailbox):
         try:
@@ -51,6 +51,7 @@ def run(
         except LoaderError as error:
             events.error("ended", f"{error}", status="error")
             return error.exit_code
+        mailbox.on_put = context.sink.wake
         try:
             reason = _start(context) or _load(context)
         except Exception as error:
@@ -127,7 +128,7 @@ def _load(context: RunContext) -> StopReason:
     context.monitor.enter("loading")
     complete: StopReason | None = None
     while True:
-        context.sink.poll(context.turn)
+        context.sink.poll(TURN if complete else context.turn)
         context.tick()
         if bound and bound.passed:
             complete = complete or StopReason.complete(f"The requested duration of {settings.duration:g} s has passed")

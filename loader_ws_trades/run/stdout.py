@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from loader_ws_trades.errors import ConfigurationError, EndOfOutputError, LoaderError, RunError
-from loader_ws_trades.lifecycle import Deadline, Startup, spawn
+from loader_ws_trades.lifecycle import Deadline, Startup, Wakeup, spawn
 from loader_ws_trades.pipeline.interfaces import Undelivered
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.pipeline.trade import Trade
@@ -28,7 +28,7 @@ class Output:
         """Never: a slow reader is not an outage."""
         self._batches: deque[tuple[bytes, Lane, list[int]]] = deque()  # the one that is being written is the first
         self._waiting = threading.Semaphore(0)
-        self._moved = threading.Event()
+        self._moved = Wakeup()
         self._failure: EndOfOutputError | RunError | None = None
         self.delivered = 0  # moved by the writing thread alone
 
@@ -86,9 +86,12 @@ class Output:
             RunError: if it cannot be written.
         """
         self._moved.wait(timeout)
-        self._moved.clear()
         if self._failure:
             raise self._failure
+
+    def wake(self) -> None:
+        """End the wait of `poll`; safe in any thread and in a signal handler."""
+        self._moved.set()
 
     @property
     def in_flight(self) -> int:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from loader_ws_trades.lifecycle import Wakeup
+
 
 class FakeClock:
     """Stands for `time.monotonic`. A wait on one of its events runs what is due meanwhile, and takes no time."""
@@ -37,6 +39,10 @@ class FakeClock:
         """An event whose `wait` moves this clock."""
         return FakeEvent(self)
 
+    def wakeup(self) -> FakeWakeup:
+        """A wake-up whose `wait` moves this clock."""
+        return FakeWakeup(self)
+
 
 class FakeEvent(threading.Event):
     """Give it to code that waits. A wait without a timeout must be ended by something that is due."""
@@ -50,6 +56,19 @@ class FakeEvent(threading.Event):
         self._clock.advance(3600.0 if timeout is None else max(0.0, timeout), self.is_set)
         assert timeout is not None or self.is_set(), "a wait without end"
         return self.is_set()
+
+
+class FakeWakeup(Wakeup):
+    """Give it to code that waits."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: float) -> None:
+        """Let the clock run until it is set, for at most `timeout` seconds."""
+        self._clock.advance(timeout, lambda: not self._calls.empty())
+        super().wait(0)
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ class Scripted:
         self.publisher = make_publisher(load(REQUIRED | settings))
         self.publisher.open(Startup(Deadline(10), 0, stopped=lambda: False))
         self.producer = made[-1]
-        self.publisher._hurry = clock.event()
+        self.publisher._hurry = clock.wakeup()
         self.lane = Pipeline().lane
         self.lane.settings = load(REQUIRED | settings)
         self.taken: list[int] = []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loader_ws_trades.errors import ConfigurationError, RunError
 from loader_ws_trades.kafka.errors import FencedError
 from loader_ws_trades.kafka.topic_settings import TopicSettings
-from loader_ws_trades.lifecycle import Deadline
+from loader_ws_trades.lifecycle import Deadline, Mailbox, StopReason
 from loader_ws_trades.pipeline.stamps import stamped
 from loader_ws_trades.pipeline.trade import Trade
 from tests.unit.clock import FakeClock
@@ -125,7 +125,31 @@ def served(run: Scripted) -> tuple[float, int, int]:
     return round(run.clock.now - began, 3), run.publisher.delivered - late, late
 
 
-def test_delivery_reports_gather_once_one_was_served(run: Scripted) -> None:
+def test_delivery_reports_gather_for_a_turn(run: Scripted) -> None:
+    run.put(2)
+    run.clock.after(0.02, lambda: run.producer.acknowledge(1))
+    assert served(run) == (0.5, 0, 1)
+    assert served(run) == (0.5, 0, 1), "nothing came"
+    run.clock.after(0.03, run.producer.acknowledge)
+    assert served(run) == (0.5, 0, 2)
+
+
+def test_a_reason_to_stop_ends_the_wait(run: Scripted) -> None:
+    mailbox = Mailbox()
+    mailbox.on_put = run.publisher.wake
+    run.clock.after(0.02, lambda: mailbox.put(StopReason.by_command()))
+    began = run.clock.now
+    run.poll(0.5)
+    assert round(run.clock.now - began, 3) == 0.02
+    mailbox.put(StopReason.by_command())
+    run.poll(0.5)
+    assert round(run.clock.now - began, 3) == 0.02, "also if it came just before"
+
+
+def test_with_metrics_delivery_reports_gather_once_one_was_served(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    run = Scripted(monkeypatch, clock, metrics_port="9")
     run.put(5)
     for seconds in (0.02, 0.05, 0.3):
         run.clock.after(seconds, lambda: run.producer.acknowledge(1))
@@ -139,21 +163,18 @@ def test_delivery_reports_gather_once_one_was_served(run: Scripted) -> None:
 
 def test_delivery_reports_do_not_gather_when_they_are_many(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
     run = Scripted(monkeypatch, clock, kafka_queue_records="100")
-    run.put(1)
-    run.producer.acknowledge()
-    assert served(run) == (0, 1, 0)
     clock.after(0.01, lambda: run.put(25))
-    assert served(run) == (0.01, 0, 1), "a quarter of the queue"
+    assert served(run) == (0.01, 0, 0), "a quarter of the queue"
     clock.after(0.01, run.producer.acknowledge)
-    assert served(run) == (0.01, 25, 1)
+    assert served(run) == (0.01, 25, 0)
     run.producer.room = 10
     clock.after(0.01, lambda: run.put(11))
-    assert served(run) == (0.01, 0, 26), "a full queue"
+    assert served(run) == (0.01, 0, 25), "a full queue"
     run.publisher.drain()
     clock.after(0.01, lambda: run.producer.acknowledge(5))
-    assert served(run) == (0.01, 5, 26)
+    assert served(run) == (0.01, 5, 25)
     clock.after(0.01, run.producer.acknowledge)
-    assert served(run) == (0.01, 10, 26), "the end of a run"
+    assert served(run) == (0.01, 10, 25), "the end of a run"
 
 
 @pytest.mark.parametrize("fatal_first", [True, False])

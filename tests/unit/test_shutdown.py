@@ -55,6 +55,8 @@ class Sink:
 
     def open(self, startup: object) -> None: ...
 
+    def wake(self) -> None: ...
+
     def put(self, trades: Sequence[Trade], lane: Lane) -> int:
         taken = [trade.trade_id for trade in trades][: self.room - len(self._queue)]
         self._queue += taken

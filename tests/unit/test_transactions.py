@@ -46,13 +46,14 @@ def test_commit_after_the_interval(run: Scripted) -> None:
 def test_delivery_reports_do_not_gather_while_a_transaction_is_full_or_ends(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
-    run = Scripted(monkeypatch, clock, delivery="transactional", transaction_records="5")
+    run = Scripted(monkeypatch, clock, delivery="transactional", transaction_records="5", transaction_interval="60")
     run.put(1)
     run.producer.acknowledge()
     run.poll(0.5)
     began = clock.now
     clock.after(0.01, lambda: run.put(4))
     run.poll(0.5)
+    assert round(clock.now - began, 3) == 0.01, "it is full"
     clock.after(0.01, run.producer.acknowledge)
     run.poll(0.5)
     assert (round(clock.now - began, 3), run.counts) == (0.02, (5, 5, 0))

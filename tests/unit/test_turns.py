@@ -7,7 +7,7 @@ from queue import SimpleQueue
 import pytest
 
 from loader_ws_trades.monitoring.progress import Progress
-from loader_ws_trades.run.context import IDLE_TURN, TURN, RunContext
+from loader_ws_trades.run.context import IDLE_TURN, LOADING_TURN, TURN, RunContext
 from tests.unit.clock import FakeClock
 from tests.unit.test_shutdown import Sink, Source, settings, trades
 
@@ -45,10 +45,10 @@ def test_a_turn_is_longer_only_while_nothing_comes_and_nothing_is_in_flight(cont
     assert turn(context) == IDLE_TURN
     sink.stalled = True
     context.ingest.lane.take_trades(trades(1))
-    assert [turn(context), turn(context)] == [TURN, TURN]
+    assert [turn(context), turn(context)] == [LOADING_TURN, LOADING_TURN]
     context.ingest.lane.take_trades(trades(2))
     sink.stalled = False
-    assert [turn(context), turn(context), turn(context)] == [TURN, IDLE_TURN, IDLE_TURN]
+    assert [turn(context), turn(context), turn(context)] == [LOADING_TURN, IDLE_TURN, IDLE_TURN]
 
 
 def test_the_status_is_made_a_few_times_a_second_and_latencies_are_counted_each_turn(
@@ -60,6 +60,20 @@ def test_the_status_is_made_a_few_times_a_second_and_latencies_are_counted_each_
     for trade_id in range(1, 101):
         context.ingest.lane.take_trades(trades(trade_id))
         latencies.note(context.sink.accepted, clock.now)
-        assert turn(context) == TURN
+        assert turn(context) == LOADING_TURN
         assert sum(latencies.counts) == trade_id
-    assert 20 <= display.shown <= 26, "in ten seconds"
+    assert 45 <= display.shown <= 51, "in 25 seconds"
+
+
+def test_the_end_of_a_source_is_not_noticed_late(sink: Sink) -> None:
+    source = Source()
+    source.ends = True
+    context = RunContext(settings(), source, sink, SimpleQueue(), reports=False, display=Display())
+    assert turn(context) == TURN
+
+
+def test_commits_are_not_later_than_their_interval(sink: Sink) -> None:
+    given = settings(delivery="transactional")
+    context = RunContext(given, Source(), sink, SimpleQueue(), reports=False, display=Display())
+    context.ingest.lane.take_trades(trades(1))
+    assert turn(context) == TURN
