@@ -72,6 +72,18 @@ def test_a_stop_ends_all_pairs_and_the_next_run_goes_on_with_each(
         assert own[-1]["message"].startswith("Stopped by command; ")
 
 
+def test_each_of_1600_pairs_has_its_last_event_within_the_time_for_it(workflow: Workflow) -> None:
+    with Exchange(crowd(1600, 1000.0, start="subscriber")) as exchange:
+        loader = many(workflow, exchange, TELEMETRY_INTERVAL="60")
+        wait_for(lambda: len(read_topic(workflow.servers, workflow.topic, last=1000)) >= 1000, "1000 trades")
+        loader.process.terminate()
+        assert loader.wait() == 143, loader.errors
+    last = {event["symbol"]: event for event in workflow.events() if event["finished"]}
+    assert len(last) == 1600
+    assert {event["status"] for event in last.values()} == {"interrupted"}
+    assert sum(event["records_written"] for event in last.values()) == sum(map(len, ids_by_pair(workflow).values()))
+
+
 def test_each_pair_has_a_topic_and_one_without_ends_alone(
     kafka: Kafka, workflow: Workflow, markets: list[Market]
 ) -> None:
