@@ -64,8 +64,9 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
         # Java's default partitioner, so that one symbol stays on one partition whoever writes it.
         "partitioner": "murmur2_random",
         # Trades of a connection that come quickly are read together (`binance.websocket.READ_PACE`). Those of several
-        # connections still share requests if they wait: a third of librdkafka's CPU with 1,600 pairs at 3,000/s.
-        "linger.ms": 2 if settings.many else 0,
+        # connections share requests if they wait: with 1,600 pairs at 3,000 trades/s, 5 ms in place of 2 halve the
+        # requests and the broker's CPU, for 2 to 3 ms at p50. The tables are in tests/README.md.
+        "linger.ms": 5 if settings.many else 0,
     }
 
 
