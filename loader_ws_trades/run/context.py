@@ -138,11 +138,10 @@ class RunContext:
     def turn(self) -> float:
         """Seconds that the next turn of the main loop may wait for delivery reports."""
         before, self._accepted = self._accepted, self.sink.accepted
-        if self.source.ends:
+        idle = before == self._accepted and not self.sink.in_flight
+        if self.source.ends or (self.settings.delivery == "transactional" and not idle):
             return TURN
-        if before == self._accepted and not self.sink.in_flight:
-            return IDLE_TURN
-        return TURN if self.settings.delivery == "transactional" else LOADING_TURN
+        return min(IDLE_TURN if idle else LOADING_TURN, self.settings.telemetry_interval)
 
     @property
     def all_delivered(self) -> bool:

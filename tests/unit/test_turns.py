@@ -72,6 +72,12 @@ def test_the_end_of_a_source_is_not_noticed_late(sink: Sink) -> None:
     assert turn(context) == TURN
 
 
+def test_events_are_not_later_than_their_interval(sink: Sink) -> None:
+    given = settings(telemetry_interval="0.2")
+    context = RunContext(given, Source(), sink, SimpleQueue(), reports=False, display=Display())
+    assert turn(context) == 0.2
+
+
 def test_commits_are_not_later_than_their_interval(sink: Sink) -> None:
     given = settings(delivery="transactional")
     context = RunContext(given, Source(), sink, SimpleQueue(), reports=False, display=Display())
