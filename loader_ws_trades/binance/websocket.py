@@ -25,8 +25,8 @@ from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, St
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
 READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for memory of its own
-# Seconds from one read to the next while trades come quickly. A read costs as much as decoding dozens of trades, and so
-# does a request to Kafka; this takes the place of `linger.ms`, which would make requests fewer, but not reads.
+# Seconds from one read to the next while trades come quickly, unless they fill the reads. A read costs as much as
+# decoding dozens of trades, and so does a request to Kafka: with `linger.ms` only the requests would be fewer.
 READ_PACE = 0.003
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
 
@@ -54,6 +54,8 @@ class BufferedSocket:
         self._receive = sock.receive if isinstance(sock, TlsSocket) else partial(os.read, sock.fileno())
         self._data = b""
         self._at = 0
+        self.took_much = False
+        """Whether the last read was so long that waiting for more would not make the reads fewer."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -78,6 +80,7 @@ class BufferedSocket:
             return False
         if not piece:
             raise WebSocketConnectionClosedException("the connection ended without a close frame")
+        self.took_much = len(piece) >= READ_SIZE // 2
         self._data = self._data[self._at :] + piece if self._at < len(self._data) else piece
         self._at = 0
         return True
@@ -210,8 +213,8 @@ class FrameReader:
     def _read(self, buffered: BufferedSocket, read_frame: Callable[[], bool]) -> None:
         self.last_received = time.monotonic()
         poller = select.poll()
+        poller.register(self._woken.fileno(), select.POLLIN)  # first, or a busy stream would hide it
         poller.register(buffered.fileno(), select.POLLIN)
-        poller.register(self._woken.fileno(), select.POLLIN)
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
         read_at, quick = 0.0, False  # the last read, and whether it came soon after the one before
         while not self._closing:
@@ -234,12 +237,12 @@ class FrameReader:
                     continue
                 partial_since = partial_since or time.monotonic()
             if not buffered.readable:
-                if quick and (pause := read_at + READ_PACE - time.monotonic()) > 0:
+                if quick and not buffered.took_much and (pause := read_at + READ_PACE - time.monotonic()) > 0:
                     time.sleep(pause)
                 if not self._await_readable(poller, partial_since):
                     return
                 now = time.monotonic()
-                read_at, quick = now, now - read_at < 1.25 * READ_PACE
+                read_at, quick = now, now - read_at < 1.25 * READ_PACE  # more than the pace, as threads wake up late
             if not buffered.fill() and partial_since is None:
                 partial_since = time.monotonic()
 

@@ -180,6 +180,35 @@ def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pa
     assert bool(pauses) == bool(pace)
 
 
+def test_a_message_is_sent_on_a_stream_that_always_has_more_to_read() -> None:
+    sent, got = threading.Event(), 0
+
+    def on_frames(frames: list[bytes]) -> None:
+        nonlocal got
+        got += 1
+        if got == 1:
+            run.connection.send("subscribe")
+        if not sent.is_set():
+            peer.send(frame(b"more"))
+
+    with connected(on_frames) as (peer, run):
+        peer.send(frame(b"first"))
+        assert peer.read_frame() == (TEXT, b"subscribe")
+        sent.set()
+
+
+def test_a_read_that_took_much_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(wire, "READ_PACE", 60.0)
+    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    got: list[bytes] = []
+    with connected(got.extend) as (peer, _):
+        for number in range(1, 31):
+            peer.send(frame(b"x" * 60_000))
+            wait_for(lambda: len(got) == number, "the frame")  # noqa: B023 - called here
+    assert len(pauses) < 15, "a frame may come in pieces, but seldom does"
+
+
 def test_close_frame_ends_the_connection_with_its_code() -> None:
     got: list[bytes] = []
     with connected(got.extend) as (peer, run):
