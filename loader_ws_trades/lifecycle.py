@@ -91,7 +91,7 @@ class Wakeup:
     def wait(self, timeout: float) -> None:
         """Wait for `set`, for at most `timeout` seconds."""
         with contextlib.suppress(Empty):
-            self._calls.get(timeout=timeout)
+            self._calls.get(timeout > 0, timeout)
 
 
 class Backoff:
@@ -181,7 +181,7 @@ class Mailbox(SimpleQueue[StopReason]):
     """Called after each one; wakes the thread that acts on them."""
 
     def put(self, item: StopReason, block: bool = True, timeout: float | None = None) -> None:
-        """As the queue's."""
+        """As the queue's; `put_nowait` would wake nobody."""
         super().put(item, block, timeout)
         if self.on_put:
             self.on_put()

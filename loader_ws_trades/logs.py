@@ -108,7 +108,7 @@ class _Redaction(logging.Filter):
         return True
 
 
-def secrets(settings: Settings) -> list[str]:
+def secrets(settings: Settings) -> tuple[str, ...]:
     """All secret values, longest first, for redaction."""
     return _secrets(
         (settings.kafka_password_producer, settings.kafka_password_consumer),
@@ -120,7 +120,7 @@ def secrets(settings: Settings) -> list[str]:
 @lru_cache(maxsize=8)
 def _secrets(
     passwords: tuple[str | None, ...], properties: tuple[tuple[str, str], ...], addresses: tuple[str | None, ...]
-) -> list[str]:
+) -> tuple[str, ...]:
     found = set(passwords)
     found.update(value for _, value in properties if len(value) >= 8)
     for address in addresses:
@@ -129,7 +129,7 @@ def _secrets(
         found |= {held, unquote(held)}
         found.update(value for _, value in parse_qsl(parts.query) if len(value) >= 8)
     # Replacing shorter ones would mangle unrelated words.
-    return sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True)
+    return tuple(sorted({value for value in found if value and len(value) >= 4}, key=len, reverse=True))
 
 
 def redacted(text: str, settings: Settings) -> str:

@@ -29,6 +29,7 @@ from loader_ws_trades.text import format_time
 
 events = Events(logging.getLogger(__name__))
 
+_POLL = 0.19  # seconds; from 0.2 on the client waits on after it has served reports
 _MANY = 2_000  # undelivered records at which their reports are served at once: milliseconds without the feed
 _REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
 _LOCAL = (1, False)  # the severity of what librdkafka reports by itself: records purged, the producer's state
@@ -68,6 +69,8 @@ class Publisher:
         self._served = False  # whether the last `poll` served some that had not gathered
         self._many = min(_MANY, settings.kafka_queue_records // 4)
         self._hurry = Wakeup()  # set once delivery reports must not gather any longer
+        self._awaits_trade = False  # whether `put` is to end the wait of `poll`
+        self._seen_accepted = 0  # by the last `poll`
         self._draining = False
         self._outage = DeliveryOutage(settings.kafka_outage_limit, lambda: self._producer.diagnosis.reason)
         self._latest = _latest_time()  # renewed by `poll`, so that `put` does not read the clock
@@ -132,9 +135,10 @@ class Publisher:
             self._hurry.set()
         except KafkaException as error:
             self._put_error = run_error(error, f"Writing to the topic {topic}")
+            self._hurry.set()
         self.accepted += taken
         lane.accepted += taken
-        if self.accepted - self._acknowledged >= self._many:
+        if self._awaits_trade or self.accepted - self._acknowledged >= self._many:
             self._hurry.set()
         return taken
 
@@ -184,26 +188,30 @@ class Publisher:
 
         Being woken for each one costs as much as writing its trade. So they gather for `timeout` and are served
         together, unless they are many or the run ends. With metrics, one is served as it comes before others gather,
-        so that its delay is known.
+        so that its delay is known. The first trade after a pause ends the wait.
 
         Raises:
             ConfigurationError: if a record was rejected because of the topic's settings.
             RunError: if a record was rejected, the outage limit was exceeded, or the producer failed.
         """
         self._latest = _latest_time()
-        before = self._acknowledged, self.delivered
-        gather = (self._served or not self._settings.metrics_port) and not self._is_urgent
+        before, pending = (self._acknowledged, self.delivered), self._has_pending
+        with_metrics = self._settings.metrics_port is not None and not self._served
+        gather = not (self._is_urgent or (with_metrics and pending))
         if gather:
+            self._awaits_trade = with_metrics or self.accepted == self._seen_accepted
+            self._seen_accepted = self.accepted
             self._hurry.wait(timeout)
-            timeout = 0
-        self._serve(timeout)
+            self._awaits_trade = False
+        self._serve(0 if gather else min(timeout, _POLL))
         if self._only:
             self._only.delivered = self.delivered
         progress = (self._acknowledged, self.delivered) != before
         self._served = progress and not gather
         if gather:
             self._served_late = self.delivered
-        self._outage.watch(self.in_flight, progress=progress or not self._has_pending)
+        # An outage begins with a wait for an answer, not with the pause before it.
+        self._outage.watch(self.in_flight, progress=progress or not (pending and self._has_pending))
 
     def wake(self) -> None:
         """End the wait of `poll`; safe in any thread and in a signal handler."""

@@ -80,12 +80,14 @@ class TransactionalPublisher(Publisher):
         try:
             if self._opened is None:
                 self._begin()
+                self._hurry.set()  # a turn from now on ends when the commit is due
             taken = super().put(trades, lane)
             self._hold(trades[:taken], lane)
             if self._is_urgent:
                 self._hurry.set()
         except RunError as error:
             self._put_error = error
+            self._hurry.set()
             return 0
         finally:
             self._lock.release()

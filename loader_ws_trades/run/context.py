@@ -1,20 +1,19 @@
 """The parts of a run, and one turn of its main loop.
 
-Signal handlers, the control thread and a dying thread only put a `StopReason` into the mailbox; the main thread alone
-acts on it. It also serves the delivery reports, so it never waits for anything that waits for them.
+Signal handlers, the control thread and a dying thread only put a `StopReason` into the mailbox, which wakes the main
+thread; it alone acts on it. It also serves the delivery reports, so it never waits for anything that waits for them.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from queue import SimpleQueue
 
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import EndOfOutputError, LoaderError
 from loader_ws_trades.kafka.control import Control
 from loader_ws_trades.kafka.telemetry import Telemetry
-from loader_ws_trades.lifecycle import Deadline, StopReason
+from loader_ws_trades.lifecycle import Deadline, Mailbox, StopReason
 from loader_ws_trades.monitoring import progress
 from loader_ws_trades.monitoring.monitor import Monitor
 from loader_ws_trades.monitoring.status import RunStatus
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TURN = 0.1  # seconds that one turn of the main loop may wait if more is due than delivery reports: commits, an end
 LOADING_TURN = 0.25  # the same while only delivery reports come
-IDLE_TURN = 1.0  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
+IDLE_TURN = 0.9  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
 _LOOK = 0.5  # seconds between two looks at how the run is doing, which cost more than the rest of a turn
 
 
@@ -52,7 +51,7 @@ class RunContext:
         settings: Settings,
         source: Source,
         sink: Sink,
-        mailbox: SimpleQueue[StopReason],
+        mailbox: Mailbox,
         *,
         reports: bool,
         display: progress.Display,
@@ -141,7 +140,7 @@ class RunContext:
         idle = before == self._accepted and not self.sink.in_flight
         if self.source.ends or (self.settings.delivery == "transactional" and not idle):
             return TURN
-        return min(IDLE_TURN if idle else LOADING_TURN, self.settings.telemetry_interval)
+        return min(IDLE_TURN if idle else LOADING_TURN, self.settings.telemetry_interval / 2)
 
     @property
     def all_delivered(self) -> bool:

@@ -152,10 +152,11 @@ class Lanes:
             self._stop_without_pairs()
         now = time.monotonic()
         while self._due and self._due[0][0] <= now:
-            _, _, lane = heappop(self._due)
+            moment, _, lane = heappop(self._due)
             if lane.ended:
                 continue
-            self._expect(lane, now + self._settings.telemetry_interval)
+            interval = self._settings.telemetry_interval
+            self._expect(lane, max(moment, now - interval) + interval)  # without adding up how late turns are
             if self._telemetry and not self._telemetry.congested:
                 self._send(lane, "loading", self._reporters[lane].message(lane, trouble))
 

@@ -128,7 +128,8 @@ def _load(context: RunContext) -> StopReason:
     context.monitor.enter("loading")
     complete: StopReason | None = None
     while True:
-        context.sink.poll(TURN if complete else context.turn)
+        turn = TURN if complete else context.turn
+        context.sink.poll(min(turn, bound.remaining) if bound and not complete else turn)
         context.tick()
         if bound and bound.passed:
             complete = complete or StopReason.complete(f"The requested duration of {settings.duration:g} s has passed")

@@ -87,6 +87,7 @@ class ScriptedProducer:
         self.on_produce()
 
     def poll(self, timeout: float) -> None:
+        assert timeout < 0.2, "the client would wait on after it has served reports"
         if not self.errors and not self._reports:
             self._clock.advance(timeout, until=lambda: bool(self.errors or self._reports))
         if self.errors:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from loader_ws_trades.config.loading import load
 from loader_ws_trades.config.settings import Settings
 from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
-from loader_ws_trades.lifecycle import StopReason
+from loader_ws_trades.lifecycle import Mailbox, StopReason
 from loader_ws_trades.monitoring.progress import ProgressLog
 from loader_ws_trades.pipeline.lane import Lane
 from loader_ws_trades.run import context, lanes
@@ -93,7 +92,7 @@ class Stage:
         self.telemetry = Telemetry(clock)
         patch.setattr(context, "Telemetry", lambda _settings: self.telemetry)
         patch.setattr(context, "Control", lambda _settings: None)
-        self.mailbox: SimpleQueue[StopReason] = SimpleQueue()
+        self.mailbox = Mailbox()
         self.sink, self.source = Sink(clock), Source()
         display = ProgressLog(context.log, "status")
         self.context = RunContext(

@@ -134,6 +134,34 @@ def test_delivery_reports_gather_for_a_turn(run: Scripted) -> None:
     assert served(run) == (0.5, 0, 2)
 
 
+def test_the_first_trade_after_a_pause_ends_the_wait(run: Scripted) -> None:
+    run.poll()
+    run.clock.after(0.2, lambda: run.put(1))
+    run.clock.after(0.3, lambda: run.put(1))
+    assert served(run) == (0.2, 0, 0)
+    assert served(run) == (0.5, 0, 0), "while they come, a turn is a turn"
+
+
+def test_a_pause_is_not_part_of_an_outage(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    run = Scripted(monkeypatch, clock, kafka_outage_limit="1")
+    run.poll(0.9)
+    run.clock.after(0.85, lambda: run.put(1))
+    run.poll(0.9, 0.9)
+    with pytest.raises(RunError, match="No delivery acknowledged for 1 s"):
+        run.poll(0.2)
+
+
+def test_a_failure_to_write_ends_the_wait(run: Scripted) -> None:
+    run.put(1)
+    run.producer.refusing = KafkaError(KafkaError._STATE)
+    run.poll()
+    run.clock.after(0.1, lambda: run.put(1))
+    began = run.clock.now
+    with pytest.raises(RunError):
+        run.poll(0.5)
+    assert run.clock.now - began < 0.2 + 3
+
+
 def test_a_reason_to_stop_ends_the_wait(run: Scripted) -> None:
     mailbox = Mailbox()
     mailbox.on_put = run.publisher.wake
@@ -158,7 +186,14 @@ def test_with_metrics_delivery_reports_gather_once_one_was_served(
     run.clock.after(0.01, lambda: run.producer.acknowledge(1))
     assert served(run) == (0.01, 1, 3), "the next one is served at once"
     assert served(run) == (0.5, 0, 4)
-    assert served(run) == (0.5, 0, 4), "nothing came"
+    assert served(run) == (0.19, 0, 4), "nothing came"
+    run.producer.acknowledge()
+    assert served(run) == (0, 1, 4)
+    assert served(run) == (0.5, 0, 5)
+    run.clock.after(0.3, lambda: run.put(1))
+    assert served(run) == (0.3, 0, 5), "a trade ends the wait"
+    run.clock.after(0.01, run.producer.acknowledge)
+    assert served(run) == (0.01, 1, 5), "so that its report is served at once"
 
 
 def test_delivery_reports_do_not_gather_when_they_are_many(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:

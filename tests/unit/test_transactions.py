@@ -43,6 +43,18 @@ def test_commit_after_the_interval(run: Scripted) -> None:
     assert (run.counts, run.producer.began) == ((4, 3, 1), 2), "the interval starts with the first record"
 
 
+@pytest.mark.parametrize("before", [0.02, 0.85])
+def test_a_trade_after_a_pause_is_committed_after_the_interval(run: Scripted, before: float) -> None:
+    run.put(1)
+    run.producer.acknowledge()
+    run.poll(1)
+    began = run.clock.now
+    run.clock.after(before, lambda: run.put(1))
+    run.clock.after(before + 0.01, run.producer.acknowledge)
+    run.poll(1, 1)
+    assert (round(run.clock.now - began, 3), run.counts) == (before + 1, (2, 2, 0))
+
+
 def test_delivery_reports_do_not_gather_while_a_transaction_is_full_or_ends(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
@@ -91,12 +103,12 @@ def test_draining_commits_at_once(run: Scripted) -> None:
 def test_the_commit_is_postponed_while_the_brokers_are_away(run: Scripted) -> None:
     run.put(3)
     run.clock.advance(1)
-    run.poll(0, 0.4)
+    run.poll(0, *[0.1] * 4)
     assert run.put(1) == 0
     run.producer.acknowledge(1)
-    run.poll(0, 0.4)
+    run.poll(0, *[0.1] * 4)
     assert run.put(1) == 0, "an acknowledgement is a reason to keep waiting"
-    run.poll(0.2)
+    run.poll(0.1, 0.1)
     assert run.put(2) == 2, "the stream continues into the queue"
     run.poll(10)
     assert run.put(1) == 1

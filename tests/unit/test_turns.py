@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
-
 import pytest
 
+from loader_ws_trades.lifecycle import Mailbox
 from loader_ws_trades.monitoring.progress import Progress
 from loader_ws_trades.run.context import IDLE_TURN, LOADING_TURN, TURN, RunContext
 from tests.unit.clock import FakeClock
@@ -31,7 +30,7 @@ def sink(clock: FakeClock) -> Sink:
 @pytest.fixture
 def context(sink: Sink) -> RunContext:
     given = settings(metrics_port="9")
-    return RunContext(given, Source(), sink, SimpleQueue(), reports=False, display=Display())
+    return RunContext(given, Source(), sink, Mailbox(), reports=False, display=Display())
 
 
 def turn(context: RunContext) -> float:
@@ -68,18 +67,18 @@ def test_the_status_is_made_a_few_times_a_second_and_latencies_are_counted_each_
 def test_the_end_of_a_source_is_not_noticed_late(sink: Sink) -> None:
     source = Source()
     source.ends = True
-    context = RunContext(settings(), source, sink, SimpleQueue(), reports=False, display=Display())
+    context = RunContext(settings(), source, sink, Mailbox(), reports=False, display=Display())
     assert turn(context) == TURN
 
 
 def test_events_are_not_later_than_their_interval(sink: Sink) -> None:
     given = settings(telemetry_interval="0.2")
-    context = RunContext(given, Source(), sink, SimpleQueue(), reports=False, display=Display())
-    assert turn(context) == 0.2
+    context = RunContext(given, Source(), sink, Mailbox(), reports=False, display=Display())
+    assert turn(context) == 0.1
 
 
 def test_commits_are_not_later_than_their_interval(sink: Sink) -> None:
     given = settings(delivery="transactional")
-    context = RunContext(given, Source(), sink, SimpleQueue(), reports=False, display=Display())
+    context = RunContext(given, Source(), sink, Mailbox(), reports=False, display=Display())
     context.ingest.lane.take_trades(trades(1))
     assert turn(context) == TURN
