@@ -62,10 +62,12 @@ class BrokerDiagnosis:
         """Forget everything."""
         self.reason = _NO_REPORT
         """The last report, for a message."""
+        self._fault: str | None = None  # what the last check found
         self.next_attempt()
 
     def next_attempt(self) -> None:
         """Forget the evidence of a rejection: another attempt brings it again."""
+        self._reported = False  # whether anything was
         self._rejection: str | None = None
         self._untrusted = False
         self._closed: dict[str, None] = {}  # addresses that were connected and closed, the last one at the end
@@ -81,6 +83,7 @@ class BrokerDiagnosis:
         self.note_line(text)
         if name == "_ALL_BROKERS_DOWN":
             return
+        self._reported = True
         self.reason = plain(text)
         if name == "_AUTHENTICATION":
             self._rejection = self._authentication_failure(text)
@@ -94,6 +97,7 @@ class BrokerDiagnosis:
         """Take a line of librdkafka's log, the only place that reports a closed connection."""
         closed = _CLOSED.search(line)
         if closed:
+            self._reported = True
             self._closed.pop(closed["address"], None)
             self._closed[closed["address"]] = None
             if self.reason == _NO_REPORT:
@@ -123,6 +127,9 @@ class BrokerDiagnosis:
                 f"The certificate of the brokers is rejected ({self.reason}); check {named('ca_path')} and the host "
                 f"names in {named('kafka_bootstrap_servers')}"
             )
+        if not (fault or self._reported):
+            fault = self._fault  # librdkafka keeps an error to itself for 30 s if it is identical to the one before
+        self._fault = fault
         if fault:
             raise ConfigurationError(fault)
 

@@ -313,3 +313,19 @@ def test_a_reader_is_at_the_end_after_the_last_record_or_where_the_broker_says_s
     assert record is not None, "no poll ends with an event while there is a record"
     assert (record.partition, record.offset) == (1, 5)
     assert [*found, topic.at_end] == [False, True]
+
+
+def test_a_rejection_that_librdkafka_does_not_repeat_counts_for_the_next_attempt() -> None:
+    diagnosis = BrokerDiagnosis("the user")
+    address = "sasl_plaintext://127.0.0.1:9/bootstrap"
+    for attempt in range(3):
+        if not attempt:
+            text = "Broker: Request not valid in current SASL state: (after 0ms in state AUTH_HANDSHAKE)"
+            diagnosis.note_error("_AUTHENTICATION", f"{address}: {text}")
+        with pytest.raises(ConfigurationError, match="requires no user"):
+            diagnosis.check({})
+        diagnosis.next_attempt()
+    diagnosis.note_error("_TRANSPORT", f"{address}: Connect failed: Connection refused (after 0ms in state CONNECT)")
+    diagnosis.check({})
+    diagnosis.next_attempt()
+    diagnosis.check({})
