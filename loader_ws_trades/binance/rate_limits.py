@@ -9,7 +9,6 @@ from loader_ws_trades.text import header_number
 
 _MINUTE = 60.0  # seconds over which the exchange counts request weight
 LONGEST_PAUSE = 3600.0  # seconds; after an hour a request is worth a try, whatever Retry-After said
-_AT_ONCE = 1 / 2  # share of the limit that may be used at once: by default 60 pages, or 60,000 trades
 
 
 def requested_pause(header: object) -> float:
@@ -40,13 +39,17 @@ class WeightLimit:
     """Keeps the request weight of any 60 seconds below `limit`: our own plus that of others on the same IP address.
 
     The exchange counts per minute and does not say when its minute begins, so our weight is counted over a sliding
-    window. Anything its header reports beyond that is used by others, and is assumed to count for a minute. Half of the
-    limit may be used at once. The rest is spread evenly over the time until it is free again, so that a long repair
-    never stops to wait, and nothing waits long behind it.
+    window. Anything its header reports beyond that is used by others, and is assumed to count for a minute.
+
+    Args:
+        limit: what may be used.
+        at_once: the share of it that may be used at once. The rest is spread evenly over the time until it is free
+            again, so that a long repair never stops to wait, and nothing waits long behind it.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, at_once: float = 1.0) -> None:
         self._limit = limit
+        self._at_once = limit * at_once
         self._spent: deque[tuple[float, int]] = deque()
         self._others = (0.0, 0)  # when it was reported, and the weight of others
         self._not_before = 0.0
@@ -83,7 +86,7 @@ class WeightLimit:
         room = self._limit - used
         if weight > room:
             return max(0.01, expiring[0][0] + _MINUTE - now)
-        if not self._spent or used + weight <= self._limit * _AT_ONCE:
+        if not self._spent or used + weight <= self._at_once:
             return 0.0
         # The highest even rate at which there is always room.
         spacing = _MINUTE * weight / self._limit

@@ -36,6 +36,7 @@ class RestClient:
         base_url: the URL before `/api/v3`.
         stopping: ends every wait, and aborts requests.
         weight_limit: request weight per minute to stay below.
+        at_once: the share of it that may be used at once; the rest is spread evenly.
         timeout: seconds for connecting, and for each read.
 
     Raises:
@@ -43,11 +44,17 @@ class RestClient:
     """
 
     def __init__(
-        self, base_url: str, stopping: threading.Event, *, weight_limit: int = 3000, timeout: float = 5.0
+        self,
+        base_url: str,
+        stopping: threading.Event,
+        *,
+        weight_limit: int = 3000,
+        at_once: float = 1.0,
+        timeout: float = 5.0,
     ) -> None:
         self._base = base_url.rstrip("/")
         self._stopping = stopping
-        self._limit = WeightLimit(weight_limit)
+        self._limit = WeightLimit(weight_limit, at_once)
         self._waits = Throttle(log, *_WAIT_LINES)
         self._proxy = proxy_for(base_url, os.environ)
         self._http = HttpClient(_pool(self._proxy, urllib3.Timeout(connect=timeout, read=timeout)), stopping)

@@ -43,7 +43,13 @@ class Live(Source):
         self._feed_end = Deadline(_FEED_END)
         self._resumed: dict[Lane, Position] = {}
         self._feed = Feed(settings)
-        self._rest = Rest(settings.binance_rest_url, self._repair_stopping, weight_limit=settings.rest_weight_limit)
+        self._rest = Rest(
+            settings.binance_rest_url,
+            self._repair_stopping,
+            weight_limit=settings.rest_weight_limit,
+            # One pair is repaired as fast as it can be. Of several, a small gap must not wait behind a long repair.
+            at_once=1 / 2 if settings.many else 1,
+        )
         self._resume = Resume(settings, self._rest, self._closed)
         self._pairs = Pairs(settings, self._rest, self._feed, self._resume, self._closed) if settings.many else None
         self._repair: Repair | None = None

@@ -141,12 +141,13 @@ def sent_by(limit: WeightLimit, clock: FakeClock, seconds: float, weight: int = 
 
 @pytest.fixture
 def limit(clock: FakeClock) -> WeightLimit:
-    return WeightLimit(3000)
+    return WeightLimit(3000, at_once=1 / 2)
 
 
+@pytest.mark.parametrize("at_once", [1.0, 1 / 2])
 @pytest.mark.parametrize("weight", [10, 25, 400])
-def test_weight_limit_holds_in_any_60_seconds_and_is_used(limit: WeightLimit, clock: FakeClock, weight: int) -> None:
-    times = sent_by(limit, clock, 300, weight)
+def test_weight_limit_holds_in_any_60_seconds_and_is_used(clock: FakeClock, weight: int, at_once: float) -> None:
+    times = sent_by(WeightLimit(3000, at_once), clock, 300, weight)
     for place, first in enumerate(times):
         used = weight * (bisect_left(times, first + 60) - place)
         assert used <= 3000, "whatever the phase of the exchange's minute"
@@ -160,6 +161,13 @@ def test_weight_limit_allows_a_burst_and_spreads_the_rest(limit: WeightLimit, cl
     assert {round(pause, 1) for at, pause in pauses if at < 59} == {1.0}, "and no more, but never a long wait"
     assert max(pause for at, pause in pauses if at > 65) < 0.6
     assert times[399] < 203, "10,000 at 3,000 a minute"
+
+
+def test_weight_limit_may_be_used_at_once(clock: FakeClock) -> None:
+    times = sent_by(WeightLimit(3000), clock, 180)
+    assert times[119] < 6.1, "all of it"
+    assert times[120] == pytest.approx(60, abs=0.1)
+    assert times[239] < 66.1
 
 
 def test_weight_limit_never_stalls_behind_a_burst_in_the_middle_of_the_window(
