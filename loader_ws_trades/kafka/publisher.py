@@ -196,10 +196,10 @@ class Publisher:
         """
         self._latest = _latest_time()
         before, pending = (self._acknowledged, self.delivered), self._has_pending
-        with_metrics = self._settings.metrics_port is not None and not self._served
-        gather = not (self._is_urgent or (with_metrics and pending))
+        sample = self._settings.metrics_port is not None and not self._served  # whether metrics need a prompt report
+        gather = not (self._is_urgent or (sample and pending))
         if gather:
-            self._awaits_trade = with_metrics or self.accepted == self._seen_accepted
+            self._awaits_trade = sample or self.accepted == self._seen_accepted
             self._seen_accepted = self.accepted
             self._hurry.wait(timeout)
             self._awaits_trade = False

@@ -34,7 +34,7 @@ def demo() -> str:
 
 def benchmark() -> str:
     """The table of the README as bars, to a scale of its own for each row."""
-    table = README.read_text("utf-8").partition("\n`make bench`")[2].partition("\n\nThe rows about")[0]
+    table = README.read_text("utf-8").partition("\n`make bench`")[2].partition("\n\nWhile trades")[0]
     lines = re.findall(r"^\|.*\|$", table, re.MULTILINE)
     names, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     libraries = [name.replace(" json,", "") for name in names[1:]]

@@ -144,6 +144,15 @@ def test_each_pair_has_events_of_its_own_spread_over_the_interval(stage: Make) -
     assert [event[0] for event in run.sent("P9USDT")] == ["started", "loading", "loading"]
 
 
+def test_turns_that_are_late_do_not_make_events_rarer(stage: Make) -> None:
+    run = stage("*", telemetry_interval="1")
+    run.lanes.add(["BTCUSDT"])
+    for _ in range(100):
+        run.sink.poll(0.3)
+        run.context.tick()
+    assert [event[0] for event in run.sent("BTCUSDT")].count("loading") in (29, 30), "in 30 s"
+
+
 def test_missing_ids_are_named_in_the_events_of_their_pair(stage: Make, logged: pytest.LogCaptureFixture) -> None:
     run = stage(gap_repair="off", telemetry_interval="1")
     run.lanes.add(["BTCUSDT", "ETHUSDT"])

@@ -331,6 +331,20 @@ def test_a_signal_after_the_exit_code_is_decided_does_not_change_it(clock: FakeC
     assert (ended.exit_code, came) == (0, [])
 
 
+def test_a_run_ends_when_its_duration_has_passed(clock: FakeClock) -> None:
+    class Endless(Source):
+        def start(self, receiver: Ingest, on_death: OnDeath) -> None:
+            super().start(receiver, on_death)
+            self.began = clock.now
+
+        def close(self) -> None:
+            self.ended, self.done = clock.now, True
+
+    source, sink = Endless(), Sink(clock)
+    assert service.run(settings(duration="1.3"), lambda: source, lambda: sink, reports=False) == 0
+    assert round(source.ended - source.began, 3) == 1.3
+
+
 @pytest.mark.parametrize("step", ["checking", "preparing"])
 def test_a_step_of_the_start_that_hangs_is_abandoned(clock: FakeClock, run: Run, step: str) -> None:
     source, sink, hanging = Source(), Sink(clock), threading.Event()

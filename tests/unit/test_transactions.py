@@ -43,16 +43,22 @@ def test_commit_after_the_interval(run: Scripted) -> None:
     assert (run.counts, run.producer.began) == ((4, 3, 1), 2), "the interval starts with the first record"
 
 
-@pytest.mark.parametrize("before", [0.02, 0.85])
-def test_a_trade_after_a_pause_is_committed_after_the_interval(run: Scripted, before: float) -> None:
-    run.put(1)
-    run.producer.acknowledge()
-    run.poll(1)
+def test_a_transaction_that_begins_within_a_turn_ends_the_wait(run: Scripted) -> None:
+    def come(seconds: float) -> None:
+        run.clock.after(seconds, lambda: run.put(1))
+        run.clock.after(seconds + 0.01, run.producer.acknowledge)
+
     began = run.clock.now
-    run.clock.after(before, lambda: run.put(1))
-    run.clock.after(before + 0.01, run.producer.acknowledge)
-    run.poll(1, 1)
-    assert (round(run.clock.now - began, 3), run.counts) == (before + 1, (2, 2, 0))
+    come(0.1)
+    run.poll(1)
+    come(0.7)  # so that the next turn does not follow a pause
+    run.poll(1)
+    assert (round(run.clock.now - began, 3), run.counts) == (1.1, (2, 2, 0))
+    come(0.2)
+    run.poll(1)
+    assert round(run.clock.now - began, 3) == 1.3
+    run.poll(1)
+    assert (round(run.clock.now - began, 3), run.counts) == (2.3, (3, 3, 0))
 
 
 def test_delivery_reports_do_not_gather_while_a_transaction_is_full_or_ends(
