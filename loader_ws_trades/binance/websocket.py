@@ -25,9 +25,11 @@ from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, St
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
 READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for memory of its own
+_MUCH = READ_SIZE // 2
 # Seconds from one read to the next while trades come quickly, unless they fill the reads. A read costs as much as
 # decoding dozens of trades, and so does a request to Kafka: with `linger.ms` only the requests would be fewer.
 READ_PACE = 0.003
+SHARED_READ_PACE = 0.005  # the same where the connection carries several pairs
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
 
 _TEXT = 0x81  # FIN and the opcode for text
@@ -45,60 +47,57 @@ class _Header(NamedTuple):
     end: int  # index in the buffer after the last byte of the frame
 
 
-class BufferedSocket:
-    """Wraps a socket to read it in large chunks; everything but `recv` is passed through."""
+class ReadBuffer:
+    """Reads a socket in large chunks."""
 
     def __init__(self, sock: socket.socket | TlsSocket) -> None:
+        self.tls = sock if isinstance(sock, TlsSocket) else None
+        """The socket if it is one: it may have data that polling it does not show."""
         self._socket = sock
         # Not the socket's own `recv`, which first asks the kernel whether it would block.
-        self._receive = sock.receive if isinstance(sock, TlsSocket) else partial(os.read, sock.fileno())
-        self._data = b""
+        self._receive = self.tls.receive if self.tls else partial(os.read, sock.fileno())
+        self.data = b""
+        """What was read and not yet taken, from `_at` on; empty if that is nothing."""
         self._at = 0
         self.took_much = False
         """Whether the last read was so long that waiting for more would not make the reads fewer."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, from the buffer while it is not empty."""
-        if self._at == len(self._data):
+        if not self.data:
             return bytes(self._socket.recv(size))
-        piece = self._data[self._at : self._at + size]
-        self._at += len(piece)
+        piece = self.data[self._at : self._at + size]
+        self._take(len(piece))
         return piece
 
+    def _take(self, size: int) -> None:
+        self._at += size
+        if self._at == len(self.data):
+            self.data, self._at = b"", 0
+
     def fill(self) -> bool:
-        """Read what is available, once the socket is readable; False if it was nothing, or part of a TLS record.
+        """Read what has come; False if that is only a part of a TLS record.
 
         Raises:
+            BlockingIOError: if nothing has come.
             WebSocketConnectionClosedException: at the end of the stream.
         """
+        receive = self._receive
         try:
-            piece = self._receive(READ_SIZE)
-        except (ssl.SSLWantReadError, BlockingIOError):
+            piece = receive(READ_SIZE)
+        except ssl.SSLWantReadError:
             return False
         if not piece:
             raise WebSocketConnectionClosedException("the connection ended without a close frame")
-        self.took_much = len(piece) >= READ_SIZE // 2
-        self._data = self._data[self._at :] + piece if self._at < len(self._data) else piece
+        self.took_much = len(piece) >= _MUCH
+        self.data = self.data[self._at :] + piece if self.data else piece
         self._at = 0
         return True
-
-    @property
-    def readable(self) -> bool:
-        """Whether there is data that was received already, which polling the socket does not show."""
-        return isinstance(self._socket, TlsSocket) and self._socket.has_more
-
-    @property
-    def has_data(self) -> bool:
-        """Whether the buffer is not empty."""
-        return self._at < len(self._data)
 
     def take_text_frames(self) -> list[bytes]:
         """Payloads of complete, unfragmented, unmasked text frames of up to 64 KiB at the front of the buffer."""
         frames: list[bytes] = []
-        data, at, end = self._data, self._at, len(self._data)
+        data, at, end = self.data, self._at, len(self.data)
         while end - at >= 4 and data[at] == _TEXT:
             size, start = data[at + 1], at + 2
             if size == 126:
@@ -110,6 +109,8 @@ class BufferedSocket:
                 break
             frames.append(data[start:after])
             at = after
+        if at == end:
+            self.data, at = b"", 0
         self._at = at
         return frames
 
@@ -119,7 +120,7 @@ class BufferedSocket:
         Raises:
             ProtocolError: if the frame is masked, which servers must not do.
         """
-        data, at = self._data, self._at
+        data, at = self.data, self._at
         if len(data) - at < 2:
             return None
         first, second = data[at], data[at + 1]
@@ -135,7 +136,18 @@ class BufferedSocket:
 
     def holds(self, header: _Header) -> bool:
         """Whether the frame with `header` has arrived completely."""
-        return header.end <= len(self._data)
+        return header.end <= len(self.data)
+
+
+class _BufferedSocket:
+    """A socket for the library: `recv` takes from the buffer, everything else is passed through."""
+
+    def __init__(self, sock: socket.socket | TlsSocket, buffer: ReadBuffer) -> None:
+        self._socket = sock
+        self.recv = buffer.recv
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
 
 
 class FrameReader:
@@ -145,7 +157,14 @@ class FrameReader:
     does not count as silence. What it raises ends the connection and is kept in `failure`.
     """
 
-    def __init__(self, app: WebSocketApp, on_frames: Callable[[list[bytes]], None], *, silence_limit: float) -> None:
+    def __init__(
+        self,
+        app: WebSocketApp,
+        on_frames: Callable[[list[bytes]], None],
+        *,
+        silence_limit: float,
+        pace: float = READ_PACE,
+    ) -> None:
         self.failure: Exception | None = None
         self.last_received = 0.0
         """When the last frames were received and passed on (monotonic); 0 while connecting."""
@@ -156,10 +175,12 @@ class FrameReader:
         self._app.on_cont_message = self._on_fragment
         self._on_frames = on_frames
         self._silence_limit = silence_limit
+        self._pace = pace
         self._in_fragments = False  # whether the current message is incomplete
         self._fragments: list[bytes] = []  # its payloads so far
         self._collected = 0  # their size plus 16 bytes each, to bound the number of empty ones
         self._closing = False
+        self._called = False  # whether `wake` was
         self._wake, self._woken = socket.socketpair()
 
     def close(self) -> None:
@@ -169,6 +190,7 @@ class FrameReader:
 
     def wake(self) -> None:
         """Have `on_wake` called soon; from any thread, without waiting."""
+        self._called = True
         # After `release` the connection has ended already.
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
@@ -195,13 +217,13 @@ class FrameReader:
         Raises:
             WebSocketException: or OSError, when the connection is lost or unusable.
         """
-        buffered = BufferedSocket(sock.socket)
+        buffer = ReadBuffer(sock.socket)
         connection = self._app.sock
         if connection is None:
             return
-        connection.sock = cast("socket.socket", buffered)
+        connection.sock = cast("socket.socket", _BufferedSocket(sock.socket, buffer))
         try:
-            self._read(buffered, read_frame)
+            self._read(buffer, sock.fileno(), read_frame)
             if self._closing:
                 connection.send_close()
         finally:
@@ -210,46 +232,68 @@ class FrameReader:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
-    def _read(self, buffered: BufferedSocket, read_frame: Callable[[], bool]) -> None:
+    def _read(self, buffer: ReadBuffer, descriptor: int, read_frame: Callable[[], bool]) -> None:
+        tls = buffer.tls
         self.last_received = time.monotonic()
         poller = select.poll()
         poller.register(self._woken.fileno(), select.POLLIN)  # first, or a busy stream would hide it
-        poller.register(buffered.fileno(), select.POLLIN)
+        poller.register(descriptor, select.POLLIN)
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
         read_at, quick = 0.0, False  # the last read, and whether it came soon after the one before
-        while not self._closing:
-            if not self._in_fragments and (frames := buffered.take_text_frames()):
+        while True:  # a loop with a condition would stay slow: Python 3.11 does not notice that it is repeated
+            if self._called and not self._answer():
+                return
+            if not self._in_fragments and (frames := buffer.take_text_frames()):
                 self._deliver(frames)
                 self.last_received, partial_since = time.monotonic(), None
-            if buffered.has_data:
-                header = buffered.next_header()
-                if header:
-                    self._check_size(header)
-                if header and buffered.holds(header):
-                    if not header.opcode & _CONTROL:
-                        self._in_fragments = not header.final
-                    # Its return value alone does not always tell whether the connection has ended.
-                    if not read_frame() or not self._app.keep_running:
+            if buffer.data:
+                if self._take_other(buffer, read_frame):
+                    if not self._app.keep_running:
                         return
-                    if self.failure:  # swallowed by the library
-                        raise self.failure
                     self.last_received, partial_since = time.monotonic(), None
                     continue
                 partial_since = partial_since or time.monotonic()
-            if not buffered.readable:
-                if quick and not buffered.took_much and (pause := read_at + READ_PACE - time.monotonic()) > 0:
-                    time.sleep(pause)
-                if not self._await_readable(poller, partial_since):
-                    return
-                now = time.monotonic()
-                read_at, quick = now, now - read_at < 1.25 * READ_PACE  # more than the pace, as threads wake up late
-            if not buffered.fill() and partial_since is None:
-                partial_since = time.monotonic()
+            if not (tls and tls.has_more):
+                if quick and not buffer.took_much and (pause := read_at + self._pace - time.monotonic()) > 0:
+                    time.sleep(pause)  # and read without asking first: most likely something has come
+                elif not self._await_readable(poller, partial_since):
+                    continue
+            now = time.monotonic()
+            try:
+                if buffer.fill():
+                    read_at, quick = now, now - read_at < 1.25 * self._pace  # more, as threads wake up late
+                else:
+                    partial_since = partial_since or now
+            except BlockingIOError:
+                quick = False
+
+    def _answer(self) -> bool:
+        """Do what `wake` was called for; False if the connection is to be closed."""
+        self._called = False
+        if not self._closing:
+            self.on_wake()
+        return not self._closing
+
+    def _take_other(self, buffer: ReadBuffer, read_frame: Callable[[], bool]) -> bool:
+        """Let the library read the frame at the front of the buffer; False if it has not arrived completely."""
+        header = buffer.next_header()
+        if header:
+            self._check_size(header)
+        if not header or not buffer.holds(header):
+            return False
+        if not header.opcode & _CONTROL:
+            self._in_fragments = not header.final
+        if not read_frame():
+            self._app.keep_running = False  # which alone tells of an end that the library found in another way
+        if self.failure:  # swallowed by the library
+            raise self.failure
+        return True
 
     def _deliver(self, frames: list[bytes]) -> None:
         """Pass frames on; an error of ours must not be mistaken for one of the connection."""
+        on_frames = self._on_frames
         try:
-            self._on_frames(frames)
+            on_frames(frames)
         except Exception as error:
             self.failure = error
             raise
@@ -274,15 +318,16 @@ class FrameReader:
             raise ProtocolError(f"the exchange sent a message of more than {FRAME_LIMIT} bytes")
 
     def _await_readable(self, poller: select.poll, partial_since: float | None) -> bool:
-        """Wait until the socket is readable; False if the connection is being closed."""
+        """Wait until the socket is readable; False if `wake` was called."""
         end = self.last_received + self._silence_limit
         if partial_since is not None:
             end = min(end, partial_since + STALL_LIMIT)
-        while ready := poller.poll(max(0.0, end - time.monotonic()) * 1000 + 1):
-            if self._closing or ready[0][0] != self._woken.fileno():
-                return not self._closing
+        left = end - time.monotonic()
+        if ready := poller.poll(left * 1000 + 1 if left > 0 else 1):
+            if ready[0][0] != self._woken.fileno():
+                return True
             self._woken.recv(READ_SIZE)
-            self.on_wake()
+            return False
         if partial_since is not None and end == partial_since + STALL_LIMIT:
             raise StallError(f"a frame was incomplete after {STALL_LIMIT:g} s")
         raise SilenceError(f"no frame, not even a ping, for {self._silence_limit:g} s")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import random
 import re
+import select
 import socket
 import ssl
 import struct
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
@@ -65,11 +66,13 @@ class Peer:
 
 
 @contextmanager
-def connected(on_frames: Callable[[list[bytes]], None], *, silence_limit: float = 60) -> Iterator[tuple[Peer, Run]]:
+def connected(
+    on_frames: Callable[[list[bytes]], None], *, silence_limit: float = 60, pace: float = 0.003
+) -> Iterator[tuple[Peer, Run]]:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.settimeout(10)
         url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/x@trade"
-        run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit))
+        run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit, pace=pace))
         sock, _ = server.accept()
         sock.settimeout(10)
         with closing(sock):
@@ -161,10 +164,9 @@ def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pa
         pauses.append(seconds)
         over.wait(60)
 
-    monkeypatch.setattr(wire, "READ_PACE", pace)
     monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
     got: list[list[bytes]] = []
-    with connected(got.append) as (peer, _):
+    with connected(got.append, pace=pace) as (peer, _):
         for number in (1, 2):
             peer.send(frame(b"%d" % number))
             wait_for(lambda: len(got) >= number, "a frame that is read at once")  # noqa: B023 - called here
@@ -178,6 +180,19 @@ def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pa
     assert b"".join(map(b"".join, got)) == b"12345"
     assert all(0 < seconds <= pace for seconds in pauses)
     assert bool(pauses) == bool(pace)
+
+
+def test_a_pause_in_which_nothing_came_is_followed_by_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    got: list[bytes] = []
+    with connected(got.extend, pace=60.0) as (peer, run):
+        for number in range(1, 6):
+            peer.send(frame(b"%d" % number))
+            wait_for(lambda: len(got) == number, "the frame")  # noqa: B023 - called here
+            wait_for(lambda: len(pauses) == number - 1, "a pause after each quick read, and only one")  # noqa: B023
+        assert run.ending is None
+    assert len(pauses) == 4
 
 
 def test_a_message_is_sent_on_a_stream_that_always_has_more_to_read() -> None:
@@ -199,11 +214,11 @@ def test_a_message_is_sent_on_a_stream_that_always_has_more_to_read() -> None:
 
 def test_a_read_that_took_much_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(wire, "READ_PACE", 60.0)
     monkeypatch.setattr(wire, "READ_SIZE", 64)
+    monkeypatch.setattr(wire, "_MUCH", 32)
     monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
     got: list[bytes] = []
-    with connected(got.extend) as (peer, _):
+    with connected(got.extend, pace=60.0) as (peer, _):
         for number in range(1, 11):
             peer.send(frame(b"x" * 1020))  # 16 reads
             wait_for(lambda: len(got) == number, "the frame")  # noqa: B023 - called here
@@ -338,7 +353,7 @@ def secured() -> Iterator[tuple[TlsSocket, ssl.SSLSocket]]:
 def test_available_tls_records_are_one_read_before_the_end_after_them() -> None:
     sent = [b"%05d" % number for number in range(100)]
     with secured() as (client, server):
-        buffered = wire.BufferedSocket(client)
+        buffered = wire.ReadBuffer(client)
         for payload in sent:
             server.sendall(frame(payload))  # a record each
         server.shutdown(socket.SHUT_WR)
@@ -361,9 +376,11 @@ def test_received_data_that_did_not_fit_is_there_without_another_read() -> None:
 
 def test_incomplete_tls_record_is_not_data_yet() -> None:
     with secured() as (client, server):
-        buffered = wire.BufferedSocket(client)
-        assert not buffered.fill(), "nothing is there"
+        buffered = wire.ReadBuffer(client)
+        with suppress(BlockingIOError):
+            assert not buffered.fill(), "the session tickets at most"
         server.sendall(frame(b"whole"))
-        wait_for(buffered.fill, "the record")
+        assert select.select([client], [], [], 10)[0]
+        assert buffered.fill()
         assert buffered.take_text_frames() == [b"whole"]
         assert client.gettimeout() == 10

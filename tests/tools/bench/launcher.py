@@ -15,7 +15,7 @@ from typing import Any
 
 from loader_ws_trades import streams
 from loader_ws_trades.binance import feed_thread
-from loader_ws_trades.binance.websocket import BufferedSocket
+from loader_ws_trades.binance.websocket import ReadBuffer
 from loader_ws_trades.cli.main import cli as run_cli
 from loader_ws_trades.kafka.publisher import Publisher
 from loader_ws_trades.pipeline.ingest import Ingest
@@ -35,7 +35,7 @@ def _take_stamps(stamps: Stamps) -> None:
     """Note when the read that completed a frame returned, and when the frame's delivery report came."""
 
     def fill(call: Callable[..., bool]) -> Callable[..., bool]:
-        def noted(self: BufferedSocket) -> bool:
+        def noted(self: ReadBuffer) -> bool:
             found = call(self)
             stamps.note_read()
             return found
@@ -43,7 +43,7 @@ def _take_stamps(stamps: Stamps) -> None:
         return noted
 
     def take(call: Callable[..., list[bytes]]) -> Callable[..., list[bytes]]:
-        def noted(self: BufferedSocket) -> list[bytes]:
+        def noted(self: ReadBuffer) -> list[bytes]:
             frames = call(self)
             stamps.count_frames(len(frames))
             return frames
@@ -58,8 +58,8 @@ def _take_stamps(stamps: Stamps) -> None:
 
         return noted
 
-    _wrap(BufferedSocket, "fill", fill)
-    _wrap(BufferedSocket, "take_text_frames", take)
+    _wrap(ReadBuffer, "fill", fill)
+    _wrap(ReadBuffer, "take_text_frames", take)
     _wrap(Publisher, "_report", report)
     # Reports that gather before they are served would show the time of that.
     Publisher._is_urgent = True  # type: ignore[assignment, method-assign]
@@ -76,8 +76,8 @@ class _Stages:
         self._feed: tuple[float, float] | None = None  # the feed thread's CPU time at its first and last read
 
     def install(self) -> None:
-        self._time(BufferedSocket, "fill", "read")
-        self._time(BufferedSocket, "take_text_frames", "frame")
+        self._time(ReadBuffer, "fill", "read")
+        self._time(ReadBuffer, "take_text_frames", "frame")
         self._time(FrameDecoder, "decode", "decode")
         self._time(Sequencer, "push", "sequence")
         self._time(Publisher, "put", "write", look=self._look)
