@@ -76,9 +76,13 @@ class Lane:
 
     def push(self, trades: Sequence[Trade], connection: int) -> list[Event]:
         """Take trades of a connection; returns what `report` must get afterwards. The lock is held."""
-        connections, sequencer = self.connections, self.sequencer
-        repeats = sequencer.duplicates
-        events = self._push(trades, connection)
+        connections, sequencer, outlet = self.connections, self.sequencer, self._outlet
+        self.received += len(trades)
+        repeats, sequencer.left = sequencer.duplicates, outlet.left
+        ready, events = sequencer.push(trades, connection)
+        if events and _has_reset(events):
+            connections.note_reset(connection)
+        self._pass_on(ready, events, in_order=ready is trades)
         connections.newest[connection] = trades[-1].trade_id
         if connections.copies:
             new = len(trades) - (sequencer.duplicates - repeats)
@@ -97,18 +101,8 @@ class Lane:
         with self._outlet.lock:
             if not self._takes:
                 return
-            events = self._push(trades, 0)
+            events = self.push(trades, 0)
         self._finish(events, "the source does not have them")
-
-    def _push(self, trades: Sequence[Trade], connection: int) -> list[Event]:
-        sequencer = self.sequencer
-        self.received += len(trades)
-        sequencer.left = self._outlet.left
-        ready, events = sequencer.push(trades, connection)
-        if events and _has_reset(events):
-            self.connections.note_reset(connection)
-        self._pass_on(ready, events)
-        return events
 
     def fill(self, rows: Sequence[Trade]) -> int:
         """Take trades from REST, ascending; returns how many were emitted, with held ones. May block on the sink."""
@@ -176,14 +170,14 @@ class Lane:
             confirmed = gap is None or connections.confirm(gap.first)
             return Standing(sequencer.newest_id, streamed, sequencer.behind, sequencer.is_hint, confirmed)
 
-    def _pass_on(self, ready: Sequence[Trade], events: list[Event]) -> None:
-        outlet, sequencer = self._outlet, self.sequencer
-        if sequencer.left is not None:
-            outlet.left = sequencer.left
+    def _pass_on(self, ready: Sequence[Trade], events: list[Event], *, in_order: bool = False) -> None:
+        outlet, left = self._outlet, self.sequencer.left
+        if left is not None:
+            outlet.left = left
         outlet.pass_on(ready, self)
         if events:
             self._count_missing(events)
-        if outlet.behind or not sequencer.in_order:
+        if outlet.behind or not in_order:
             self._note_order()
 
     def _count_missing(self, events: list[Event]) -> None:

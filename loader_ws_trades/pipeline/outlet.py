@@ -71,7 +71,10 @@ class Outlet(Generic[_Lane]):
         if self._waiting:
             if trades:
                 self._waiting.append((lane, list(trades)))
-        elif (taken := self._put(trades, lane)) < len(trades):
+            return
+        put = self._put
+        taken = put(trades, lane)
+        if taken < len(trades):
             self._waiting.append((lane, list(trades[taken:])))
 
     def settle(self) -> None:

@@ -128,7 +128,10 @@ class Sequencer:
         return not self._held and self._newest == _EMPTY
 
     def push(self, trades: Sequence[Trade], connection: int = 0) -> tuple[Sequence[Trade], list[Event]]:
-        """Take trades of a stream as received; returns those to emit, in order, and gaps, resets and late trades."""
+        """Take trades of a stream as received; returns those to emit, in order, and gaps, resets and late trades.
+
+        If these are the trades given, all is in order.
+        """
         if self._held or self._runs or (self.left is not None and len(trades) > self.left):
             return self._sort_in(trades, connection)
         expected, latest, latest_from = self._expected, self._latest_time, self._latest_from

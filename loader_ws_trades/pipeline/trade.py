@@ -139,15 +139,17 @@ class FrameDecoder:
 
     def __init__(self, symbols: Symbols, kind: type[Trade] = Trade) -> None:
         self._symbols = symbols
-        wrapped = msgspec.json.Decoder(_Combined[kind]).decode  # type: ignore[valid-type]
-        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(kind).decode  # for the form of the latest frame
-        self._other: Callable[[bytes], Trade] = lambda frame: wrapped(frame).data
+        self._decode: Callable[[bytes], Trade] = msgspec.json.Decoder(kind).decode
+        self._decode_combined: Callable[[bytes], _Combined[Trade]] = msgspec.json.Decoder(_Combined[kind]).decode  # type: ignore[valid-type]
+        self._are_combined = False  # whether the latest frame was
 
     def decode(self, frames: Sequence[bytes]) -> tuple[list[Trade], list[RejectedFrame]]:
         """Valid trades and rejected frames, in the order of `frames`; never raises for bad input."""
-        decode = self._decode
         try:
-            trades = list(map(decode, frames))
+            if self._are_combined:
+                trades = [wrapper.data for wrapper in map(self._decode_combined, frames)]
+            else:
+                trades = list(map(self._decode, frames))
         except BAD_INPUT:
             return self._decode_each(frames)
         return (trades, []) if self._are_ours(trades) else self._decode_each(frames)
@@ -196,14 +198,17 @@ class FrameDecoder:
 
     def _decode_either(self, frame: bytes) -> Trade:
         try:
-            return self._decode(frame)
+            return self._decode_as(frame, combined=self._are_combined)
         except BAD_INPUT as error:
             try:
-                trade = self._other(frame)
+                trade = self._decode_as(frame, combined=not self._are_combined)
             except BAD_INPUT:
                 raise error from None
-            self._decode, self._other = self._other, self._decode
+            self._are_combined = not self._are_combined
             return trade
+
+    def _decode_as(self, frame: bytes, *, combined: bool) -> Trade:
+        return self._decode_combined(frame).data if combined else self._decode(frame)
 
 
 _decode_other = msgspec.json.Decoder(_Other).decode
