@@ -11,7 +11,7 @@ from websocket import WebSocketApp, WebSocketException
 
 from loader_ws_trades.binance.proxies import Proxy
 from loader_ws_trades.binance.transport import Transport
-from loader_ws_trades.binance.websocket import READ_PACE, FrameReader
+from loader_ws_trades.binance.websocket import FrameReader
 
 
 class Connection:
@@ -24,7 +24,6 @@ class Connection:
         on_open: Callable[[], None],
         *,
         silence_limit: float,
-        pace: float = READ_PACE,
         proxy: Proxy | None = None,
     ) -> None:
         self._transport = Transport(url, proxy)
@@ -33,7 +32,7 @@ class Connection:
             on_open=lambda _app: on_open(),
             on_error=lambda _app, error: self._note(error),
         )
-        self._reader = FrameReader(self._app, on_frames, silence_limit=silence_limit, pace=pace)
+        self._reader = FrameReader(self._app, on_frames, silence_limit=silence_limit)
         self._reader.on_wake = self._send_all
         self._outgoing: deque[str] = deque()
         self._error: Exception | None = None

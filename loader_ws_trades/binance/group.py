@@ -15,7 +15,6 @@ from loader_ws_trades.binance.feed_thread import FeedThread, Slot
 from loader_ws_trades.binance.outage import Outage
 from loader_ws_trades.binance.stream_urls import combined_url, length_in_url, stream_url
 from loader_ws_trades.binance.subscriptions import Subscriptions
-from loader_ws_trades.binance.websocket import READ_PACE, SHARED_READ_PACE
 from loader_ws_trades.lifecycle import spawn
 from loader_ws_trades.pipeline.trade import ACKNOWLEDGEMENT, RejectedFrame
 from loader_ws_trades.text import counted, format_duration, redacted_url
@@ -210,7 +209,6 @@ class Group:
             partial(self._on_frames, thread),
             partial(self._on_open, thread, base),
             silence_limit=self._settings.feed_silence_limit,
-            pace=SHARED_READ_PACE if self._settings.many else READ_PACE,
             proxy=self._feed.proxies[base],
         )
         with self._lock:

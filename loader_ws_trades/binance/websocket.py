@@ -28,8 +28,8 @@ READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for me
 _MUCH = READ_SIZE // 2
 # Seconds from one read to the next while trades come quickly, unless they fill the reads. A read costs as much as
 # decoding dozens of trades, and so does a request to Kafka: with `linger.ms` only the requests would be fewer.
-READ_PACE = 0.003
-SHARED_READ_PACE = 0.005  # the same where the connection carries several pairs
+READ_PACE = 0.005
+_SOON = 0.004  # seconds from one read to the next that show that trades come quickly
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
 
 _TEXT = 0x81  # FIN and the opcode for text
@@ -157,14 +157,7 @@ class FrameReader:
     does not count as silence. What it raises ends the connection and is kept in `failure`.
     """
 
-    def __init__(
-        self,
-        app: WebSocketApp,
-        on_frames: Callable[[list[bytes]], None],
-        *,
-        silence_limit: float,
-        pace: float = READ_PACE,
-    ) -> None:
+    def __init__(self, app: WebSocketApp, on_frames: Callable[[list[bytes]], None], *, silence_limit: float) -> None:
         self.failure: Exception | None = None
         self.last_received = 0.0
         """When the last frames were received and passed on (monotonic); 0 while connecting."""
@@ -175,7 +168,6 @@ class FrameReader:
         self._app.on_cont_message = self._on_fragment
         self._on_frames = on_frames
         self._silence_limit = silence_limit
-        self._pace = pace
         self._in_fragments = False  # whether the current message is incomplete
         self._fragments: list[bytes] = []  # its payloads so far
         self._collected = 0  # their size plus 16 bytes each, to bound the number of empty ones
@@ -239,11 +231,13 @@ class FrameReader:
         poller.register(self._woken.fileno(), select.POLLIN)  # first, or a busy stream would hide it
         poller.register(descriptor, select.POLLIN)
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
-        read_at, quick = 0.0, False  # the last read, and whether it came soon after the one before
+        read_at, soon = 0.0, False  # the last read, and whether it came soon after the one before
+        quick = False  # whether trades come quickly
         while True:  # a loop with a condition would stay slow: Python 3.11 does not notice that it is repeated
             if self._called and not self._answer():
                 return
-            if not self._in_fragments and (frames := buffer.take_text_frames()):
+            frames = [] if self._in_fragments else buffer.take_text_frames()
+            if frames:
                 self._deliver(frames)
                 self.last_received, partial_since = time.monotonic(), None
             if buffer.data:
@@ -254,18 +248,19 @@ class FrameReader:
                     continue
                 partial_since = partial_since or time.monotonic()
             if not (tls and tls.has_more):
-                if quick and not buffer.took_much and (pause := read_at + self._pace - time.monotonic()) > 0:
+                quick = soon or (quick and len(frames) > 1)  # while a pause lets some of them share a read
+                if quick and not buffer.took_much and (pause := read_at + READ_PACE - time.monotonic()) > 0:
                     time.sleep(pause)  # and read without asking first: most likely something has come
                 elif not self._await_readable(poller, partial_since):
                     continue
             now = time.monotonic()
             try:
                 if buffer.fill():
-                    read_at, quick = now, now - read_at < 1.25 * self._pace  # more, as threads wake up late
+                    read_at, soon = now, now - read_at < _SOON
                 else:
                     partial_since = partial_since or now
             except BlockingIOError:
-                quick = False
+                soon = False
 
     def _answer(self) -> bool:
         """Do what `wake` was called for; False if the connection is to be closed."""

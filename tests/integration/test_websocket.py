@@ -66,13 +66,11 @@ class Peer:
 
 
 @contextmanager
-def connected(
-    on_frames: Callable[[list[bytes]], None], *, silence_limit: float = 60, pace: float = 0.003
-) -> Iterator[tuple[Peer, Run]]:
+def connected(on_frames: Callable[[list[bytes]], None], *, silence_limit: float = 60) -> Iterator[tuple[Peer, Run]]:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.settimeout(10)
         url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/x@trade"
-        run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit, pace=pace))
+        run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit))
         sock, _ = server.accept()
         sock.settimeout(10)
         with closing(sock):
@@ -155,6 +153,12 @@ def test_frames_split_at_random_are_read_as_by_the_library(seed: int) -> None:
     assert pongs == pings
 
 
+def _set_pace(monkeypatch: pytest.MonkeyPatch, pace: float, sleep: Callable[[float], None]) -> None:
+    monkeypatch.setattr(wire, "READ_PACE", pace)
+    monkeypatch.setattr(wire, "_SOON", pace)
+    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+
+
 @pytest.mark.parametrize("pace", [60.0, 0.0])
 def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pace: float) -> None:
     pauses: list[float] = []
@@ -164,9 +168,9 @@ def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pa
         pauses.append(seconds)
         over.wait(60)
 
-    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    _set_pace(monkeypatch, pace, sleep)
     got: list[list[bytes]] = []
-    with connected(got.append, pace=pace) as (peer, _):
+    with connected(got.append) as (peer, _):
         for number in (1, 2):
             peer.send(frame(b"%d" % number))
             wait_for(lambda: len(got) >= number, "a frame that is read at once")  # noqa: B023 - called here
@@ -182,11 +186,37 @@ def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pa
     assert bool(pauses) == bool(pace)
 
 
+def test_pauses_go_on_while_a_read_brings_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    over = threading.Semaphore(0)
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        over.acquire(timeout=60)
+
+    _set_pace(monkeypatch, 60.0, sleep)
+    got: list[list[bytes]] = []
+    with connected(got.append) as (peer, _):
+        for number in (1, 2):
+            peer.send(frame(b"%03d" % number))
+            wait_for(lambda: len(got) >= number, "a frame that is read at once")  # noqa: B023 - called here
+        wait_for(lambda: len(pauses) == 1, "a pause as two came in a short time")
+        monkeypatch.setattr(wire, "_SOON", 0.0)
+        peer.send(frame(b"003"), frame(b"004"))
+        over.release()
+        wait_for(lambda: len(pauses) == 2, "another as two came in one read")
+        for number in (5, 6, 7):
+            peer.send(frame(b"%03d" % number))
+            over.release()
+            wait_for(lambda: [b"%03d" % number] in got, "a frame alone")  # noqa: B023 - called here
+    assert len(pauses) == 2
+
+
 def test_a_pause_in_which_nothing_came_is_followed_by_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    _set_pace(monkeypatch, 60.0, pauses.append)
     got: list[bytes] = []
-    with connected(got.extend, pace=60.0) as (peer, run):
+    with connected(got.extend) as (peer, run):
         for number in range(1, 6):
             peer.send(frame(b"%d" % number))
             wait_for(lambda: len(got) == number, "the frame")  # noqa: B023 - called here
@@ -216,9 +246,9 @@ def test_a_read_that_took_much_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     pauses: list[float] = []
     monkeypatch.setattr(wire, "READ_SIZE", 64)
     monkeypatch.setattr(wire, "_MUCH", 32)
-    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    _set_pace(monkeypatch, 60.0, pauses.append)
     got: list[bytes] = []
-    with connected(got.extend, pace=60.0) as (peer, _):
+    with connected(got.extend) as (peer, _):
         for number in range(1, 11):
             peer.send(frame(b"x" * 1020))  # 16 reads
             wait_for(lambda: len(got) == number, "the frame")  # noqa: B023 - called here
