@@ -25,7 +25,7 @@ from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, St
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
 READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for memory of its own
-_MUCH = READ_SIZE // 2
+_MUCH = READ_SIZE // 2  # a read of so much is long
 # Seconds from one read to the next while trades come quickly, unless they fill the reads. A read costs as much as
 # decoding dozens of trades, and so does a request to Kafka: with `linger.ms` only the requests would be fewer.
 READ_PACE = 0.005
@@ -233,6 +233,7 @@ class FrameReader:
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
         read_at, soon = 0.0, False  # the last read, and whether it came soon after the one before
         quick = False  # whether trades come quickly
+        long_at = 0.0  # the last long read
         while True:  # a loop with a condition would stay slow: Python 3.11 does not notice that it is repeated
             if self._called and not self._answer():
                 return
@@ -249,7 +250,9 @@ class FrameReader:
                 partial_since = partial_since or time.monotonic()
             if not (tls and tls.has_more):
                 quick = soon or (quick and len(frames) > 1)  # while a pause lets some of them share a read
-                if quick and not buffer.took_much and (pause := read_at + READ_PACE - time.monotonic()) > 0:
+                # Not for a while after a long read: what fits into the socket during a pause would limit the rate.
+                may_pause = quick and read_at > long_at + READ_PACE
+                if may_pause and (pause := read_at + READ_PACE - time.monotonic()) > 0:
                     time.sleep(pause)  # and read without asking first: most likely something has come
                 elif not self._await_readable(poller, partial_since):
                     continue
@@ -257,6 +260,7 @@ class FrameReader:
             try:
                 if buffer.fill():
                     read_at, soon = now, now - read_at < _SOON
+                    long_at = now if buffer.took_much else long_at
                 else:
                     partial_since = partial_since or now
             except BlockingIOError:
@@ -278,8 +282,8 @@ class FrameReader:
             return False
         if not header.opcode & _CONTROL:
             self._in_fragments = not header.final
-        if not read_frame():
-            self._app.keep_running = False  # which alone tells of an end that the library found in another way
+        if not read_frame():  # some ends show only in `keep_running`
+            self._app.keep_running = False
         if self.failure:  # swallowed by the library
             raise self.failure
         return True
