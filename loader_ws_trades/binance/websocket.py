@@ -67,13 +67,10 @@ class ReadBuffer:
         if not self.data:
             return bytes(self._socket.recv(size))
         piece = self.data[self._at : self._at + size]
-        self._take(len(piece))
-        return piece
-
-    def _take(self, size: int) -> None:
-        self._at += size
+        self._at += len(piece)
         if self._at == len(self.data):
             self.data, self._at = b"", 0
+        return piece
 
     def fill(self) -> bool:
         """Read what has come; False if that is only a part of a TLS record.
@@ -228,7 +225,7 @@ class FrameReader:
         tls = buffer.tls
         self.last_received = time.monotonic()
         poller = select.poll()
-        poller.register(self._woken.fileno(), select.POLLIN)  # first, or a busy stream would hide it
+        poller.register(self._woken.fileno(), select.POLLIN)
         poller.register(descriptor, select.POLLIN)
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
         read_at, soon = 0.0, False  # the last read, and whether it came soon after the one before

@@ -85,7 +85,7 @@ def gone(stage: Stage) -> None:
 def gone_in_a_transaction(stage: Stage) -> None:
     """The transaction may expire: then the run ends with 1 and says so, and the next one completes the topic.
 
-    At a rate at which it has caught up before it is stopped: half of the request weight may be used at once.
+    At a rate at which it has caught up before it is stopped.
     """
     with stage.trial(rate=500) as trial:
         first = trial.start(DELIVERY="transactional")
