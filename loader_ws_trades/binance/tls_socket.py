@@ -72,7 +72,7 @@ class TlsSocket:
             OSError: if the connection is lost.
         """
         if not self.has_more:
-            self._take(os.read(self._socket.fileno(), _READ_SIZE))
+            self._take(os.read(self._socket.fileno(), size))
         return self._read(size)
 
     def send(self, data: bytes) -> int:

@@ -26,6 +26,7 @@ from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, St
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
 READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for memory of its own
 _MUCH = READ_SIZE // 2  # a read of so much is long
+_LONG_READ = 8 * READ_SIZE  # bytes read at once after a long read: more trades share a request to Kafka
 # Seconds from one read to the next while trades come quickly, unless they fill the reads. A read costs as much as
 # decoding dozens of trades, and so does a request to Kafka: with `linger.ms` only the requests would be fewer.
 READ_PACE = 0.005
@@ -81,7 +82,7 @@ class ReadBuffer:
         """
         receive = self._receive
         try:
-            piece = receive(READ_SIZE)
+            piece = receive(_LONG_READ if self.took_much else READ_SIZE)
         except ssl.SSLWantReadError:
             return False
         if not piece:

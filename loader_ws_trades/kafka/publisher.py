@@ -31,6 +31,7 @@ events = Events(logging.getLogger(__name__))
 
 _POLL = 0.19  # seconds; from 0.2 on the client waits on after it has served reports
 _MANY = 2_000  # undelivered records at which their reports are served at once: milliseconds without the feed
+_LARGE = 100  # trades put at once of which no more are encoded than there is room for
 _REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
 _LOCAL = (1, False)  # the severity of what librdkafka reports by itself: records purged, the producer's state
 
@@ -119,6 +120,11 @@ class Publisher:
         produce = self._producer.produce
         topic, key, encode, report = self._routes.get(lane) or self._add_route(lane)
         latest, with_headers = self._latest, self._with_headers
+        if len(trades) > _LARGE and len(trades) > self._room:
+            trades = trades[: self._room]
+            self._hurry.set()
+        # All at first: librdkafka sends what it has as soon as it can, and these records are to share a request.
+        values = list(map(encode, trades))
         taken = 0
         try:
             for trade in trades:
@@ -127,9 +133,9 @@ class Publisher:
                     moment = self._local_time_for(trade)
                 # Positional, as keywords cost a third of the call: any partition, the trade time.
                 if with_headers:
-                    produce(topic, encode(trade), key, -1, report, None, moment, record_headers(trade))
+                    produce(topic, values[taken], key, -1, report, None, moment, record_headers(trade))
                 else:
-                    produce(topic, encode(trade), key, -1, report, None, moment)
+                    produce(topic, values[taken], key, -1, report, None, moment)
                 taken += 1
         except BufferError:
             self._hurry.set()
@@ -141,6 +147,11 @@ class Publisher:
         if self._awaits_trade or self.accepted - self._acknowledged >= self._many:
             self._hurry.set()
         return taken
+
+    @property
+    def _room(self) -> int:
+        """How many more records the queue may hold; their bytes may have less room."""
+        return max(0, self._settings.kafka_queue_records - self._unacknowledged)
 
     def _add_route(self, lane: Lane) -> _Route:
         route = (lane.settings.kafka_topic, lane.symbol.encode(), lane.encode, self._report_for(lane))

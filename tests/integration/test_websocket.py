@@ -21,7 +21,6 @@ import pytest
 import trustme
 import websocket
 
-from loader_ws_trades.binance import tls_socket
 from loader_ws_trades.binance import websocket as wire
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.tls_socket import TlsSocket
@@ -256,6 +255,20 @@ def test_no_pause_follows_long_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not pauses
 
 
+def test_a_long_read_is_followed_by_one_of_all_that_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "READ_SIZE", 64)
+    monkeypatch.setattr(wire, "_MUCH", 32)
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        buffer, counts = wire.ReadBuffer(ours), []
+        for number in (1 + 100, 1, 3):
+            theirs.sendall(frame(b"x" * 62) * number)
+            while len(select.select([ours], [], [], 0)[0]):
+                assert buffer.fill()
+                counts.append(len(buffer.take_text_frames()))
+    assert counts == [1, 100, 1, 3]
+
+
 def test_close_frame_ends_the_connection_with_its_code() -> None:
     got: list[bytes] = []
     with connected(got.extend) as (peer, run):
@@ -408,12 +421,14 @@ def test_received_data_that_did_not_fit_is_there_without_another_read() -> None:
 def test_incomplete_tls_record_is_not_data_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     with secured() as (client, server):
         buffered = wire.ReadBuffer(client)
-        monkeypatch.setattr(tls_socket, "_READ_SIZE", 3)
+        monkeypatch.setattr(wire, "READ_SIZE", 3)
         server.sendall(frame(b"whole"))
         parts = 0
         while select.select([client], [], [], 10)[0] and not buffered.fill():
             parts += 1
         assert parts > 3
+        while client.has_more:
+            buffered.fill()
         assert buffered.take_text_frames() == [b"whole"]
         with pytest.raises(BlockingIOError):
             buffered.fill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -395,3 +396,12 @@ def test_each_of_many_pairs_has_its_topic_and_its_count(
     else:
         assert counts == {"BTCUSDT": (4, 0), "ETHUSDT": (1, 0)}, "nothing is committed"
         assert len(run.publisher.give_up(Deadline(1))) == 5
+
+
+def test_more_than_the_queue_has_room_for_is_not_encoded(run: Scripted) -> None:
+    encoded: list[int] = []
+    encode = run.lane.encode
+    run.lane.encode = lambda trade: (encoded.append(trade.trade_id), encode(trade))[1]  # type: ignore[func-returns-value]
+    run.publisher._settings = replace(run.publisher._settings, kafka_queue_records=150)
+    assert [run.put(200), run.put(101)] == [150, 0]
+    assert encoded == run.taken == ids(100, 150)
