@@ -63,6 +63,10 @@ class Connection:
         """When the last frames were received and passed on (monotonic); 0 while connecting."""
         return self._reader.last_received
 
+    def note_delivery_time(self, seconds: float) -> None:
+        """Read a quick stream no faster than trades are delivered."""
+        self._reader.pace.note_delivery_time(seconds)
+
     def send(self, text: str) -> None:
         """Send a message soon, from any thread, without waiting."""
         self._outgoing.append(text)

@@ -190,6 +190,12 @@ class Feed:
             group.replace(thread, why, reason)
         return bool(ready)
 
+    def note_delivery_time(self, seconds: float) -> None:
+        """Read quick streams no faster than trades are delivered."""
+        for thread in [each for group in self.groups for each in list(group.threads)]:
+            if connection := thread.connection:
+                connection.note_delivery_time(seconds)
+
     def tick(self) -> None:
         """Replace connections that are due, let successors take over, subscribe; called regularly.
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, cast
 
 from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException
 
+from loader_ws_trades.binance.read_pace import ReadPace
 from loader_ws_trades.binance.tls_socket import TlsSocket
 from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, StallError
 
@@ -27,10 +28,6 @@ FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message;
 READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for memory of its own
 _MUCH = READ_SIZE // 2  # a read of so much is long
 _LONG_READ = 8 * READ_SIZE  # bytes read at once after a long read: more trades share a request to Kafka
-# Seconds from one read to the next while trades come quickly, unless they fill the reads. A read costs as much as
-# decoding dozens of trades, and so does a request to Kafka: with `linger.ms` only the requests would be fewer.
-READ_PACE = 0.005
-_SOON = 0.004  # seconds from one read to the next that show that trades come quickly
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
 
 _TEXT = 0x81  # FIN and the opcode for text
@@ -159,6 +156,7 @@ class FrameReader:
         self.failure: Exception | None = None
         self.last_received = 0.0
         """When the last frames were received and passed on (monotonic); 0 while connecting."""
+        self.pace = ReadPace()
         self.on_wake: Callable[[], None] = lambda: None  # called in the reading thread after `wake`
         self._app = app
         self._app.on_message = self._on_message
@@ -229,9 +227,7 @@ class FrameReader:
         poller.register(self._woken.fileno(), select.POLLIN)
         poller.register(descriptor, select.POLLIN)
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
-        read_at, soon = 0.0, False  # the last read, and whether it came soon after the one before
-        quick = False  # whether trades come quickly
-        long_at = 0.0  # the last long read
+        read_at = 0.0  # the last time that something was read
         while True:  # a loop with a condition would stay slow: Python 3.11 does not notice that it is repeated
             if self._called and not self._answer():
                 return
@@ -247,22 +243,19 @@ class FrameReader:
                     continue
                 partial_since = partial_since or time.monotonic()
             if not (tls and tls.has_more):
-                quick = soon or (quick and len(frames) > 1)  # while a pause lets some of them share a read
-                # Not for a while after a long read: what fits into the socket during a pause would limit the rate.
-                may_pause = quick and read_at > long_at + READ_PACE
-                if may_pause and (pause := read_at + READ_PACE - time.monotonic()) > 0:
+                if (pause := self.pace.pause(len(frames), read_at, is_long=buffer.took_much)) > 0:
                     time.sleep(pause)  # and read without asking first: most likely something has come
                 elif not self._await_readable(poller, partial_since):
                     continue
             now = time.monotonic()
             try:
-                if buffer.fill():
-                    read_at, soon = now, now - read_at < _SOON
-                    long_at = now if buffer.took_much else long_at
-                else:
-                    partial_since = partial_since or now
+                is_data = buffer.fill()
             except BlockingIOError:
-                soon = False
+                continue  # nothing came during the pause
+            if is_data:
+                read_at = now
+            else:
+                partial_since = partial_since or now
 
     def _answer(self) -> bool:
         """Do what `wake` was called for; False if the connection is to be closed."""

@@ -55,17 +55,18 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
         "enable.idempotence": True,
         # Without it, records after a rejected one would still be sent.
         "enable.gapless.guarantee": True,
-        # With a slow broker librdkafka (2.16) sends one request of a partition at a time, whatever the limit, and its
-        # thread spins until the answer comes, unless the limit of the connection makes it wait: 20 loaders at 50 trades
-        # a second took 178 % of a core in place of 22. Several pairs have more partitions, which need more requests.
+        # While more than five records of a partition are in flight, librdkafka (2.16) sends no more of them, whatever
+        # the limit, and if some have waited for `linger.ms`, its thread spins until the answer comes. With up to five,
+        # the limit of the connection makes it wait: 20 loaders at 50 trades a second took 178 % of a core in place of
+        # 22 with a slow broker. Several pairs have more partitions, which need more requests.
         "max.in.flight": 4 if settings.many else 1,
         # Never drop a record, which would leave a gap: the outage limit ends the run first.
         "message.timeout.ms": 0,
         # Java's default partitioner, so that one symbol stays on one partition whoever writes it.
         "partitioner": "murmur2_random",
-        # Trades of a connection that come quickly are read together (`binance.websocket.READ_PACE`). Those of several
-        # connections share requests if they wait: with 1,600 pairs at 3,000 trades/s, 5 ms in place of 2 halve the
-        # requests and the broker's CPU, for 2 to 3 ms at p50. The tables are in tests/README.md.
+        # Trades of a connection that come quickly are read together (`binance.read_pace`). Those of several connections
+        # share requests if they wait: with 1,600 pairs at 3,000 trades/s, 5 ms in place of 2 halve the requests and the
+        # broker's CPU, for 2 to 3 ms at p50. The tables are in tests/README.md.
         "linger.ms": 5 if settings.many else 0,
     }
 

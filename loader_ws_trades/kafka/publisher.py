@@ -33,6 +33,8 @@ _POLL = 0.19  # seconds; from 0.2 on the client waits on after it has served rep
 _MANY = 2_000  # undelivered records at which their reports are served at once: milliseconds without the feed
 _LARGE = 100  # trades put at once of which no more are encoded than there is room for
 _REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
+_SAMPLE = 2.0  # seconds between two reports that are served as they come, to see how long a delivery takes
+_SLOW = 0.1  # seconds: what one takes at most for that purpose; an outage says nothing about the time after it
 _LOCAL = (1, False)  # the severity of what librdkafka reports by itself: records purged, the producer's state
 
 
@@ -66,6 +68,11 @@ class Publisher:
         self._failure: LoaderError | None = None  # the most serious, as `_severity` says
         self._severity = (0, False)  # its exit code, and whether a broker's answer says it
         self._put_error: RunError | None = None  # written by `put` only
+        self.delivery_time = 0.0
+        """Seconds from `put` to the acknowledgement, without `linger.ms`, lately."""
+        self._sample_every = _SAMPLE if settings.metrics_port is None else 0.0
+        self._next_sample = Deadline(self._sample_every)
+        self._takes_time = False  # whether the next report is that of the sample
         self._served_late = 0
         self._served = False  # whether the last `poll` served some that had not gathered
         self._many = min(_MANY, settings.kafka_queue_records // 4)
@@ -86,6 +93,7 @@ class Publisher:
         properties = trade_producer_properties(self._settings, self._kind)
         if self._max_batch_size is not None:
             properties["batch.size"] = min(self._max_batch_size, batch_size(properties))
+        self._linger = float(properties["linger.ms"]) / 1000
         return Producer(properties, self._report, credentials=producer_credentials(self._settings))
 
     def open(self, startup: Startup) -> None:
@@ -186,6 +194,11 @@ class Publisher:
     def _report(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self._acknowledged += 1
+            if self._takes_time:
+                self._takes_time = False
+                # Until now, not until the answer came: reports that have gathered say nothing.
+                taken = (message.latency() or 0.0) - self._linger
+                self.delivery_time = (self.delivery_time + min(taken, _SLOW)) / 2
             return
         stored = decode_place(message.value() or b"")
         self._failed.append((stored.symbol, stored.trade_id))
@@ -198,8 +211,8 @@ class Publisher:
         """Serve delivery reports for at most `timeout` seconds.
 
         Being woken for each one costs as much as writing its trade. So they gather for `timeout` and are served
-        together, unless they are many or the run ends. With metrics, one is served as it comes before others gather,
-        so that its delay is known. The first trade after a pause ends the wait.
+        together, unless they are many or the run ends. Now and then, with metrics in turn with those, one is served as
+        it comes, so that its delay is known. The first trade after a pause ends the wait.
 
         Raises:
             ConfigurationError: if a record was rejected because of the topic's settings.
@@ -207,8 +220,9 @@ class Publisher:
         """
         self._latest = _latest_time()
         before, pending = (self._acknowledged, self.delivered), self._has_pending
-        sample = self._settings.metrics_port is not None and not self._served  # whether metrics need a prompt report
-        gather = not (self._is_urgent or (sample and pending))
+        sample = self._next_sample.passed and not self._served
+        self._takes_time = sample and pending
+        gather = not (self._is_urgent or self._takes_time)
         if gather:
             self._awaits_trade = sample or self.accepted == self._seen_accepted
             self._seen_accepted = self.accepted
@@ -219,6 +233,8 @@ class Publisher:
             self._only.delivered = self.delivered
         progress = (self._acknowledged, self.delivered) != before
         self._served = progress and not gather
+        if self._served:
+            self._next_sample = Deadline(self._sample_every)
         if gather:
             self._served_late = self.delivered
         # An outage begins with a wait for an answer, not with the pause before it.

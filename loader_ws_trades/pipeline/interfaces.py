@@ -96,8 +96,12 @@ class Source(Protocol):
     def start(self, receiver: Ingest, on_death: OnDeath) -> None:
         """Start reading."""
 
-    def tick(self) -> None:
-        """Do what is due; called by the main thread several times a second."""
+    def tick(self, delivery_time: float) -> None:  # noqa: ARG002 - for subclasses
+        """Do what is due; called by the main thread about once a second or more often.
+
+        Args:
+            delivery_time: seconds that the sink takes to deliver a trade.
+        """
         return
 
     def rejected(self, frame: RejectedFrame, connection: int) -> bool:  # noqa: ARG002 - for subclasses
@@ -137,6 +141,10 @@ class Sink(Protocol):
     @property
     def served_late(self) -> int:
         """How many of the delivered trades may have been so for a while when that was noticed: up to two turns."""
+
+    @property
+    def delivery_time(self) -> float:
+        """Seconds that it takes to deliver a trade, lately, without the time for which it is held on purpose."""
 
     @property
     def in_flight(self) -> int:

@@ -120,7 +120,7 @@ class RunContext:
 
     def tick(self) -> None:
         """Do what is due, besides serving the delivery reports."""
-        self.source.tick()
+        self.source.tick(self.sink.delivery_time)
         if self.monitor.latencies:
             late = self.sink.served_late
             self.monitor.latencies.settle(self.sink.delivered, time.monotonic(), late=late)

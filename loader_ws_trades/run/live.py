@@ -164,12 +164,13 @@ class Live(Source):
         """Close all other connections: this one has proved that the trade ids were reset."""
         self._feed.keep_only(connection)
 
-    def tick(self) -> None:
+    def tick(self, delivery_time: float) -> None:
         """Rotate the connection when it is due.
 
         Raises:
             RunError: after `FEED_OUTAGE_LIMIT` without a connection.
         """
+        self._feed.note_delivery_time(delivery_time)
         self._feed.tick()
         if self._recorder and self._flush.passed:
             self._flush = Deadline(_FLUSH_EVERY)

@@ -24,6 +24,7 @@ class Output:
         self.accepted = 0  # moved by `put` alone
         self.outages = 0
         self.served_late = 0
+        self.delivery_time = 0.0
         self.waiting_since = None
         """Never: a slow reader is not an outage."""
         self._batches: deque[tuple[bytes, Lane, list[int]]] = deque()  # the one that is being written is the first

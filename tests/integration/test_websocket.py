@@ -21,6 +21,7 @@ import pytest
 import trustme
 import websocket
 
+from loader_ws_trades.binance import read_pace
 from loader_ws_trades.binance import websocket as wire
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.tls_socket import TlsSocket
@@ -154,8 +155,7 @@ def test_frames_split_at_random_are_read_as_by_the_library(seed: int) -> None:
 
 
 def _set_pace(monkeypatch: pytest.MonkeyPatch, pace: float, sleep: Callable[[float], None]) -> None:
-    monkeypatch.setattr(wire, "READ_PACE", pace)
-    monkeypatch.setattr(wire, "_SOON", pace)
+    monkeypatch.setattr(read_pace, "READ_PACE", pace)
     monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
 
 
@@ -184,32 +184,6 @@ def test_what_comes_quickly_is_read_together(monkeypatch: pytest.MonkeyPatch, pa
     assert b"".join(map(b"".join, got)) == b"12345"
     assert all(0 < seconds <= pace for seconds in pauses)
     assert bool(pauses) == bool(pace)
-
-
-def test_pauses_go_on_while_a_read_brings_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    over = threading.Semaphore(0)
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        over.acquire(timeout=60)
-
-    _set_pace(monkeypatch, 60.0, sleep)
-    got: list[list[bytes]] = []
-    with connected(got.append) as (peer, _):
-        for number in (1, 2):
-            peer.send(frame(b"%03d" % number))
-            wait_for(lambda: len(got) >= number, "a frame that is read at once")  # noqa: B023 - called here
-        wait_for(lambda: len(pauses) == 1, "a pause as two came in a short time")
-        monkeypatch.setattr(wire, "_SOON", 0.0)
-        peer.send(frame(b"003"), frame(b"004"))
-        over.release()
-        wait_for(lambda: len(pauses) == 2, "another as two came in one read")
-        for number in (5, 6, 7):
-            peer.send(frame(b"%03d" % number))
-            over.release()
-            wait_for(lambda: [b"%03d" % number] in got, "a frame alone")  # noqa: B023 - called here
-    assert len(pauses) == 2
 
 
 def test_a_pause_in_which_nothing_came_is_followed_by_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ FENCED = KafkaError(KafkaError._FENCED, "fenced", fatal=True)
 class Record:
     """A record as a delivery report shows it."""
 
-    def __init__(self, parts: Sequence[Any], report: Callable[..., None]) -> None:
+    def __init__(self, parts: Sequence[Any], report: Callable[..., None], clock: FakeClock) -> None:
+        self._clock, self._produced_at = clock, clock.now
         self._topic, value, self.key, _, own_report, _, self.timestamp, *rest = parts
         self.headers: dict[str, str] | None = dict(rest[0]) if rest else None
         self.report = own_report or report
@@ -39,6 +40,9 @@ class Record:
 
     def topic(self) -> str:
         return str(self._topic)
+
+    def latency(self) -> float:
+        return self._clock.now - self._produced_at
 
     @property
     def trade_id(self) -> int:
@@ -82,7 +86,7 @@ class ScriptedProducer:
         assert "transactional.id" not in self.properties or self._open is not None, "produced outside of a transaction"
         if len(self) >= self.room:
             raise BufferError
-        self.produced.append(Record(parts, self._report))
+        self.produced.append(Record(parts, self._report, self._clock))
         self._waiting.append(self.produced[-1])
         self.on_produce()
 

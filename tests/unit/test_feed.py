@@ -43,7 +43,7 @@ class Scripted:
         self._ending: Exception | None = None
         self.begun_at = clock.now
         self.sent: list[str] = []
-        self.last_received = 0.0
+        self.last_received = self.delivery_time = 0.0
         self.aborted = self.released = self._closed = False
 
     def run(self) -> Exception | None:
@@ -75,6 +75,9 @@ class Scripted:
 
     def send(self, text: str) -> None:
         self.sent.append(text)
+
+    def note_delivery_time(self, seconds: float) -> None:
+        self.delivery_time = seconds
 
     def is_closed(self) -> bool:
         return self._closed
@@ -683,3 +686,10 @@ def test_a_connection_is_replaced_by_its_number(scene: Callable[..., Scene]) -> 
     new.bring(TRADE)
     assert (first.is_closed(), second.is_closed()) == (False, True)
     assert made.feed.reconnects["silent"] == 1
+
+
+def test_each_connection_learns_how_long_deliveries_take(scene: Callable[..., Scene]) -> None:
+    made = scene(feed_connections="2")
+    connections = [made.start(), made.next()]
+    made.feed.note_delivery_time(0.02)
+    assert [each.delivery_time for each in connections] == [0.02, 0.02]

@@ -88,9 +88,12 @@ def test_an_outage_and_its_end_are_logged_once(run: Scripted, caplog: pytest.Log
     run.poll()
     began = run.clock.now
     run.put(3)
-    run.poll(5.0)
+    run.clock.advance(5.0)
+    run.poll()
     assert (run.publisher.outages, caplog.messages) == (0, []), "5 s are not an outage yet"
-    run.poll(0.1, 0.1, 3.0)
+    run.poll(0.1, 0.1)
+    run.clock.advance(3.0)
+    run.poll()
     assert run.publisher.outages == 1
     [line] = caplog.messages
     assert "No delivery acknowledged for 5 s" in line
@@ -104,7 +107,8 @@ def test_an_outage_and_its_end_are_logged_once(run: Scripted, caplog: pytest.Log
     run.poll(0, 100)
     assert (run.publisher.outages, waiting_since(run)) == (1, None)
     run.put(1)
-    run.poll(6, 0)
+    run.clock.advance(6)
+    run.poll(0, 0)
     assert run.publisher.outages == 2
 
 
@@ -396,6 +400,28 @@ def test_each_of_many_pairs_has_its_topic_and_its_count(
     else:
         assert counts == {"BTCUSDT": (4, 0), "ETHUSDT": (1, 0)}, "nothing is committed"
         assert len(run.publisher.give_up(Deadline(1))) == 5
+
+
+def test_the_delivery_time_is_that_of_reports_served_as_they_come(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    run = Scripted(monkeypatch, clock, kafka_properties="linger.ms=5")
+
+    def deliveries(number: int, seconds: float) -> float:
+        for _ in range(number):
+            run.poll(2.0)
+            run.put(1)
+            clock.after(seconds, run.producer.acknowledge)
+            run.poll(0.1)
+        return run.publisher.delivery_time
+
+    assert deliveries(1, 0.013) == pytest.approx(0.004)
+    assert deliveries(10, 0.013) == pytest.approx(0.008, rel=0.01), "without the linger"
+    run.put(1)
+    run.producer.acknowledge()
+    run.poll(0.2)
+    assert run.publisher.delivery_time == pytest.approx(0.008, rel=0.01), "one that gathered says nothing"
+    assert deliveries(10, 0.005) < 0.001
 
 
 def test_more_than_the_queue_has_room_for_is_not_encoded(run: Scripted) -> None:

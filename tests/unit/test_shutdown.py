@@ -32,6 +32,7 @@ class Sink:
     outages = 0
     waiting_since = None
     served_late = 0
+    delivery_time = 0.0
 
     def __init__(self, clock: FakeClock) -> None:
         self.stalled = False
@@ -349,7 +350,7 @@ def test_a_run_ends_when_its_duration_has_passed(clock: FakeClock) -> None:
 def test_a_step_of_the_start_that_hangs_is_abandoned(clock: FakeClock, run: Run, step: str) -> None:
     source, sink, hanging = Source(), Sink(clock), threading.Event()
     setattr(source, step, hanging.wait)
-    source.tick = lambda: signal.raise_signal(signal.SIGTERM)  # type: ignore[method-assign]
+    source.tick = lambda delivery_time: signal.raise_signal(signal.SIGTERM)  # type: ignore[method-assign]
     assert service.run(settings(), lambda: source, lambda: sink, reports=False) == 143
     hanging.set()
 
@@ -468,6 +469,8 @@ class Feed:
 
     def group(self, _symbol: str) -> int:
         return 0
+
+    def note_delivery_time(self, _seconds: float) -> None: ...
 
     def close(self) -> None: ...
 

@@ -82,3 +82,11 @@ def test_commits_are_not_later_than_their_interval(sink: Sink) -> None:
     context = RunContext(given, Source(), sink, Mailbox(), reports=False, display=Display())
     context.ingest.lane.take_trades(trades(1))
     assert turn(context) == TURN
+
+
+def test_the_source_learns_how_long_deliveries_take(sink: Sink) -> None:
+    source, learned = Source(), list[float]()
+    source.tick = learned.append  # type: ignore[assignment, method-assign]
+    sink.delivery_time = 0.02
+    turn(RunContext(settings(), source, sink, Mailbox(), reports=False, display=Display()))
+    assert learned == [0.02]
