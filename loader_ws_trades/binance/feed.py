@@ -191,7 +191,8 @@ class Feed:
         return bool(ready)
 
     def note_delivery_time(self, seconds: float) -> None:
-        """Read quick streams no faster than trades are delivered."""
+        """Read quick streams no faster than trades are delivered; two connections bring them out of step."""
+        seconds *= self._settings.feed_connections
         for thread in [each for group in self.groups for each in list(group.threads)]:
             if connection := thread.connection:
                 connection.note_delivery_time(seconds)

@@ -11,7 +11,7 @@ from typing import Any
 from loader_ws_trades.lifecycle import Deadline
 
 CONNECT_TIMEOUT = 10.0  # seconds for each step of connecting, and for each write
-_READ_SIZE = 64 * 1024  # bytes received at a time
+_READ_SIZE = 64 * 1024  # bytes received at a time while connecting
 _RECORD_SIZE = 16 * 1024  # bytes that a record holds at most
 
 

@@ -27,7 +27,7 @@ from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, St
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
 READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for memory of its own
 _MUCH = READ_SIZE // 2  # a read of so much is long
-_LONG_READ = 8 * READ_SIZE  # bytes read at once after a long read: more trades share a request to Kafka
+_LONG_READ = 8 * READ_SIZE  # bytes read at once after a long read, when memory costs little beside the trades in it
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
 
 _TEXT = 0x81  # FIN and the opcode for text
@@ -78,13 +78,14 @@ class ReadBuffer:
             WebSocketConnectionClosedException: at the end of the stream.
         """
         receive = self._receive
+        goes_on = self.tls is not None and self.tls.has_more  # with what the last read had no room for
         try:
             piece = receive(_LONG_READ if self.took_much else READ_SIZE)
         except ssl.SSLWantReadError:
             return False
         if not piece:
             raise WebSocketConnectionClosedException("the connection ended without a close frame")
-        self.took_much = len(piece) >= _MUCH
+        self.took_much = len(piece) >= _MUCH or (goes_on and self.took_much)
         self.data = self.data[self._at :] + piece if self.data else piece
         self._at = 0
         return True

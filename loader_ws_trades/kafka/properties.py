@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from loader_ws_trades.config.settings import Settings, named
@@ -118,6 +119,13 @@ def consumer_properties(settings: Settings) -> KafkaProperties:
 def batch_size(properties: KafkaProperties) -> int:
     """The most bytes that a producer sends to a partition at once."""
     return int(properties.get("batch.size", 1_000_000))  # librdkafka's default
+
+
+def linger(properties: KafkaProperties) -> float:
+    """Seconds for which a producer holds a record, so that others can share its request; 0 if that is not a decimal."""
+    with contextlib.suppress(ValueError):  # librdkafka takes hexadecimal numbers too
+        return float(properties["linger.ms"]) / 1000
+    return 0.0
 
 
 def producer_credentials(settings: Settings) -> str:

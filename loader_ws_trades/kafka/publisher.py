@@ -14,7 +14,7 @@ from loader_ws_trades.errors import ConfigurationError, LoaderError, RunError
 from loader_ws_trades.kafka.delivery_outage import DeliveryOutage
 from loader_ws_trades.kafka.errors import FencedError, run_error
 from loader_ws_trades.kafka.producer import Producer
-from loader_ws_trades.kafka.properties import batch_size, producer_credentials, trade_producer_properties
+from loader_ws_trades.kafka.properties import batch_size, linger, producer_credentials, trade_producer_properties
 from loader_ws_trades.kafka.startup import await_topic
 from loader_ws_trades.kafka.topic_settings import TopicSettings, delivery_error
 from loader_ws_trades.kafka.topics import check_topics
@@ -33,8 +33,10 @@ _POLL = 0.19  # seconds; from 0.2 on the client waits on after it has served rep
 _MANY = 2_000  # undelivered records at which their reports are served at once: milliseconds without the feed
 _LARGE = 100  # trades put at once of which no more are encoded than there is room for
 _REPORTS = 3.0  # seconds to wait for the other delivery reports after an error: one of them may say why it came
-_SAMPLE = 2.0  # seconds between two reports that are served as they come, to see how long a delivery takes
-_SLOW = 0.1  # seconds: what one takes at most for that purpose; an outage says nothing about the time after it
+# Seconds between two reports that are served as they come, to see how long a delivery takes; with metrics each second
+# turn is such a one.
+_SAMPLE, _METRICS_SAMPLE = 2.0, 0.05
+_SLOW = 0.1  # seconds: what a delivery takes at most for that purpose
 _LOCAL = (1, False)  # the severity of what librdkafka reports by itself: records purged, the producer's state
 
 
@@ -69,12 +71,12 @@ class Publisher:
         self._severity = (0, False)  # its exit code, and whether a broker's answer says it
         self._put_error: RunError | None = None  # written by `put` only
         self.delivery_time = 0.0
-        """Seconds from `put` to the acknowledgement, without `linger.ms`, lately."""
-        self._sample_every = _SAMPLE if settings.metrics_port is None else 0.0
-        self._next_sample = Deadline(self._sample_every)
+        """Seconds from `put` to the acknowledgement, without `linger.ms`: the shorter of the last two seen."""
+        self._last_time = 0.0  # the last one
+        self._sample_every = _SAMPLE if settings.metrics_port is None else _METRICS_SAMPLE
+        self._next_sample = Deadline(_SAMPLE if settings.metrics_port is None else 0)
         self._takes_time = False  # whether the next report is that of the sample
         self._served_late = 0
-        self._served = False  # whether the last `poll` served some that had not gathered
         self._many = min(_MANY, settings.kafka_queue_records // 4)
         self._hurry = Wakeup()  # set once delivery reports must not gather any longer
         self._awaits_trade = False  # whether `put` is to end the wait of `poll`
@@ -93,8 +95,9 @@ class Publisher:
         properties = trade_producer_properties(self._settings, self._kind)
         if self._max_batch_size is not None:
             properties["batch.size"] = min(self._max_batch_size, batch_size(properties))
-        self._linger = float(properties["linger.ms"]) / 1000
-        return Producer(properties, self._report, credentials=producer_credentials(self._settings))
+        producer = Producer(properties, self._report, credentials=producer_credentials(self._settings))
+        self._linger = linger(properties)
+        return producer
 
     def open(self, startup: Startup) -> None:
         """Wait until the topic can be written to, or the start is cancelled.
@@ -128,9 +131,8 @@ class Publisher:
         produce = self._producer.produce
         topic, key, encode, report = self._routes.get(lane) or self._add_route(lane)
         latest, with_headers = self._latest, self._with_headers
-        if len(trades) > _LARGE and len(trades) > self._room:
-            trades = trades[: self._room]
-            self._hurry.set()
+        if len(trades) > _LARGE:
+            trades = trades[: max(0, self._settings.kafka_queue_records - len(self._producer))]
         # All at first: librdkafka sends what it has as soon as it can, and these records are to share a request.
         values = list(map(encode, trades))
         taken = 0
@@ -155,11 +157,6 @@ class Publisher:
         if self._awaits_trade or self.accepted - self._acknowledged >= self._many:
             self._hurry.set()
         return taken
-
-    @property
-    def _room(self) -> int:
-        """How many more records the queue may hold; their bytes may have less room."""
-        return max(0, self._settings.kafka_queue_records - self._unacknowledged)
 
     def _add_route(self, lane: Lane) -> _Route:
         route = (lane.settings.kafka_topic, lane.symbol.encode(), lane.encode, self._report_for(lane))
@@ -196,9 +193,10 @@ class Publisher:
             self._acknowledged += 1
             if self._takes_time:
                 self._takes_time = False
-                # Until now, not until the answer came: reports that have gathered say nothing.
-                taken = (message.latency() or 0.0) - self._linger
-                self.delivery_time = (self.delivery_time + min(taken, _SLOW)) / 2
+                self._next_sample = Deadline(self._sample_every)
+                # `latency` is the time until now: of reports that have gathered it says nothing.
+                last, self._last_time = self._last_time, max(0.0, (message.latency() or 0.0) - self._linger)
+                self.delivery_time = min(last, self._last_time, _SLOW)
             return
         stored = decode_place(message.value() or b"")
         self._failed.append((stored.symbol, stored.trade_id))
@@ -220,7 +218,7 @@ class Publisher:
         """
         self._latest = _latest_time()
         before, pending = (self._acknowledged, self.delivered), self._has_pending
-        sample = self._next_sample.passed and not self._served
+        sample = self._next_sample.passed
         self._takes_time = sample and pending
         gather = not (self._is_urgent or self._takes_time)
         if gather:
@@ -232,9 +230,6 @@ class Publisher:
         if self._only:
             self._only.delivered = self.delivered
         progress = (self._acknowledged, self.delivered) != before
-        self._served = progress and not gather
-        if self._served:
-            self._next_sample = Deadline(self._sample_every)
         if gather:
             self._served_late = self.delivered
         # An outage begins with a wait for an answer, not with the pause before it.

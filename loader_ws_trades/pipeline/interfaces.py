@@ -144,7 +144,7 @@ class Sink(Protocol):
 
     @property
     def delivery_time(self) -> float:
-        """Seconds that it takes to deliver a trade, lately, without the time for which it is held on purpose."""
+        """Seconds that an acknowledgement takes, lately, without the time for which a trade is held on purpose."""
 
     @property
     def in_flight(self) -> int:

@@ -219,6 +219,7 @@ def test_a_message_is_sent_on_a_stream_that_always_has_more_to_read() -> None:
 def test_no_pause_follows_long_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(wire, "READ_SIZE", 64)
+    monkeypatch.setattr(wire, "_LONG_READ", 64)
     monkeypatch.setattr(wire, "_MUCH", 32)
     _set_pace(monkeypatch, 60.0, pauses.append)
     got: list[bytes] = []
@@ -235,12 +236,12 @@ def test_a_long_read_is_followed_by_one_of_all_that_has_come(monkeypatch: pytest
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
         buffer, counts = wire.ReadBuffer(ours), []
-        for number in (1 + 100, 1, 3):
-            theirs.sendall(frame(b"x" * 62) * number)
-            while len(select.select([ours], [], [], 0)[0]):
+        for size, number in ((62, 101), (2, 1), (62, 3)):
+            theirs.sendall(frame(b"x" * size) * number)
+            while select.select([ours], [], [], 0)[0]:
                 assert buffer.fill()
                 counts.append(len(buffer.take_text_frames()))
-    assert counts == [1, 100, 1, 3]
+    assert counts == [1, 100, 1, 1, 2], "and a short one by a short one"
 
 
 def test_close_frame_ends_the_connection_with_its_code() -> None:
@@ -390,6 +391,31 @@ def test_received_data_that_did_not_fit_is_there_without_another_read() -> None:
         assert not client.has_more
         server.shutdown(socket.SHUT_WR)
         assert client.recv(1) == b""
+
+
+def test_what_a_long_read_had_no_room_for_belongs_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_MUCH", 60)
+    with secured() as (client, server):
+        buffered = wire.ReadBuffer(client)
+        server.sendall(b"x" * 70)
+        assert client.recv(1) == b"x"
+        monkeypatch.setattr(wire, "READ_SIZE", 64)
+        assert [(buffered.fill(), buffered.took_much) for _ in range(2)] == [(True, True)] * 2
+        server.sendall(b"x")
+        assert (select.select([client], [], [], 10)[0], buffered.fill(), buffered.took_much) == ([client], True, False)
+
+
+def test_a_slow_delivery_makes_the_pauses_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    _set_pace(monkeypatch, 60.0, pauses.append)
+    got: list[bytes] = []
+    with connected(got.extend) as (peer, run):
+        run.connection.note_delivery_time(600.0)
+        for number in (1, 2):
+            peer.send(frame(b"%d" % number))
+            wait_for(lambda: len(got) == number, "the frame")  # noqa: B023 - called here
+        wait_for(lambda: pauses, "the pause")
+    assert pauses[0] > 60
 
 
 def test_incomplete_tls_record_is_not_data_yet(monkeypatch: pytest.MonkeyPatch) -> None:

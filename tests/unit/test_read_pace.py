@@ -64,6 +64,9 @@ def test_no_pause_begins_shortly_after_a_long_read(stream: Stream) -> None:
 def test_reads_are_no_closer_than_the_brokers_acknowledge(stream: Stream) -> None:
     stream.pace.note_delivery_time(0.02)
     stream.read(1.0)
-    assert stream.read(0.016) == pytest.approx(0.025)
+    assert stream.read(0.006) == 0.0, "so few are in flight that more can be sent"
+    assert stream.read(0.004) == pytest.approx(0.025)
+    assert stream.read(0.025, 400, is_long=True) == 0.0
+    assert stream.read(0.007, 100) == pytest.approx(0.025), "a long read does not suspend it for longer"
     stream.pace.note_delivery_time(0.0)
     assert stream.read(0.02, 2) == pytest.approx(READ_PACE)

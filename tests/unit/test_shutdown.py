@@ -470,7 +470,10 @@ class Feed:
     def group(self, _symbol: str) -> int:
         return 0
 
-    def note_delivery_time(self, _seconds: float) -> None: ...
+    def note_delivery_time(self, seconds: float) -> None:
+        self.noted = seconds
+
+    def tick(self) -> None: ...
 
     def close(self) -> None: ...
 

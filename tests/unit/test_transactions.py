@@ -357,3 +357,15 @@ def test_records_count_for_their_pair_once_committed_also_when_written_twice(run
     run.poll(0, 1, 0)
     assert run.producer.aborted == 1
     assert (run.lane.accepted, run.lane.delivered, other.accepted, other.delivered) == (2, 2, 1, 1)
+
+
+def test_a_transaction_that_fills_the_queue_is_written_again(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    run = Scripted(monkeypatch, clock, delivery="transactional", kafka_queue_records="1000")
+    run.producer.commits.append(ABORTABLE)
+    assert run.put(1000) == 1000
+    run.producer.acknowledge()
+    run.poll(0, 1.0, 0, 0)
+    assert run.producer.aborted == 1
+    run.producer.acknowledge()
+    run.poll(0, 0, 0)
+    assert (run.counts, run.producer.log) == ((1000, 1000, 0), ids(100, 1000))

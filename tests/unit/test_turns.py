@@ -6,9 +6,10 @@ import pytest
 
 from loader_ws_trades.lifecycle import Mailbox
 from loader_ws_trades.monitoring.progress import Progress
+from loader_ws_trades.run import live
 from loader_ws_trades.run.context import IDLE_TURN, LOADING_TURN, TURN, RunContext
 from tests.unit.clock import FakeClock
-from tests.unit.test_shutdown import Sink, Source, settings, trades
+from tests.unit.test_shutdown import Feed, Sink, Source, settings, trades
 
 
 class Display:
@@ -90,3 +91,10 @@ def test_the_source_learns_how_long_deliveries_take(sink: Sink) -> None:
     sink.delivery_time = 0.02
     turn(RunContext(settings(), source, sink, Mailbox(), reports=False, display=Display()))
     assert learned == [0.02]
+
+
+def test_a_live_stream_is_read_no_faster_than_trades_are_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(settings())
+    monkeypatch.setattr(live, "Feed", lambda _: feed)
+    live.Live(settings()).tick(0.02)
+    assert feed.noted == 0.02
