@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from loader_ws_trades.binance.connection import Connection
 from loader_ws_trades.binance.feed_context import FeedContext
+from loader_ws_trades.binance.feed_thread import FeedThread
 from loader_ws_trades.binance.group import Group
 from loader_ws_trades.binance.proxies import proxy_for
 from loader_ws_trades.config.parsers import url_list
@@ -128,6 +129,9 @@ class Feed:
         text, pairs = min(down, key=lambda each: each[0])[1].outage.text(), sum(len(group.pairs) for _, group in down)
         return f"{text}, for {pairs} of {len(self._by_pair)} pairs" if text and self._settings.many else text
 
+    def _threads(self) -> list[FeedThread]:
+        return [thread for group in self.groups for thread in list(group.threads)]
+
     @property
     def connections(self) -> int:
         """Connections opened so far."""
@@ -141,7 +145,7 @@ class Feed:
     @property
     def opened(self) -> float | None:
         """When the newest open connection was opened (monotonic); None if none is open."""
-        opened = (thread.opened for group in self.groups for thread in list(group.threads))
+        opened = (thread.opened for thread in self._threads())
         return max((each for each in opened if each is not None), default=None)
 
     @property
@@ -152,7 +156,7 @@ class Feed:
     def activities(self) -> list[Activity]:
         """What its threads are doing, until it is closed; may be called from any thread."""
         found = []
-        for thread in [each for group in self.groups for each in list(group.threads)]:
+        for thread in self._threads():
             if self.stopping.is_set():
                 return []
             if not thread.ended:
@@ -193,7 +197,7 @@ class Feed:
     def note_delivery_time(self, seconds: float) -> None:
         """Read quick streams no faster than trades are delivered; two connections bring them out of step."""
         seconds *= self._settings.feed_connections
-        for thread in [each for group in self.groups for each in list(group.threads)]:
+        for thread in self._threads():
             if connection := thread.connection:
                 connection.note_delivery_time(seconds)
 

@@ -432,10 +432,21 @@ def test_a_linger_that_is_no_decimal_number_is_left_to_the_client(
     Scripted(monkeypatch, clock, kafka_properties="linger.ms=0x5")
 
 
-def test_all_records_are_encoded_before_the_first_is_produced(run: Scripted) -> None:
+def encoded_by(run: Scripted) -> list[int]:
+    """The ids of the trades that are encoded from now on, as they are."""
     encoded: list[int] = []
     encode = run.lane.encode
-    run.lane.encode = lambda trade: (encoded.append(trade.trade_id), encode(trade))[1]  # type: ignore[func-returns-value]
+
+    def noted(trade: Trade) -> str:
+        encoded.append(trade.trade_id)
+        return encode(trade)
+
+    run.lane.encode = noted
+    return encoded
+
+
+def test_all_records_are_encoded_before_the_first_is_produced(run: Scripted) -> None:
+    encoded = encoded_by(run)
     run.producer.on_produce = lambda: seen.append(len(encoded))
     seen: list[int] = []
     run.put(3)
@@ -447,8 +458,6 @@ def test_no_more_is_encoded_than_the_queue_has_room_for(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, delivery: str
 ) -> None:
     run = Scripted(monkeypatch, clock, kafka_queue_records="1000", delivery=delivery)
-    encoded: list[int] = []
-    encode = run.lane.encode
-    run.lane.encode = lambda trade: (encoded.append(trade.trade_id), encode(trade))[1]  # type: ignore[func-returns-value]
+    encoded = encoded_by(run)
     assert [run.put(1200), run.put(101)] == [1000, 0]
     assert encoded == run.taken == ids(100, 1000)
