@@ -13,6 +13,7 @@ from loader_ws_trades.text import format_duration
 
 events = Events(logging.getLogger(__name__))
 
+_STALL = 0.5  # seconds without an acknowledgement that are more than a slow broker
 _OUTAGE = 5.0  # seconds without an acknowledgement after which an outage is logged
 
 
@@ -22,11 +23,14 @@ class DeliveryOutage:
     Args:
         limit: seconds without an acknowledgement after which the run ends.
         reason: says why there is none.
+        on_stall: called early in an outage, and again each time it has lasted twice as long.
     """
 
-    def __init__(self, limit: float, reason: Callable[[], str]) -> None:
+    def __init__(self, limit: float, reason: Callable[[], str], on_stall: Callable[[], None]) -> None:
         self._limit = limit
         self._reason = reason
+        self._on_stall = on_stall
+        self._next_stall = _STALL  # seconds
         self.last_progress = time.monotonic()
         """When something was acknowledged last, or nothing was to be (monotonic)."""
         self._logged = False
@@ -49,8 +53,11 @@ class DeliveryOutage:
             if self._logged:
                 text = f"Kafka acknowledges records again after {format_duration(seconds)}"
                 events.info("kafka_back", f"{text}; {in_flight} records queued", seconds=round(seconds, 3))
-            self.last_progress, self._logged = now, False
+            self.last_progress, self._logged, self._next_stall = now, False, _STALL
             return
+        if seconds > self._next_stall:
+            self._next_stall = 2 * seconds
+            self._on_stall()
         reason = self._reason()
         if not self._logged and seconds > _OUTAGE:
             self._logged = True

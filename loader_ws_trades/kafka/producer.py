@@ -48,6 +48,17 @@ class Producer(Client):
         except KafkaException as error:
             raise run_error(error, "Writing to Kafka") from error
 
+    def occupy(self, topic: str) -> None:
+        """Keep librdkafka's thread from spinning while a broker does not answer.
+
+        It would, once more than five records of a partition are in flight and others have waited for `linger.ms`
+        (2.16), unless a request waits to be sent. So ask for metadata, and do not wait for it, until the connection
+        takes no more.
+        """
+        for _ in range(int(self.properties["max.in.flight"])):
+            with contextlib.suppress(KafkaException):
+                self.list_topics(topic, timeout=0.001)
+
     def init_transactions(self) -> None:
         """Fence off older producers with the same transactional id, and end what they left open.
 

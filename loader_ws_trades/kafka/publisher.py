@@ -82,7 +82,8 @@ class Publisher:
         self._awaits_trade = False  # whether `put` is to end the wait of `poll`
         self._seen_accepted = 0  # by the last `poll`
         self._draining = False
-        self._outage = DeliveryOutage(settings.kafka_outage_limit, lambda: self._producer.diagnosis.reason)
+        limit = settings.kafka_outage_limit
+        self._outage = DeliveryOutage(limit, lambda: self._producer.diagnosis.reason, on_stall=self._occupy)
         self._latest = _latest_time()  # renewed by `poll`, so that `put` does not read the clock
         self._warned_ahead = False
         self._max_batch_size: int | None = None  # the topic's limit, if it is below ours
@@ -234,6 +235,10 @@ class Publisher:
             self._served_late = self.delivered
         # An outage begins with a wait for an answer, not with the pause before it.
         self._outage.watch(self.in_flight, progress=progress or not (pending and self._has_pending))
+
+    def _occupy(self) -> None:
+        topic, *_ = next(iter(self._routes.values()))
+        self._producer.occupy(topic)
 
     def wake(self) -> None:
         """End the wait of `poll`; safe in any thread and in a signal handler."""

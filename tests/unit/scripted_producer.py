@@ -68,6 +68,8 @@ class ScriptedProducer:
         """Seconds until discarded records are reported."""
         self.on_produce: Callable[[], object] = lambda: None
         self.produced: list[Record] = []
+        self.asked_at: list[float] = []
+        """When it was asked for metadata."""
         self.log: list[int] = []
         """The ids that a reader sees."""
         self.began = self.aborted = 0
@@ -120,7 +122,8 @@ class ScriptedProducer:
 
     def init_transactions(self, _timeout: float) -> None: ...
 
-    def list_topics(self, *_args: object, **_options: object) -> None: ...
+    def list_topics(self, *_args: object, **_options: object) -> None:
+        self.asked_at.append(self._clock.now)
 
     def begin_transaction(self) -> None:
         _fail(self.begins)

@@ -121,6 +121,20 @@ def test_an_outage_that_is_too_long_ends_the_run(run: Scripted) -> None:
         run.poll(0.1)
 
 
+def test_requests_for_metadata_get_rarer_while_nothing_is_acknowledged(run: Scripted) -> None:
+    run.poll(*[0.1] * 20)
+    assert not run.producer.asked_at, "nothing is awaited"
+    began = run.clock.now
+    run.put(7)
+    run.poll(*[0.1] * 80)
+    assert [at - began for at in run.producer.asked_at] == pytest.approx([0.5, 1.1, 2.3, 4.7], abs=0.15)
+    run.producer.acknowledge(1)
+    run.poll(0.1, 0.1)
+    began = run.clock.now
+    run.poll(*[0.1] * 8)
+    assert [at - began for at in run.producer.asked_at[4:]] == pytest.approx([0.5], abs=0.15)
+
+
 def served(run: Scripted) -> tuple[float, int, int]:
     """The time that a turn takes, and how many were delivered by then, on time and late."""
     began = run.clock.now
