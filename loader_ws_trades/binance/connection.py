@@ -52,8 +52,6 @@ class Connection:
             self._app.run_forever(dispatcher=self._reader, skip_utf8_validation=True)
         except (OSError, WebSocketException) as error:
             return error
-        finally:
-            self._reader.release()
         if self._reader.failure:
             raise self._reader.failure
         return self._error
@@ -80,10 +78,6 @@ class Connection:
     def close(self) -> None:
         """Close the connection from any thread, without waiting; may be called again."""
         self._reader.close()
-
-    def release(self) -> None:
-        """Free the resources of a connection that was never run."""
-        self._reader.release()
 
     def abort(self) -> None:
         """Abort connecting, from any thread, without waiting."""

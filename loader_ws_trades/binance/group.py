@@ -213,7 +213,6 @@ class Group:
         )
         with self._lock:
             if self.stopping.is_set() or not self.pairs:
-                connection.release()
                 return None
             thread.connection, thread.carried = connection, carried
         return connection

@@ -65,14 +65,18 @@ class TlsSocket:
             self._wait()
 
     def receive(self, size: int) -> bytes:
-        """At most `size` of the bytes that are there, without waiting; none at the end of the stream.
+        """At most `size` of the bytes that are there, as soon as there are some; none at the end of the stream.
 
         Raises:
             ssl.SSLWantReadError: if it is not a complete record.
+            BlockingIOError: if nothing has come in the time that the socket waits.
             OSError: if the connection is lost.
         """
         if not self.has_more:
-            self._take(os.read(self._socket.fileno(), size))
+            received = os.read(self._socket.fileno(), size)
+            if not received:
+                return b""
+            self._incoming.write(received)
         return self._read(size)
 
     def send(self, data: bytes) -> int:
@@ -115,7 +119,10 @@ class TlsSocket:
         return b"".join(pieces)
 
     def _send(self) -> None:
-        self._socket.sendall(self._outgoing.read())
+        try:
+            self._socket.sendall(self._outgoing.read())
+        except BlockingIOError as error:  # which of `receive` means that nothing has come
+            raise TimeoutError("timed out") from error
 
 
 def limit_step(sock: socket.socket | TlsSocket, deadline: Deadline) -> None:

@@ -9,10 +9,11 @@ read a frame only when the buffer holds all of it, so it never blocks, and it ne
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, cast
 from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException
 
 from loader_ws_trades.binance.read_pace import ReadPace
-from loader_ws_trades.binance.tls_socket import TlsSocket
+from loader_ws_trades.binance.tls_socket import CONNECT_TIMEOUT, TlsSocket
 from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, StallError
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
@@ -29,6 +30,7 @@ READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for me
 _MUCH = READ_SIZE // 2  # a read of so much is long
 _LONG_READ = 8 * READ_SIZE  # bytes read at once after a long read, when memory costs little beside the trades in it
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
+_LOOK = 1.0  # seconds that a read waits at most: `wake` and the limits are looked at in between
 
 _TEXT = 0x81  # FIN and the opcode for text
 _CONTROL = 0x08  # set in the opcodes of control frames
@@ -74,7 +76,7 @@ class ReadBuffer:
         """Read what has come; False if that is only a part of a TLS record.
 
         Raises:
-            BlockingIOError: if nothing has come.
+            BlockingIOError: if nothing has come in the time that the socket waits.
             WebSocketConnectionClosedException: at the end of the stream.
         """
         receive = self._receive
@@ -170,24 +172,18 @@ class FrameReader:
         self._collected = 0  # their size plus 16 bytes each, to bound the number of empty ones
         self._closing = False
         self._called = False  # whether `wake` was
-        self._wake, self._woken = socket.socketpair()
+        self._socket: HandshakeSocket | None = None  # once it is read
 
     def close(self) -> None:
         """Close the connection from any thread, without waiting; may be called again."""
-        self._closing = True
-        self.wake()
+        self._closing = self._called = True
+        if self._socket:
+            with contextlib.suppress(OSError):  # it is closed already
+                self._socket.shutdown(socket.SHUT_RD)  # ends the wait for data
 
     def wake(self) -> None:
-        """Have `on_wake` called soon; from any thread, without waiting."""
+        """Have `on_wake` called once something has come, or within a second; from any thread, without waiting."""
         self._called = True
-        # After `release` the connection has ended already.
-        with contextlib.suppress(OSError):
-            self._wake.send(b"\0")
-
-    def release(self) -> None:
-        """Free its resources, after `run_forever` has returned."""
-        self._wake.close()
-        self._woken.close()
 
     # The interface that `run_forever` expects of a dispatcher.
 
@@ -211,8 +207,17 @@ class FrameReader:
         if connection is None:
             return
         connection.sock = cast("socket.socket", _BufferedSocket(sock.socket, buffer))
+        # The kernel waits for data: polling first costs a quarter of a read.
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _time_value(min(_LOOK, self._silence_limit)))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _time_value(CONNECT_TIMEOUT))
+        self._socket = sock  # before `_called` is looked at
         try:
-            self._read(buffer, sock.fileno(), read_frame)
+            try:
+                self._read(buffer, read_frame)
+            except WebSocketConnectionClosedException:
+                if not self._closing:  # else the end is that of `close`
+                    raise
             if self._closing:
                 connection.send_close()
         finally:
@@ -221,14 +226,11 @@ class FrameReader:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
-    def _read(self, buffer: ReadBuffer, descriptor: int, read_frame: Callable[[], bool]) -> None:
-        tls = buffer.tls
+    def _read(self, buffer: ReadBuffer, read_frame: Callable[[], bool]) -> None:
+        tls, pace = buffer.tls, self.pace
         self.last_received = time.monotonic()
-        poller = select.poll()
-        poller.register(self._woken.fileno(), select.POLLIN)
-        poller.register(descriptor, select.POLLIN)
         partial_since: float | None = None  # when an incomplete frame at the front began to arrive
-        read_at = 0.0  # the last time that something was read
+        read_at, apart = 0.0, math.inf  # the last time that something was read, and the seconds since the one before
         while True:  # a loop with a condition would stay slow: Python 3.11 does not notice that it is repeated
             if self._called and not self._answer():
                 return
@@ -243,18 +245,19 @@ class FrameReader:
                     self.last_received, partial_since = time.monotonic(), None
                     continue
                 partial_since = partial_since or time.monotonic()
-            if not (tls and tls.has_more):
-                if (pause := self.pace.pause(len(frames), read_at, is_long=buffer.took_much)) > 0:
-                    time.sleep(pause)  # and read without asking first: most likely something has come
-                elif not self._await_readable(poller, partial_since):
-                    continue
-            now = time.monotonic()
+            if partial_since is not None:
+                self._check_limits(partial_since)
+            are_quick = (apart < pace.soon or len(frames) > 1) and not (tls and tls.has_more)
+            if are_quick and (pause := pace.pause(read_at, is_long=buffer.took_much)) > 0:
+                time.sleep(pause)
             try:
                 is_data = buffer.fill()
             except BlockingIOError:
-                continue  # nothing came during the pause
+                self._check_limits(partial_since)
+                continue
+            now = time.monotonic()
             if is_data:
-                read_at = now
+                read_at, apart = now, now - read_at
             else:
                 partial_since = partial_since or now
 
@@ -308,17 +311,14 @@ class FrameReader:
         if collected + header.length > FRAME_LIMIT:
             raise ProtocolError(f"the exchange sent a message of more than {FRAME_LIMIT} bytes")
 
-    def _await_readable(self, poller: select.poll, partial_since: float | None) -> bool:
-        """Wait until the socket is readable; False if `wake` was called."""
-        end = self.last_received + self._silence_limit
-        if partial_since is not None:
-            end = min(end, partial_since + STALL_LIMIT)
-        left = end - time.monotonic()
-        if ready := poller.poll(left * 1000 + 1 if left > 0 else 1):
-            if ready[0][0] != self._woken.fileno():
-                return True
-            self._woken.recv(READ_SIZE)
-            return False
-        if partial_since is not None and end == partial_since + STALL_LIMIT:
+    def _check_limits(self, partial_since: float | None) -> None:
+        now = time.monotonic()
+        if partial_since is not None and now >= partial_since + STALL_LIMIT:
             raise StallError(f"a frame was incomplete after {STALL_LIMIT:g} s")
-        raise SilenceError(f"no frame, not even a ping, for {self._silence_limit:g} s")
+        if now >= self.last_received + self._silence_limit:
+            raise SilenceError(f"no frame, not even a ping, for {self._silence_limit:g} s")
+
+
+def _time_value(seconds: float) -> bytes:
+    """As socket options take it."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))

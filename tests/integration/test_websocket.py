@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import math
 import random
 import re
 import select
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -67,13 +70,17 @@ class Peer:
 
 
 @contextmanager
-def connected(on_frames: Callable[[list[bytes]], None], *, silence_limit: float = 60) -> Iterator[tuple[Peer, Run]]:
+def connected(
+    on_frames: Callable[[list[bytes]], None], *, silence_limit: float = 60, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[Peer, Run]]:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.settimeout(10)
-        url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/x@trade"
+        url = f"{'wss' if tls else 'ws'}://localhost:{server.getsockname()[1]}/ws/x@trade"
         run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit))
         sock, _ = server.accept()
         sock.settimeout(10)
+        if tls:
+            sock = tls.wrap_socket(sock, server_side=True)
         with closing(sock):
             [key] = re.findall(rb"Sec-WebSocket-Key: (\S+)\r\n", request_on(sock))
             accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
@@ -199,6 +206,23 @@ def test_a_pause_in_which_nothing_came_is_followed_by_a_wait(monkeypatch: pytest
     assert len(pauses) == 4
 
 
+def test_only_several_frames_at_once_are_followed_by_a_pause_if_they_come_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(read_pace, "_SOON", 0.0)
+    monkeypatch.setattr(read_pace, "_IN_FLIGHT", math.inf)
+    _set_pace(monkeypatch, 60.0, pauses.append)
+    got: list[bytes] = []
+    with connected(got.extend) as (peer, _):
+        for number in (1, 2, 3):
+            peer.send(frame(b"%d." % number))
+            wait_for(lambda: len(got) == number, "the frame")  # noqa: B023 - called here
+        assert not pauses
+        peer.send(frame(b"4."), frame(b"5."))
+        wait_for(lambda: pauses, "the pause")
+
+
 def test_a_message_is_sent_on_a_stream_that_always_has_more_to_read() -> None:
     sent, got = threading.Event(), 0
 
@@ -253,12 +277,35 @@ def test_close_frame_ends_the_connection_with_its_code() -> None:
     assert got == [b"last"]
 
 
-def test_own_close_sends_a_close_frame_and_is_not_an_error() -> None:
-    with connected(lambda _: None) as (peer, run):
+@pytest.fixture
+def tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
+    """A server's; clients trust it."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return context
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_own_close_sends_a_close_frame_at_once_and_is_not_an_error(
+    monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext, secured: bool
+) -> None:
+    monkeypatch.setattr(wire, "_LOOK", 60.0)
+    got: list[bytes] = []
+    with connected(got.extend, tls=tls if secured else None) as (peer, run):
+        peer.send(frame(b"before it waits"))
+        wait_for(lambda: got, "the frame")
         run.connection.close()
         assert peer.read_frame() == (CLOSE, struct.pack("!H", 1000))
         assert run.ended() is None
         run.connection.close()
+
+
+def test_a_message_is_sent_on_a_silent_stream_too() -> None:
+    with connected(lambda _: None) as (peer, run):
+        run.connection.send("subscribe")
+        assert peer.read_frame() == (TEXT, b"subscribe")
 
 
 def test_end_without_a_close_frame_is_reported() -> None:
@@ -280,10 +327,16 @@ def test_silence_ends_the_connection_and_pings_break_it() -> None:
         assert isinstance(run.ended(), websocket.WebSocketTimeoutException)
 
 
-def test_incomplete_frame_followed_by_silence_is_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dripping", [False, True])
+def test_a_frame_that_does_not_arrive_completely_is_a_stall(monkeypatch: pytest.MonkeyPatch, dripping: bool) -> None:
     monkeypatch.setattr(wire, "STALL_LIMIT", 0.3)
     with connected(lambda _: None) as (peer, run):
-        peer.send(frame(b"x" * 100)[:50])
+        peer.send(frame(b"x" * 60_000)[:50])
+        for _ in range(100 if dripping else 0):
+            with contextlib.suppress(OSError):
+                peer.send(b"x")
+            run.thread.join(0.02)
+        assert not (dripping and run.thread.is_alive())
         assert "incomplete" in str(run.ended())
 
 

@@ -44,7 +44,7 @@ class Scripted:
         self.begun_at = clock.now
         self.sent: list[str] = []
         self.last_received = self.delivery_time = 0.0
-        self.aborted = self.released = self._closed = False
+        self.aborted = self._closed = False
 
     def run(self) -> Exception | None:
         while step := self._steps.get(timeout=WAIT):
@@ -84,9 +84,6 @@ class Scripted:
 
     def abort(self) -> None:
         self.aborted = True
-
-    def release(self) -> None:
-        self.released = True
 
 
 class Scene:
