@@ -80,9 +80,13 @@ class Lane:
         self.received += len(trades)
         repeats, sequencer.left = sequencer.duplicates, outlet.left
         ready, events = sequencer.push(trades, connection)
-        if events and _has_reset(events):
-            connections.note_reset(connection)
-        self._pass_on(ready, events, in_order=ready is trades)
+        if ready is trades and not outlet.behind:  # as nearly always; the rest does no more
+            outlet.left = sequencer.left
+            outlet.pass_on(ready, self)
+        else:
+            if _has_reset(events):
+                connections.note_reset(connection)
+            self._pass_on(ready, events)
         connections.newest[connection] = trades[-1].trade_id
         if connections.copies:
             new = len(trades) - (sequencer.duplicates - repeats)
@@ -170,15 +174,12 @@ class Lane:
             confirmed = gap is None or connections.confirm(gap.first)
             return Standing(sequencer.newest_id, streamed, sequencer.behind, sequencer.is_hint, confirmed)
 
-    def _pass_on(self, ready: Sequence[Trade], events: list[Event], *, in_order: bool = False) -> None:
-        outlet, left = self._outlet, self.sequencer.left
-        if left is not None:
-            outlet.left = left
-        outlet.pass_on(ready, self)
+    def _pass_on(self, ready: Sequence[Trade], events: list[Event]) -> None:
+        self._outlet.left = self.sequencer.left
+        self._outlet.pass_on(ready, self)
         if events:
             self._count_missing(events)
-        if outlet.behind or not in_order:
-            self._note_order()
+        self._note_order()
 
     def _count_missing(self, events: list[Event]) -> None:
         self.missing += sum(len(event) for event in events if isinstance(event, Gap))
