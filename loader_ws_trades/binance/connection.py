@@ -15,7 +15,7 @@ from loader_ws_trades.binance.websocket import FrameReader
 
 
 class Connection:
-    """One connection, from connecting to its end, in the thread that calls `run`."""
+    """One connection, from connecting to its end, in the thread that calls `run`; `send` needs `sends`."""
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class Connection:
         *,
         silence_limit: float,
         proxy: Proxy | None = None,
+        sends: bool = False,
     ) -> None:
         self._transport = Transport(url, proxy)
         self._app = WebSocketApp(
@@ -32,8 +33,8 @@ class Connection:
             on_open=lambda _app: on_open(),
             on_error=lambda _app, error: self._note(error),
         )
-        self._reader = FrameReader(self._app, on_frames, silence_limit=silence_limit)
-        self._reader.on_wake = self._send_all
+        on_wake = self._send_all if sends else None
+        self._reader = FrameReader(self._app, on_frames, silence_limit=silence_limit, on_wake=on_wake)
         self._outgoing: deque[str] = deque()
         self._error: Exception | None = None
 
@@ -66,7 +67,7 @@ class Connection:
         self._reader.pace.note_delivery_time(seconds)
 
     def send(self, text: str) -> None:
-        """Send a message soon, from any thread, without waiting."""
+        """Send a message within a second, from any thread, without waiting."""
         self._outgoing.append(text)
         self._reader.wake()
 

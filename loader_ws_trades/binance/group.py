@@ -210,6 +210,7 @@ class Group:
             partial(self._on_open, thread, base),
             silence_limit=self._settings.feed_silence_limit,
             proxy=self._feed.proxies[base],
+            sends=self._settings.many,
         )
         with self._lock:
             if self.stopping.is_set() or not self.pairs:

@@ -30,7 +30,8 @@ READ_SIZE = 64 * 1024  # below the size from which malloc asks the kernel for me
 _MUCH = READ_SIZE // 2  # a read of so much is long
 _LONG_READ = 8 * READ_SIZE  # bytes read at once after a long read, when memory costs little beside the trades in it
 STALL_LIMIT = 10.0  # seconds in which a frame must arrive completely
-_LOOK = 1.0  # seconds that a read waits at most: `wake` and the limits are looked at in between
+_LOOK = 10.0  # seconds that a read waits at most; the limits are looked at in between, and each look costs 0.1 ms
+_WAKE_LOOK = 1.0  # the same where `wake` is called
 
 _TEXT = 0x81  # FIN and the opcode for text
 _CONTROL = 0x08  # set in the opcodes of control frames
@@ -152,21 +153,31 @@ class FrameReader:
     """The dispatcher of one connection, passed to `run_forever` once.
 
     `on_frames` gets the payloads of each read, in order, in the thread of `run_forever`; it may block, and that time
-    does not count as silence. What it raises ends the connection and is kept in `failure`.
+    does not count as silence. What it raises ends the connection and is kept in `failure`. In the same thread `on_wake`
+    is called after `wake`.
     """
 
-    def __init__(self, app: WebSocketApp, on_frames: Callable[[list[bytes]], None], *, silence_limit: float) -> None:
+    def __init__(
+        self,
+        app: WebSocketApp,
+        on_frames: Callable[[list[bytes]], None],
+        *,
+        silence_limit: float,
+        on_wake: Callable[[], None] | None = None,
+    ) -> None:
         self.failure: Exception | None = None
         self.last_received = 0.0
         """When the last frames were received and passed on (monotonic); 0 while connecting."""
         self.pace = ReadPace()
-        self.on_wake: Callable[[], None] = lambda: None  # called in the reading thread after `wake`
         self._app = app
         self._app.on_message = self._on_message
         # With this callback the library returns fragments one by one and reads one frame per call, which never blocks.
         self._app.on_cont_message = self._on_fragment
         self._on_frames = on_frames
+        self._on_wake = on_wake
         self._silence_limit = silence_limit
+        # A whole number of them, so that the limit is kept.
+        self._look = silence_limit / math.ceil(silence_limit / (_WAKE_LOOK if on_wake else _LOOK))
         self._in_fragments = False  # whether the current message is incomplete
         self._fragments: list[bytes] = []  # its payloads so far
         self._collected = 0  # their size plus 16 bytes each, to bound the number of empty ones
@@ -209,7 +220,7 @@ class FrameReader:
         connection.sock = cast("socket.socket", _BufferedSocket(sock.socket, buffer))
         # The kernel waits for data: polling first costs a quarter of a read.
         sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _time_value(min(_LOOK, self._silence_limit)))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _time_value(self._look))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _time_value(CONNECT_TIMEOUT))
         self._socket = sock  # before `_called` is looked at
         try:
@@ -264,8 +275,8 @@ class FrameReader:
     def _answer(self) -> bool:
         """Do what `wake` was called for; False if the connection is to be closed."""
         self._called = False
-        if not self._closing:
-            self.on_wake()
+        if self._on_wake and not self._closing:
+            self._on_wake()
         return not self._closing
 
     def _take_other(self, buffer: ReadBuffer, read_frame: Callable[[], bool]) -> bool:

@@ -76,7 +76,7 @@ def connected(
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.settimeout(10)
         url = f"{'wss' if tls else 'ws'}://localhost:{server.getsockname()[1]}/ws/x@trade"
-        run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit))
+        run = Run(Connection(url, on_frames, lambda: None, silence_limit=silence_limit, sends=True))
         sock, _ = server.accept()
         sock.settimeout(10)
         if tls:
@@ -291,7 +291,7 @@ def tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
 def test_own_close_sends_a_close_frame_at_once_and_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext, secured: bool
 ) -> None:
-    monkeypatch.setattr(wire, "_LOOK", 60.0)
+    monkeypatch.setattr(wire, "_WAKE_LOOK", 60.0)
     got: list[bytes] = []
     with connected(got.extend, tls=tls if secured else None) as (peer, run):
         peer.send(frame(b"before it waits"))
