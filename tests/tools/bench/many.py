@@ -164,7 +164,7 @@ def restart(bench: Bench) -> None:
     part = f"restart of {scale.pairs:,} pairs after {scale.down:g} s at {scale.pairs_rate:,.0f} trades/s in all"
     with bench.arena.exchange(spec) as (simulated, where), _loader(bench, where, ALL) as (process, run):
         _subscribed(simulated, scale.pairs)
-        time.sleep(scale.down)  # only pairs that had a trade before are missed
+        time.sleep(2 * scale.down)  # only pairs that had a trade before are resumed
         _end(process)
         bench.say(f"restart: down for {scale.down:g} s")
         time.sleep(scale.down)
