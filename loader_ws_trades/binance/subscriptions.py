@@ -69,7 +69,6 @@ class Subscriptions:
             self._version, self._asked = version, None
             return None
         self._asked = _Request(next(self._numbers), method, pairs, now)
-        self._not_before = now + _APART
         names = list(map(stream_name, pairs))
         return msgspec.json.encode({"method": method, "params": names, "id": self._asked.number}).decode()
 
@@ -82,8 +81,9 @@ class Subscriptions:
         if asked is None or (int(found[1]) != asked.number if found else accepted):
             return None
         self._asked = None
+        # From the answer on, as the message may have waited to be sent.
+        self._not_before = time.monotonic() + (_APART if accepted else _REFUSED)
         if not accepted:
-            self._not_before = time.monotonic() + _REFUSED
             self._lines.warn("subscribe", f"The exchange rejects {asked}: {text}; asking again in {_REFUSED:g} s")
             return []
         if asked.method == "SUBSCRIBE":

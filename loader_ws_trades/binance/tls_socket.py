@@ -119,10 +119,19 @@ class TlsSocket:
         return b"".join(pieces)
 
     def _send(self) -> None:
-        try:
-            self._socket.sendall(self._outgoing.read())
-        except BlockingIOError as error:  # which of `receive` means that nothing has come
-            raise TimeoutError("timed out") from error
+        send_all(self._socket, self._outgoing.read())
+
+
+def send_all(sock: socket.socket, data: bytes) -> None:
+    """Send all of `data`.
+
+    Raises:
+        OSError: if that fails; not BlockingIOError where the kernel limits the time, as that means "nothing has come".
+    """
+    try:
+        sock.sendall(data)
+    except BlockingIOError as error:
+        raise TimeoutError("timed out") from error
 
 
 def limit_step(sock: socket.socket | TlsSocket, deadline: Deadline) -> None:

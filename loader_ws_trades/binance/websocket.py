@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocketException
 
 from loader_ws_trades.binance.read_pace import ReadPace
-from loader_ws_trades.binance.tls_socket import CONNECT_TIMEOUT, TlsSocket
+from loader_ws_trades.binance.tls_socket import CONNECT_TIMEOUT, TlsSocket, send_all
 from loader_ws_trades.binance.transport import HandshakeSocket, SilenceError, StallError
 
 FRAME_LIMIT = 1024 * 1024  # bytes of a frame, or of all fragments of a message; a trade has about 140
@@ -205,7 +205,7 @@ class FrameReader:
 
     def buffwrite(self, sock: socket.socket, data: bytes, *_unused: object) -> None:
         """Write all of `data`, as the library assumes."""
-        sock.sendall(data)
+        send_all(sock, data)
 
     def read(self, sock: HandshakeSocket, read_frame: Callable[[], bool]) -> None:
         """Read until the connection ends; `read_frame` makes the library read and handle one frame.

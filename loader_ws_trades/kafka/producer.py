@@ -49,11 +49,11 @@ class Producer(Client):
             raise run_error(error, "Writing to Kafka") from error
 
     def occupy(self, topic: str) -> None:
-        """Keep librdkafka's thread from spinning while a broker does not answer.
+        """Keep librdkafka's thread from spinning while nothing is acknowledged.
 
         It would, once more than five records of a partition are in flight and others have waited for `linger.ms`
         (2.16), unless a request waits to be sent. So ask for metadata, and do not wait for it, until the connection
-        takes no more.
+        takes no more. Of several brokers any one is asked: one that stops while others answer is not reached.
         """
         for _ in range(int(self.properties["max.in.flight"])):
             with contextlib.suppress(KafkaException):

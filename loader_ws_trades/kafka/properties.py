@@ -59,8 +59,8 @@ def _producer_properties(settings: Settings) -> KafkaProperties:
         # While more than five records of a partition are in flight, librdkafka (2.16) sends no more of them, whatever
         # the limit, and if some have waited for `linger.ms`, its thread spins until the answer comes. With up to five,
         # the limit of the connection makes it wait: 20 loaders at 50 trades a second took 178 % of a core in place of
-        # 22 with a slow broker. Several pairs have more partitions, which need more requests. For a broker that does not
-        # answer at all see `Producer.occupy`.
+        # 22 with a slow broker. Several pairs have more partitions, which need more requests. For a broker that
+        # does not answer at all see `Producer.occupy`.
         "max.in.flight": 4 if settings.many else 1,
         # Never drop a record, which would leave a gap: the outage limit ends the run first.
         "message.timeout.ms": 0,

@@ -237,7 +237,7 @@ class Publisher:
         self._outage.watch(self.in_flight, progress=progress or not (pending and self._has_pending))
 
     def _occupy(self) -> None:
-        topic, *_ = next(iter(self._routes.values()))
+        topic, *_ = next(iter(self._routes.copy().values()))  # `put` may add one meanwhile
         self._producer.occupy(topic)
 
     def wake(self) -> None:

@@ -458,6 +458,16 @@ def test_what_a_long_read_had_no_room_for_belongs_to_it(monkeypatch: pytest.Monk
         assert (select.select([client], [], [], 10)[0], buffered.fill(), buffered.took_much) == ([client], True, False)
 
 
+def test_a_write_that_the_kernel_gives_up_on_is_not_taken_for_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "CONNECT_TIMEOUT", 0.2)
+    with connected(lambda _: None) as (peer, run):
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                peer.send(frame(b"x" * 125, PING) * 1000)  # and never read the answers
+        assert isinstance(run.ended(), TimeoutError)
+
+
 def test_a_slow_delivery_makes_the_pauses_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     _set_pace(monkeypatch, 60.0, pauses.append)
