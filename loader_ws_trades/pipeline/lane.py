@@ -80,7 +80,7 @@ class Lane:
         self.received += len(trades)
         repeats, sequencer.left = sequencer.duplicates, outlet.left
         ready, events = sequencer.push(trades, connection)
-        if ready is trades and not outlet.behind:  # as nearly always; the rest does no more
+        if ready is trades and not outlet.behind:  # without events, and with no order to note
             outlet.left = sequencer.left
             outlet.pass_on(ready, self)
         else:

@@ -458,7 +458,7 @@ def test_what_a_long_read_had_no_room_for_belongs_to_it(monkeypatch: pytest.Monk
         assert (select.select([client], [], [], 10)[0], buffered.fill(), buffered.took_much) == ([client], True, False)
 
 
-def test_a_write_that_the_kernel_gives_up_on_is_not_taken_for_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_the_kernel_gives_up_on_has_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "CONNECT_TIMEOUT", 0.2)
     with connected(lambda _: None) as (peer, run):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
