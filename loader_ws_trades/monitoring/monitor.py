@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loader_ws_trades.monitoring.server import MetricsServer
 
 
-_TURN = 10.0  # seconds that a turn of the main loop may take; it waits a second at most
+_TURN = 10.0  # seconds that a turn of the main loop may take; it waits two at most
 _START = 60.0  # seconds that a step of the start may take besides waiting for Kafka: REST, and looking up topics
 
 

@@ -24,7 +24,9 @@ _GRACE = 0.25  # seconds in which a gap may close by itself, as when two trades 
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after a failed request
 _LINES = (30, 600.0)  # log lines of each kind, per seconds: a stream may lose trades for days
 _POLL_INTERVAL = 0.2  # seconds between checks whether the run ends, while there is a gap
-_IDLE_INTERVAL = 1.0  # the same while there is none; a gap ends the wait
+# The same while there is none, when a gap ends the wait: for many pairs, which are looked at in slices, and at most for
+# one, of whose idle cost each look was a seventh.
+_IDLE_INTERVAL, _LONGEST_IDLE = 1.0, 3.0
 
 
 class Repair:
@@ -43,7 +45,7 @@ class Repair:
         ingest: has the pairs.
         stopping: ends every wait.
         await_weight: waits for request weight within our own limit; raises `UnavailableError`.
-        on_turn: called about once a second, and between two requests.
+        on_turn: called every second, for one pair up to every three, and between two requests.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Repair:
         self._on_turn = on_turn
         self.outage = Outage()
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
+        longer = 0.0 if settings.many else settings.stream_check_interval / 20
+        self._idle = min(_LONGEST_IDLE, max(_IDLE_INTERVAL, longer))
         self._ask_from = 0.0  # when REST may be asked again (monotonic)
         self._lines = Throttle(log, *_LINES)
         self._repairs: dict[Lane, LaneRepair] = {}  # of all pairs that have had a gap
@@ -76,7 +80,7 @@ class Repair:
             self._on_turn()
             self.note_gaps()
             if not self.turn():
-                self._ingest.gap_seen.wait(_IDLE_INTERVAL)
+                self._ingest.gap_seen.wait(self._idle)
 
     def of(self, lane: Lane) -> LaneRepair:
         """The repair of a pair."""

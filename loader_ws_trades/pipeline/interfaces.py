@@ -97,7 +97,7 @@ class Source(Protocol):
         """Start reading."""
 
     def tick(self, delivery_time: float) -> None:  # noqa: ARG002 - for subclasses
-        """Do what is due; called by the main thread about once a second or more often.
+        """Do what is due; called by the main thread every two seconds or more often.
 
         Args:
             delivery_time: seconds that the sink takes to deliver a trade.

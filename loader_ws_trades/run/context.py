@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TURN = 0.1  # seconds that one turn of the main loop may wait if more is due than delivery reports: commits, an end
 LOADING_TURN = 0.25  # the same while only delivery reports come
-IDLE_TURN = 0.9  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
+IDLE_TURN = 2.0  # the same while nothing was accepted since the last turn, and nothing waits to be delivered
 _LOOK = 1.0  # seconds between two looks at how the run is doing, which cost more than the rest of a turn
 
 

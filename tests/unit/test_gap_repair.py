@@ -386,7 +386,24 @@ def test_trades_since_the_checkpoint_are_requested_until_rest_answers(stage: Sta
     stage.clock.after(150, stage.stopping.set)
     stage.run_repair(resumed=Position(1, NOW))
     assert stage.out == list(range(1, 101))
-    assert [round(at) for at in tries] == [0, 40, 80]
+    first, second, third = tries
+    assert (first, 40 <= second - first < 43, 40 <= third - second < 43) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("limits", "turns"),
+    [({}, 4), ({"stream_check_interval": "5"}, 10), ({"symbol": "", "symbols": "POLUSDT,BTCUSDT"}, 10)],
+    ids=["one pair", "one pair that is checked often", "several pairs"],
+)
+def test_without_a_gap_one_pair_is_looked_at_every_three_seconds(
+    clock: FakeClock, limits: dict[str, str], turns: int
+) -> None:
+    stage = Stage(clock, **limits)
+    taken = list[float]()
+    stage.look_back.turn = lambda: taken.append(stage.passed)  # type: ignore[method-assign]
+    clock.after(9.5, stage.stopping.set)
+    stage.run_repair(resumed=None)
+    assert len(taken) == turns
 
 
 @pytest.mark.parametrize("newest", [101, 102, 10**12])

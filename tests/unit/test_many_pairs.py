@@ -54,7 +54,7 @@ class Sink(OneSink):
         return len(trades)
 
     def poll(self, timeout: float) -> None:
-        self._clock.advance(timeout)
+        self._wakeup.wait(timeout)
         for lane, trade_id in self.queued:
             if lane.symbol not in self.stalled_for:
                 lane.delivered += 1

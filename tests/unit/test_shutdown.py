@@ -27,7 +27,7 @@ from tests.unit.test_ingest import frames
 
 
 class Sink:
-    """Delivers what it was given at each poll, while it is not `stalled`; each poll takes its whole timeout."""
+    """Delivers what it was given at each poll, while it is not `stalled`; each lasts its timeout, or until woken."""
 
     outages = 0
     waiting_since = None
@@ -41,7 +41,7 @@ class Sink:
         self.accepted = 0
         self.delivered_ids: list[int] = []
         self._queue: list[int] = []
-        self._clock = clock
+        self._wakeup = clock.wakeup()
 
     def __str__(self) -> str:
         return "a list"
@@ -56,7 +56,8 @@ class Sink:
 
     def open(self, startup: object) -> None: ...
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        self._wakeup.set()
 
     def put(self, trades: Sequence[Trade], lane: Lane) -> int:
         taken = [trade.trade_id for trade in trades][: self.room - len(self._queue)]
@@ -67,7 +68,7 @@ class Sink:
         return len(taken)
 
     def poll(self, timeout: float) -> None:
-        self._clock.advance(timeout)
+        self._wakeup.wait(timeout)
         if self.failure:
             raise self.failure
         if not self.stalled:
