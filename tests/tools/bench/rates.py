@@ -2,11 +2,13 @@
 
 A contender runs for some seconds; between two looks at /proc, away from its start and its end, its threads' CPU time
 and context switches, and the broker's CPU time, are counted. The broker's log on disk says how many requests those
-trades took: each batch of records in it was one.
+trades took: each batch of records in it was one. The fast contenders also run at the same time, as they differ
+by less than the machine's and the broker's speed from one run to the next.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import struct
 import time
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from tests.tools.bench.measures import Bench
 
 _RATES = (1, 20, 200, EVEN_RATE)
+_SIDE_BY_SIDE = (200, EVEN_RATE)
 _TIMED = 300  # trades at least, for a p99
+_STARTS = 30.0  # seconds within which those that run at the same time have started
 _TAIL = 1.0  # seconds of trades after the second look, or two trades where they are rarer
 _MAIN, _OTHERS, _LIBRDKAFKA = "CPU of the main thread", "CPU of other threads of Python", "CPU of librdkafka's threads"
 _ENDLESS, _STOPPED = 1_000_000_000, 143
@@ -141,6 +145,7 @@ def rates(bench: Bench) -> None:
     """What a trade costs at even rates and in recorded bursts, and what an idle loader costs."""
     scale = bench.scale
     paces = [even_frames(bench.arena.path("even.jsonl"), scale.window + max(_TAIL, 2 / rate), rate) for rate in _RATES]
+    long_paces = [even_frames(bench.arena.path("even.jsonl"), scale.window + _STARTS, rate) for rate in _SIDE_BY_SIDE]
     length = WARM_UP + scale.window + _TAIL
     bursts = burst_frames(bench.arena.path("bursts.jsonl"), bench.arena.path("recorded"), length)
     bench.say("rates: a run that does not count")
@@ -153,6 +158,9 @@ def rates(bench: Bench) -> None:
                 _count(bench, contender, pace)
                 if len(pace.due) > _TIMED:
                     _time(bench, contender, pace)
+        for pace, rate in zip(long_paces, _SIDE_BY_SIDE, strict=True):
+            bench.say(f"rates, {pace.name}, at the same time: round {number + 1} of {scale.window_rounds}")
+            _side_by_side(bench, pace, rate, [each for each in bench.in_turn(number) if each.share == 1])
         for contender in bench.in_turn(number):
             if contender.is_loader:
                 bench.say(f"rates, idle: round {number + 1} of {scale.window_rounds}, {contender.name}")
@@ -174,6 +182,19 @@ def _count(bench: Bench, contender: Contender, pace: Pace) -> None:
     ]
     for name, unit, value in rows:
         bench.results.add(f"cost, {pace.name}", name, unit, contender.name, value, better="lower")
+
+
+def _side_by_side(bench: Bench, pace: Pace, rate: int, contenders: list[Contender]) -> None:
+    watch, processes = Watch(bench.arena, bench.scale.window), dict[str, Measured]()
+    with contextlib.ExitStack() as running:
+        for contender in contenders:
+            process, _, exchange = running.enter_context(bench.arena.run(contender, _market(pace)))
+            exchange.await_text('"begun"', 60)
+            processes[contender.name] = process
+        watch.during(*processes.values())
+    for name, process in processes.items():
+        value = watch.of(process.pid) * 1_000_000 / (watch.seconds * rate)
+        bench.results.add(f"cost at the same time, {pace.name}", "CPU", "µs a trade", name, value, better="lower")
 
 
 def _time(bench: Bench, contender: Contender, pace: Pace) -> None:
