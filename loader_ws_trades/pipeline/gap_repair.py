@@ -66,6 +66,7 @@ class Repair:
         self._on_turn = on_turn
         self.outage = Outage()
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
+        # Two looks are at most a tenth of the interval, by which a check is late.
         longer = 0.0 if settings.many else settings.stream_check_interval / 20
         self._idle = min(_LONGEST_IDLE, max(_IDLE_INTERVAL, longer))
         self._ask_from = 0.0  # when REST may be asked again (monotonic)
