@@ -158,9 +158,9 @@ def rates(bench: Bench) -> None:
                 _count(bench, contender, pace)
                 if len(pace.due) > _TIMED:
                     _time(bench, contender, pace)
-        for pace, rate in zip(long_paces, _SIDE_BY_SIDE, strict=True):
+        for pace in long_paces:
             bench.say(f"rates, {pace.name}, at the same time: round {number + 1} of {scale.window_rounds}")
-            _side_by_side(bench, pace, rate, [each for each in bench.in_turn(number) if each.share == 1])
+            _side_by_side(bench, pace, [each for each in bench.in_turn(number) if each.share == 1])
         for contender in bench.in_turn(number):
             if contender.is_loader:
                 bench.say(f"rates, idle: round {number + 1} of {scale.window_rounds}, {contender.name}")
@@ -184,17 +184,18 @@ def _count(bench: Bench, contender: Contender, pace: Pace) -> None:
         bench.results.add(f"cost, {pace.name}", name, unit, contender.name, value, better="lower")
 
 
-def _side_by_side(bench: Bench, pace: Pace, rate: int, contenders: list[Contender]) -> None:
-    watch, processes = Watch(bench.arena, bench.scale.window), dict[str, Measured]()
-    with contextlib.ExitStack() as running:
+def _side_by_side(bench: Bench, pace: Pace, contenders: list[Contender]) -> None:
+    watch, running = Watch(bench.arena, bench.scale.window), dict[str, tuple[Measured, str]]()
+    with contextlib.ExitStack() as stack:
         for contender in contenders:
-            process, _, exchange = running.enter_context(bench.arena.run(contender, _market(pace)))
+            process, run, exchange = stack.enter_context(bench.arena.run(contender, _market(pace)))
             exchange.await_text('"begun"', 60)
-            processes[contender.name] = process
-        watch.during(*processes.values())
-    for name, process in processes.items():
-        value = watch.of(process.pid) * 1_000_000 / (watch.seconds * rate)
-        bench.results.add(f"cost at the same time, {pace.name}", "CPU", "µs a trade", name, value, better="lower")
+            running[contender.name] = process, run.topic
+        watch.during(*(process for process, _ in running.values()))
+        for name, (process, topic) in running.items():
+            watch.after(topic)
+            value = watch.of(process.pid) * 1_000_000 / watch.written.records
+            bench.results.add(f"cost at the same time, {pace.name}", "CPU", "µs a trade", name, value, better="lower")
 
 
 def _time(bench: Bench, contender: Contender, pace: Pace) -> None:
