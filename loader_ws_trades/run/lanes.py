@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -140,6 +141,11 @@ class Lanes:
 
     def _expect(self, lane: Lane, moment: float) -> None:
         heappush(self._due, (moment, next(self._order), lane))
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next event of a pair is due."""
+        return self._due[0][0] - time.monotonic() if self._due else math.inf
 
     def tick(self, trouble: str | None) -> None:
         """Send what is due; `trouble` is what concerns all pairs."""

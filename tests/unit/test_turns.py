@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loader_ws_trades.lifecycle import Mailbox
+from loader_ws_trades.monitoring import monitor
 from loader_ws_trades.monitoring.progress import Progress
 from loader_ws_trades.run import live
 from loader_ws_trades.run.context import IDLE_TURN, LOADING_TURN, TURN, RunContext
@@ -63,6 +64,17 @@ def test_the_status_is_made_once_a_second_and_latencies_are_counted_each_turn(
         assert turn(context) == LOADING_TURN
         assert sum(latencies.counts) == trade_id
     assert 20 <= display.shown <= 26, "in 25 seconds"
+
+
+def test_an_idle_turn_ends_when_an_event_is_due(sink: Sink) -> None:
+    given = settings(telemetry_interval="5")
+    context = RunContext(given, Source(), sink, Mailbox(), reports=False, display=Display())
+    context.lanes.start(context.lanes.all)
+    assert [turn(context) for _ in range(6)] == [IDLE_TURN, IDLE_TURN, 1.0] * 2
+
+
+def test_an_idle_loop_is_far_from_taken_for_stuck() -> None:
+    assert monitor._TURN >= 5 * IDLE_TURN
 
 
 def test_the_end_of_a_source_is_not_noticed_late(sink: Sink) -> None:
