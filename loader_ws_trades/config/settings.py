@@ -192,7 +192,7 @@ class Settings:
     )
     heartbeat_file: str | None = _option(
         pairs.label,
-        "File touched about every two seconds while healthy. `{symbol}` is replaced by the symbol.",
+        "File touched at least every two seconds while healthy. `{symbol}` is replaced by the symbol.",
     )
     record_headers: str = _option(
         parsers.choice("on", "off"),

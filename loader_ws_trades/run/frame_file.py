@@ -40,7 +40,7 @@ _MEMBER = b"\x1f\x8b\x08"
 class FrameWriter:
     """Appends frames to a file. If that fails, only the recording ends, not the run.
 
-    `write` may be called in any thread, and mostly only remembers; `flush`, every second or two, writes. What was
+    `write` may be called in any thread, and mostly only remembers; `flush` writes, every one to three seconds. What was
     flushed is in the file even if the process is killed.
 
     Invariant: whoever holds `_file_lock` may take `_lock`, never the other way round, so that a slow disk blocks no

@@ -22,7 +22,7 @@ from loader_ws_trades.run.frame_file import FrameWriter
 from loader_ws_trades.run.pairs import Pairs
 from loader_ws_trades.run.resume import Resume
 
-_FLUSH_EVERY = 0.9  # seconds between writes of recorded frames: a kill loses at most the last two seconds
+_FLUSH_EVERY = 0.9  # seconds between writes of recorded frames: a kill loses at most the last three seconds
 _FEED_END = 2.0  # seconds to wait for a feed that is still connecting
 
 
