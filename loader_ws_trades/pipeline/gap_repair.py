@@ -24,8 +24,8 @@ _GRACE = 0.25  # seconds in which a gap may close by itself, as when two trades 
 _FIRST_DELAY, _DELAY_CAP = 0.5, 30.0  # seconds; bounds of the delay after a failed request
 _LINES = (30, 600.0)  # log lines of each kind, per seconds: a stream may lose trades for days
 _POLL_INTERVAL = 0.2  # seconds between checks whether the run ends, while there is a gap
-# Seconds between two looks while there is no gap, which ends the wait: of several pairs, which are looked at in slices;
-# and at most of one pair, where a look every second was a seventh of what an idle loader costs.
+# Seconds between two looks while there is no gap; a new gap ends the wait. With several pairs each look covers a slice
+# of them, so looks must be frequent. With one, a look every second was a seventh of an idle loader's CPU time.
 _IDLE_INTERVAL, _LONGEST_IDLE = 1.0, 3.0
 
 
@@ -66,7 +66,7 @@ class Repair:
         self._on_turn = on_turn
         self.outage = Outage()
         self._backoff = Backoff(_FIRST_DELAY, _DELAY_CAP)
-        # From an interval of 20 s on, a check is late by a tenth of it at most, which is two looks.
+        # From an interval of 20 s on, a check is at most two looks late: a tenth of the interval.
         longer = 0.0 if settings.many else settings.stream_check_interval / 20
         self._idle = min(_LONGEST_IDLE, max(_IDLE_INTERVAL, longer))
         self._ask_from = 0.0  # when REST may be asked again (monotonic)

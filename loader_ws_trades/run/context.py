@@ -140,7 +140,7 @@ class RunContext:
         idle = before == self._accepted and not self.sink.in_flight
         if self.source.ends or (self.settings.delivery == "transactional" and not idle):
             return TURN
-        # Many pairs, whose events are due at many moments, do not make turns shorter than trades would.
+        # With many pairs an event is always due soon, which must not make turns shorter than while trades come.
         longest = min(IDLE_TURN, max(LOADING_TURN, self.lanes.due_in)) if idle else LOADING_TURN
         return min(longest, self.settings.telemetry_interval / 2)
 

@@ -187,7 +187,7 @@ def test_network_policy_lets_through_what_the_settings_need(job: dict[str, Any],
 
 # Kustomize
 
-KUBECTL = pytest.mark.skipif(not kustomize.available(), reason="there is no kubectl")
+KUBECTL = pytest.mark.skipif(not kustomize.available(), reason="kubectl is not installed")
 
 
 def made(folder: str, kind: str) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from tests.unit.test_ingest import frames
 
 
 class Sink:
-    """Delivers what it was given at each poll, while it is not `stalled`; each lasts its timeout, or until woken."""
+    """Delivers what it was given at each poll, while it is not `stalled`; each lasts its timeout, unless woken."""
 
     outages = 0
     waiting_since = None

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _RATES = (1, 20, 200, EVEN_RATE)
 _SIDE_BY_SIDE = (200, EVEN_RATE)
 _TIMED = 300  # trades at least, for a p99
-_STARTS = 30.0  # seconds within which those that run at the same time have started
-_KEPT_UP = 0.95  # share of the trades that is on the topic at least where none may fall behind
+_STARTS = 30.0  # seconds for all that run at the same time to start
+_KEPT_UP = 0.95  # share of the trades that each of them must have written, or it has fallen behind
 _TAIL = 1.0  # seconds of trades after the second look, or two trades where they are rarer
 _MAIN, _OTHERS, _LIBRDKAFKA = "CPU of the main thread", "CPU of other threads of Python", "CPU of librdkafka's threads"
 _ENDLESS, _STOPPED = 1_000_000_000, 143
